@@ -1,0 +1,66 @@
+/**
+ * Ids, branded so that one cannot be handed over for another. Every id is a safe NATS subject token:
+ * lower case, `[a-z0-9-]`, at most 63 characters.
+ *
+ * I1: ids are parsed at the edge, before they touch a subject, a path or a git ref.
+ */
+import { z } from 'zod';
+
+const token = z
+  .string()
+  .min(1)
+  .max(63)
+  .regex(/^[a-z0-9][a-z0-9-]*$/, 'lower-case letters, digits and dashes only');
+
+/** `b<stream sequence>` of the message in CODEGOD_BUILD. */
+export const BuildId = z
+  .string()
+  .regex(/^b[1-9][0-9]{0,15}$/, 'a build id looks like b42')
+  .brand<'BuildId'>();
+export type BuildId = z.infer<typeof BuildId>;
+
+/** A task of a plan: `plan`, `store`, `repair-1`. */
+export const TaskId = z
+  .string()
+  .max(40)
+  .regex(/^[a-z][a-z0-9-]*$/, 'a task id is a lower-case word like `store`')
+  .brand<'TaskId'>();
+export type TaskId = z.infer<typeof TaskId>;
+
+/** A machine. Stable: kept on its disk. */
+export const NodeId = token.brand<'NodeId'>();
+export type NodeId = z.infer<typeof NodeId>;
+
+/** A gateway; equal to the id of the node it runs on. */
+export const GatewayId = token.brand<'GatewayId'>();
+export type GatewayId = z.infer<typeof GatewayId>;
+
+/** A reservation of a node's memory. */
+export const LeaseId = token.brand<'LeaseId'>();
+export type LeaseId = z.infer<typeof LeaseId>;
+
+/** Attempts are counted from 1 within a task. */
+export const Attempt = z.int().min(1).max(999);
+export type Attempt = z.infer<typeof Attempt>;
+
+/** The one idempotency key of a tool call: build, task, attempt and its place in the answer. */
+export const CallId = z
+  .string()
+  .max(160)
+  .regex(/^[a-z0-9][a-z0-9._-]*$/)
+  .brand<'CallId'>();
+export type CallId = z.infer<typeof CallId>;
+
+export function buildIdOf(sequence: number): BuildId {
+  return BuildId.parse(`b${sequence}`);
+}
+
+export function callIdOf(
+  build: BuildId,
+  task: TaskId,
+  attempt: Attempt,
+  turn: number,
+  index: number,
+): CallId {
+  return CallId.parse(`${build}.${task}.${attempt}.${turn}.${index}`);
+}

@@ -1,0 +1,120 @@
+/**
+ * The streams, KV buckets and object stores of the system, with their exact settings. Whoever needs
+ * one ensures it from here; nobody else names a stream.
+ */
+import { DELIVERIES_MAX, MESSAGE_BYTES_MAX } from './limits.ts';
+import { BUILD_SUBJECT } from './subjects.ts';
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+export interface StreamDefinition {
+  readonly name: string;
+  readonly subjects: readonly string[];
+  readonly description: string;
+  readonly max_age_ms: number;
+  readonly max_message_bytes: number;
+  readonly max_messages_per_subject?: number;
+  /** New messages are refused, rather than old ones dropped, where a limit is reached. */
+  readonly discard_new: boolean;
+  readonly discard_new_per_subject?: boolean;
+  readonly duplicate_window_ms: number;
+  readonly deny_delete?: boolean;
+}
+
+export const STREAMS = {
+  build: {
+    name: 'CODEGOD_BUILD',
+    subjects: [BUILD_SUBJECT],
+    description: 'requests to build; the build id is b<sequence>',
+    max_age_ms: 30 * DAY_MS,
+    max_message_bytes: MESSAGE_BYTES_MAX,
+    discard_new: true,
+    duplicate_window_ms: 600_000,
+  },
+  event: {
+    name: 'CODEGOD_EVENT',
+    subjects: ['codegod.event.>'],
+    description: 'the facts of every build, one writer per build',
+    max_age_ms: 30 * DAY_MS,
+    max_message_bytes: 4 * MESSAGE_BYTES_MAX,
+    discard_new: true,
+    duplicate_window_ms: 120_000,
+    deny_delete: true,
+  },
+  task: {
+    name: 'CODEGOD_TASK',
+    subjects: ['codegod.task.>'],
+    description: 'one subject per attempt, for the worker of the node in it',
+    max_age_ms: 7 * DAY_MS,
+    max_message_bytes: MESSAGE_BYTES_MAX,
+    max_messages_per_subject: 1,
+    discard_new: true,
+    discard_new_per_subject: true,
+    duplicate_window_ms: 120_000,
+  },
+  report: {
+    name: 'CODEGOD_REPORT',
+    subjects: ['codegod.report.>'],
+    description: 'one report per attempt, for the master',
+    max_age_ms: 7 * DAY_MS,
+    max_message_bytes: 2 * MESSAGE_BYTES_MAX,
+    max_messages_per_subject: 1,
+    discard_new: true,
+    discard_new_per_subject: true,
+    duplicate_window_ms: 120_000,
+  },
+  dead: {
+    name: 'CODEGOD_DEAD',
+    subjects: ['codegod.dead.>'],
+    description: 'messages that could not be handled, with the reason in their headers',
+    max_age_ms: 90 * DAY_MS,
+    max_message_bytes: 4 * MESSAGE_BYTES_MAX,
+    discard_new: false,
+    duplicate_window_ms: 120_000,
+  },
+} as const satisfies Record<string, StreamDefinition>;
+
+export interface BucketDefinition {
+  readonly name: string;
+  readonly description: string;
+  readonly ttl_ms: number;
+  readonly storage: 'memory' | 'file';
+  readonly history: number;
+  readonly max_value_bytes: number;
+}
+
+/** How long a node may be silent before its adverts vanish. */
+export const ADVERT_TTL_MS = 15_000;
+/** How often an advert is repeated. */
+export const ADVERT_EVERY_MS = 5_000;
+/** A leadership lease that is not renewed ends after this. */
+export const LEASE_TTL_MS = 5_000;
+
+export const BUCKETS = {
+  node: {
+    name: 'codegod_node',
+    description: 'what each node advertises; gone when it is silent',
+    ttl_ms: ADVERT_TTL_MS,
+    storage: 'memory',
+    history: 1,
+    max_value_bytes: MESSAGE_BYTES_MAX,
+  },
+  lease: {
+    name: 'codegod_lease',
+    description: 'leadership; the revision is the fencing token',
+    ttl_ms: LEASE_TTL_MS,
+    storage: 'file',
+    history: 1,
+    max_value_bytes: 4_096,
+  },
+} as const satisfies Record<string, BucketDefinition>;
+
+export const ARTIFACTS = { name: 'codegod_artifact', max_age_ms: 30 * DAY_MS } as const;
+
+/** Durable consumers. One per role, demultiplexed by subject token. */
+export const CONSUMERS = {
+  master_build: { durable: 'master', ack_wait_ms: 30_000, max_deliver: DELIVERIES_MAX },
+  master_report: { durable: 'master', ack_wait_ms: 30_000, max_deliver: DELIVERIES_MAX },
+  worker_task: { ack_wait_ms: 30_000, max_deliver: DELIVERIES_MAX },
+} as const;

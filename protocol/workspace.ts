@@ -1,0 +1,87 @@
+/**
+ * Requests to a gateway about a build's project: `codegod.workspace.<gateway>.*`. Every request may
+ * be repeated; the answer is the same and the effect happens once.
+ */
+import { z } from 'zod';
+import { CheckSummary } from './build.ts';
+import { type Attempt, BuildId, type TaskId } from './ids.ts';
+import { FILE_BYTES_MAX, OWNS_MAX } from './limits.ts';
+import { AttemptScope } from './mcp.ts';
+import { ArtifactReference, Bytes, ProjectPath, Sha } from './text.ts';
+
+export const CreateWorkspaceRequest = z.looseObject({
+  build: BuildId,
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,49}$/),
+});
+export type CreateWorkspaceRequest = z.infer<typeof CreateWorkspaceRequest>;
+export const CreateWorkspaceReply = z.looseObject({ path: z.string().max(4_096), head: Sha });
+export type CreateWorkspaceReply = z.infer<typeof CreateWorkspaceReply>;
+
+/** A worktree for one attempt, on its own branch, from the present head of main. */
+export const OpenAttemptRequest = AttemptScope;
+export type OpenAttemptRequest = z.infer<typeof OpenAttemptRequest>;
+export const OpenAttemptReply = z.looseObject({ path: z.string().max(4_096), base: Sha });
+export type OpenAttemptReply = z.infer<typeof OpenAttemptReply>;
+
+/** Text of files in the attempt's worktree: globs allowed, binary and missing ones left out. */
+export const ReadFilesRequest = AttemptScope.extend({
+  paths: z.array(ProjectPath).max(OWNS_MAX * 2),
+  bytes_max: z.int().min(1).max(FILE_BYTES_MAX).default(131_072),
+});
+export type ReadFilesRequest = z.infer<typeof ReadFilesRequest>;
+export const ReadFilesReply = z.looseObject({
+  files: z.array(z.looseObject({ path: ProjectPath, text: z.string(), truncated: z.boolean() })),
+});
+export type ReadFilesReply = z.infer<typeof ReadFilesReply>;
+
+/** One commit on the attempt's branch; refuses paths outside `owns` and an unchanged tree. */
+export const CommitRequest = AttemptScope.extend({
+  title: z.string().min(1).max(256),
+  model: z.string().max(128),
+  owns: z.array(ProjectPath).min(1).max(OWNS_MAX),
+});
+export type CommitRequest = z.infer<typeof CommitRequest>;
+export const CommitReply = z.looseObject({ commit: Sha, files: z.array(z.string()) });
+export type CommitReply = z.infer<typeof CommitReply>;
+
+/** Brings the attempt's commit onto main. Linear history; a conflict leaves main as it was. */
+export const MergeRequest = AttemptScope;
+export type MergeRequest = z.infer<typeof MergeRequest>;
+export const MergeReply = z.discriminatedUnion('merged', [
+  z.looseObject({ merged: z.literal(true), commit: Sha }),
+  z.looseObject({ merged: z.literal(false), conflicts: z.array(z.string()).max(256) }),
+]);
+export type MergeReply = z.infer<typeof MergeReply>;
+
+/** Runs the project's own checks on a clean checkout of main, in the sandbox. */
+export const CheckRequest = z.looseObject({
+  build: BuildId,
+  /** Together with the build the idempotency key: a repeated round gives the journalled result. */
+  round: z.int().min(0).max(99),
+  command: z.array(z.string()).min(1).max(32),
+  stack: z.string().max(32),
+  timeout_s: z.int().min(1).max(3_600),
+  /** True where nothing but the scaffold engine wrote the project. */
+  trusted: z.boolean(),
+  no_sandbox: z.boolean(),
+});
+export type CheckRequest = z.infer<typeof CheckRequest>;
+export const CheckReply = CheckSummary;
+export type CheckReply = z.infer<typeof CheckReply>;
+
+export const ArchiveRequest = z.looseObject({ build: BuildId });
+export type ArchiveRequest = z.infer<typeof ArchiveRequest>;
+export const ArchiveReply = z.looseObject({
+  archive: ArtifactReference,
+  head: Sha,
+  files: z.array(z.looseObject({ path: z.string(), size: Bytes })),
+});
+export type ArchiveReply = z.infer<typeof ArchiveReply>;
+
+/** Removes the worktrees and branches of all attempts; the project stays. */
+export const FinishRequest = z.looseObject({ build: BuildId });
+export type FinishRequest = z.infer<typeof FinishRequest>;
+
+/** Key of an attempt in names of branches, worktrees and journals. */
+export const attemptKey = (build: BuildId, task: TaskId, attempt: Attempt): string =>
+  `${build}.${task}.${attempt}`;
