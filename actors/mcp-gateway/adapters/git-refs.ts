@@ -1,0 +1,48 @@
+/** Reading commits, and reading and moving references: the few questions asked of every repository. */
+import { type AttemptTrailers, trailersOf } from '../trailers.ts';
+import type { Git, GitPlace } from './git.ts';
+
+/** The commit a reference points to, or null. */
+export async function resolveRef(git: Git, place: GitPlace, ref: string): Promise<string | null> {
+  const args = ['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`];
+  const { code, stdout } = await git.run(place, args, { answers: [1] });
+  return code === 0 ? stdout.trim() : null;
+}
+
+/** Moves a reference if it still points to `from` (null: does not exist); atomic and durable. */
+export async function moveRef(
+  git: Git,
+  place: GitPlace,
+  ref: string,
+  move: { readonly from: string | null; readonly to: string },
+): Promise<void> {
+  const from = move.from ?? '0'.repeat(move.to.length);
+  await git.run(place, ['update-ref', ref, move.to, from]);
+}
+
+export async function isAncestor(git: Git, place: GitPlace, older: string, newer: string) {
+  const args = ['merge-base', '--is-ancestor', older, newer];
+  return (await git.run(place, args, { answers: [1] })).code === 0;
+}
+
+export interface CommitFacts {
+  readonly tree: string;
+  readonly parents: readonly string[];
+  readonly message: string;
+  readonly authorDate: string;
+  readonly trailers: AttemptTrailers | null;
+}
+
+export async function readCommit(git: Git, place: GitPlace, sha: string): Promise<CommitFacts> {
+  const format = '--format=%T%n%P%n%ad%n%B';
+  const text = await git.text(place, ['show', '-s', '--date=raw', format, sha]);
+  const [tree = '', parents = '', authorDate = '', ...body] = text.split('\n');
+  const message = `${body.join('\n').trimEnd()}\n`;
+  return {
+    tree,
+    parents: parents === '' ? [] : parents.split(' '),
+    message,
+    authorDate,
+    trailers: trailersOf(message),
+  };
+}

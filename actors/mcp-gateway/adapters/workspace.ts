@@ -1,0 +1,202 @@
+/**
+ * The projects on this machine's disk: one git repository per build, one worktree per attempt.
+ *
+ * W1: one request at a time per build; builds do not wait for each other.
+ * W2: every request may be repeated, also after a kill in its middle: it ends in the same state.
+ * W3: what is half made lies under a name that nobody looks for until it is whole.
+ */
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CodeGodError } from '../../../protocol/errors.ts';
+import type { BuildId } from '../../../protocol/ids.ts';
+import type {
+  CommitReply,
+  CommitRequest,
+  CreateWorkspaceReply,
+  CreateWorkspaceRequest,
+  MergeReply,
+  MergeRequest,
+  OpenAttemptReply,
+  OpenAttemptRequest,
+  ReadFilesReply,
+  ReadFilesRequest,
+} from '../../../protocol/workspace.ts';
+import { createKeyedQueue } from '../keyed-queue.ts';
+import { onDisk } from './disk.ts';
+import type { Git } from './git.ts';
+import { moveRef, resolveRef } from './git-refs.ts';
+import { type Archive, archiveProject } from './workspace-archive.ts';
+import { commitAttempt } from './workspace-commit.ts';
+import { checkOutMain, mergeAttempt } from './workspace-merge.ts';
+import {
+  type AttemptNames,
+  attemptNames,
+  attemptPlace,
+  findProject,
+  MAIN,
+  type Project,
+  projectAt,
+  requireProject,
+  type WorkspaceRoots,
+} from './workspace-place.ts';
+import { readWorktree } from './workspace-read.ts';
+
+export interface Workspaces {
+  create(request: CreateWorkspaceRequest): Promise<CreateWorkspaceReply>;
+  open(request: OpenAttemptRequest): Promise<OpenAttemptReply>;
+  read(request: ReadFilesRequest): Promise<ReadFilesReply>;
+  commit(request: CommitRequest): Promise<CommitReply>;
+  merge(request: MergeRequest): Promise<MergeReply>;
+  /** Writes the files of main into `target`, an existing empty folder; answers main's commit. */
+  checkout(build: BuildId, target: string): Promise<string>;
+  /** A tar.gz of a clean clone in the scratch folder; the caller removes it. */
+  archive(build: BuildId): Promise<Archive>;
+  finish(build: BuildId): Promise<void>;
+  /** Forgets a build altogether, its project included. */
+  remove(build: BuildId): Promise<void>;
+  /** The open worktree of an attempt, or null. */
+  worktree(request: OpenAttemptRequest): Promise<string | null>;
+}
+
+export function createWorkspaces(git: Git, roots: WorkspaceRoots): Workspaces {
+  const queue = createKeyedQueue(); // W1
+  const inTurn = <T>(build: BuildId, what: string, turn: () => Promise<T>): Promise<T> =>
+    queue.run(build, () => onDisk(what, turn));
+  const withProject = <T>(build: BuildId, what: string, turn: (project: Project) => Promise<T>) =>
+    inTurn(build, what, async () => turn(await requireProject(roots, build)));
+  return {
+    create: request =>
+      inTurn(request.build, 'creating a workspace', () => createProject(git, roots, request)),
+    open: request =>
+      withProject(request.build, 'opening a worktree', project =>
+        openAttempt(git, project, attemptNames(roots, request)),
+      ),
+    read: request =>
+      withProject(request.build, 'reading files', async project => {
+        const names = await requireOpen(git, project, attemptNames(roots, request));
+        return readWorktree(names.path, request.paths, request.bytes_max);
+      }),
+    commit: request =>
+      withProject(request.build, 'committing', project =>
+        commitAttempt(git, project, attemptNames(roots, request), request),
+      ),
+    merge: request =>
+      withProject(request.build, 'merging', project =>
+        mergeAttempt(git, project, attemptNames(roots, request), request),
+      ),
+    checkout: (build, target) =>
+      withProject(build, 'checking out', project => exportMain(git, project, target)),
+    archive: build =>
+      withProject(build, 'archiving', project => archiveProject(git, roots, project)),
+    finish: build =>
+      withProject(build, 'finishing', project => dropAttempts(git, roots, project, build)),
+    remove: build => inTurn(build, 'removing a workspace', () => removeProject(roots, build)),
+    async worktree(request) {
+      const project = await findProject(roots, request.build);
+      const names = attemptNames(roots, request);
+      if (project === null || !(await isOpen(git, project, names))) return null;
+      return names.path;
+    },
+  };
+}
+
+async function createProject(
+  git: Git,
+  roots: WorkspaceRoots,
+  request: CreateWorkspaceRequest,
+): Promise<CreateWorkspaceReply> {
+  const present = await findProject(roots, request.build);
+  if (present !== null) return { path: present.path, head: await headOf(git, present) };
+  const half = join(roots.scratch, `create-${request.build}`); // W3
+  const whole = join(roots.projects, `${request.name}-${request.build}`);
+  await rm(half, { recursive: true, force: true });
+  await mkdir(half, { recursive: true });
+  await mkdir(roots.projects, { recursive: true });
+  const project = projectAt(half);
+  await git.run(null, ['init', '--quiet', '--template=', '--initial-branch=main', half]);
+  const tree = await git.text(project.bare, ['mktree'], { input: '' });
+  const head = await git.text(project.bare, ['commit-tree', '-F', '-', tree], {
+    input: `Start ${request.name}\n\nBuild: ${request.build}\n`,
+  });
+  await moveRef(git, project.bare, MAIN, { from: null, to: head });
+  await checkOutMain(git, project);
+  await rename(half, whole);
+  return { path: whole, head };
+}
+
+async function headOf(git: Git, project: Project): Promise<string> {
+  const head = await resolveRef(git, project.bare, MAIN);
+  if (head === null) throw new CodeGodError('internal', `${project.path} has no main branch`);
+  return head;
+}
+
+async function openAttempt(
+  git: Git,
+  project: Project,
+  names: AttemptNames,
+): Promise<OpenAttemptReply> {
+  const opened = await resolveRef(git, project.bare, names.base);
+  if (opened !== null) return { path: names.path, base: opened };
+  // Whatever a kill left of this worktree goes first: without its base reference it is not whole.
+  await removeWorktree(project, names);
+  const base = await headOf(git, project);
+  await mkdir(join(names.path, '..'), { recursive: true });
+  const branch = names.branch.slice('refs/heads/'.length);
+  await git.run(project.checkout, [
+    ...['worktree', 'add', '--quiet', '--force', '-B', branch],
+    ...[names.path, base],
+  ]);
+  await moveRef(git, project.bare, names.base, { from: null, to: base }); // W3
+  return { path: names.path, base };
+}
+
+async function isOpen(git: Git, project: Project, names: AttemptNames): Promise<boolean> {
+  return (await resolveRef(git, project.bare, names.base)) !== null;
+}
+
+async function requireOpen(git: Git, project: Project, names: AttemptNames): Promise<AttemptNames> {
+  if (await isOpen(git, project, names)) return names;
+  throw new CodeGodError('not_found', `attempt ${names.leaf} has no worktree`, {
+    hint: 'open the attempt first',
+  });
+}
+
+async function removeWorktree(project: Project, names: AttemptNames): Promise<void> {
+  await rm(names.path, { recursive: true, force: true });
+  await rm(attemptPlace(project, names).gitDir, { recursive: true, force: true });
+}
+
+async function exportMain(git: Git, project: Project, target: string): Promise<string> {
+  const head = await headOf(git, project);
+  const indexFile = `${target}.index`;
+  const place = { gitDir: project.bare.gitDir, workTree: target, indexFile };
+  try {
+    await git.run(place, ['read-tree', head]);
+    await git.run(place, ['checkout-index', '--all', '--quiet', '--force']);
+  } finally {
+    await rm(indexFile, { force: true });
+  }
+  return head;
+}
+
+async function dropAttempts(git: Git, roots: WorkspaceRoots, project: Project, build: BuildId) {
+  await rm(join(roots.worktrees, build), { recursive: true, force: true });
+  await rm(join(project.bare.gitDir, 'worktrees'), { recursive: true, force: true });
+  const args = ['for-each-ref', '--format=delete %(refname)'];
+  const listed = await git.text(project.bare, [...args, 'refs/codegod', 'refs/heads']);
+  const doomed = listed.split('\n').filter(line => line !== '' && line !== `delete ${MAIN}`);
+  const input = doomed.map(line => `${line}\n`).join('');
+  await git.run(project.bare, ['update-ref', '--stdin'], { input });
+  await checkOutMain(git, project);
+}
+
+async function removeProject(roots: WorkspaceRoots, build: BuildId): Promise<void> {
+  const project = await findProject(roots, build);
+  await rm(join(roots.worktrees, build), { recursive: true, force: true });
+  if (project === null) return;
+  const doomed = join(roots.scratch, `remove-${build}`);
+  await mkdir(roots.scratch, { recursive: true });
+  await rm(doomed, { recursive: true, force: true });
+  await rename(project.path, doomed); // W3
+  await rm(doomed, { recursive: true, force: true });
+}
