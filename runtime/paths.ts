@@ -1,0 +1,88 @@
+/**
+ * Where things lie: the folders of this installation and the root of the checkout.
+ *
+ * P1: every folder is absolute; relative XDG variables are ignored, as their specification demands.
+ * P2: CODEGOD_HOME moves all folders under one, so that two installations never meet.
+ * P3: folders are made private (0700): they hold tokens, prompts and projects.
+ */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
+
+/** Environment variables as data; `process.env` itself is read by runtime/config.ts only. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface Paths {
+  /** config.yaml, the bus server's configuration. */
+  readonly config: string;
+  /** What must not be lost: the bus's store, projects, environments. */
+  readonly data: string;
+  /** What outlives a restart but is not precious: logs, remembered ports, journals' snapshots. */
+  readonly state: string;
+  /** May be deleted at any time. */
+  readonly cache: string;
+  /** Sockets, pid files and locks of running processes. */
+  readonly run: string;
+}
+
+/** The folders for an environment. Nothing is created; see {@link ensurePaths}. */
+export function pathsFor(env: Environment, cwd: string): Paths {
+  const home = env['CODEGOD_HOME'];
+  if (home) {
+    const root = resolve(cwd, home);
+    return {
+      config: join(root, 'config'),
+      data: join(root, 'data'),
+      state: join(root, 'state'),
+      cache: join(root, 'cache'),
+      run: join(root, 'run'),
+    };
+  }
+  const userHome = env['HOME'] || homedir();
+  const folder = (variable: string, ...fallback: string[]): string => {
+    const value = env[variable];
+    return join(value && isAbsolute(value) ? value : join(userHome, ...fallback), 'codegod');
+  };
+  const state = folder('XDG_STATE_HOME', '.local', 'state');
+  const runtimeDir = env['XDG_RUNTIME_DIR'];
+  return {
+    config: folder('XDG_CONFIG_HOME', '.config'),
+    data: folder('XDG_DATA_HOME', '.local', 'share'),
+    state,
+    cache: folder('XDG_CACHE_HOME', '.cache'),
+    run: runtimeDir && isAbsolute(runtimeDir) ? join(runtimeDir, 'codegod') : join(state, 'run'),
+  };
+}
+
+/** Creates the folders that are missing, private to the user (P3). */
+export function ensurePaths(paths: Paths): void {
+  for (const folder of Object.values(paths)) mkdirSync(folder, { recursive: true, mode: 0o700 });
+}
+
+let foundRoot: string | undefined;
+
+/**
+ * The checkout's root: the folder of our package.json, above this file in the sources as in dist/.
+ * Files that are not TypeScript (requirements, web page, fixtures) are read from there.
+ */
+export function packageRoot(): string {
+  if (foundRoot) return foundRoot;
+  for (let folder = import.meta.dirname; ; folder = dirname(folder)) {
+    if (isOurPackage(join(folder, 'package.json'))) {
+      foundRoot = folder;
+      return folder;
+    }
+    if (folder === dirname(folder)) throw new Error(`no package.json of codegod above ${folder}`);
+  }
+}
+
+function isOurPackage(file: string): boolean {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
+  return JSON.parse(text).name === 'codegod';
+}
