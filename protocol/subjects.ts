@@ -8,8 +8,9 @@ export const BUILD_SUBJECT = 'codegod.build';
 
 export const controlSubject = (build: BuildId | '*'): string => `codegod.control.build.${build}`;
 
-export const eventSubject = (build: BuildId | '*', entity: string, type: string): string =>
-  `codegod.event.${build}.${entity}.${type}`;
+/** `type` is that of the fact, so that a subject's tail reads like the event of the machine. */
+export const eventSubject = (build: BuildId | '*', type: string): string =>
+  `codegod.event.${build}.${type}`;
 /** All facts of one build: the filter of its optimistic lock. */
 export const eventsOf = (build: BuildId | '*'): string => `codegod.event.${build}.>`;
 
