@@ -1,0 +1,74 @@
+/**
+ * The port to whatever turns messages into text: Ollama, the scaffold generator, later remote APIs.
+ *
+ * N1: everything takes an AbortSignal; aborting ends the work at the other side too.
+ * N2: what fails throws a CodeGodError with a wire code; an engine that is simply absent is not a
+ *     failure but an inventory with `available: false` and a reason.
+ * N3: the last chunk is `done`. A stream that ends without it has failed.
+ */
+
+export interface GenerateMessage {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+export interface GenerateRequest {
+  readonly model: string;
+  readonly messages: readonly GenerateMessage[];
+  readonly context_tokens: number;
+  readonly output_tokens_max: number;
+  readonly temperature: number;
+  readonly think: boolean;
+  /** JSON Schema the answer is constrained to, where the engine can. Never trusted. */
+  readonly format?: object;
+}
+
+export type GenerateChunk =
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'thinking'; readonly text: string }
+  | {
+      readonly kind: 'done';
+      /** `length`: the output or the context was full; `repetition`: the engine stopped a loop. */
+      readonly reason: 'stop' | 'length' | 'repetition';
+      readonly prompt_tokens: number;
+      readonly output_tokens: number;
+      readonly load_ms: number;
+      readonly total_ms: number;
+    };
+
+export interface EngineModel {
+  readonly name: string;
+  readonly digest: string;
+  readonly size_bytes: number;
+  readonly family: string;
+  readonly parameter_size: string;
+  readonly quantization: string;
+  /** Largest context the model was made for, in tokens. */
+  readonly context_max: number;
+  readonly loaded: boolean;
+  /** Of the loaded instance; null where it is not loaded or nobody knows. */
+  readonly vram_bytes: number | null;
+  readonly ram_bytes: number | null;
+  readonly context_tokens: number | null;
+  readonly capabilities: string[];
+}
+
+export interface EngineInventory {
+  readonly available: boolean;
+  readonly version: string | null;
+  /** Why it is not available. */
+  readonly reason: string | null;
+  readonly models: readonly EngineModel[];
+}
+
+export interface Engine {
+  readonly name: 'ollama' | 'scaffold' | 'anthropic' | 'openai';
+  inventory(signal: AbortSignal): Promise<EngineInventory>;
+  load(
+    model: string,
+    options: { readonly context_tokens: number },
+    signal: AbortSignal,
+  ): Promise<void>;
+  unload(model: string, signal: AbortSignal): Promise<void>;
+  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateChunk>;
+}
