@@ -4,7 +4,7 @@ import { Usage } from './build.ts';
 import { WireError } from './errors.ts';
 import { Attempt, BuildId, CallId, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
 import { FILES_PER_ANSWER_MAX, PROMPT_LENGTH_MAX, TOOL_CALLS_MAX } from './limits.ts';
-import { Plan, PlanTask } from './plan.ts';
+import { Plan, PlanTask, TaskType } from './plan.ts';
 import { EpochMs, Sentence, Sha } from './text.ts';
 
 export const TaskKind = z.enum(['plan', 'code', 'repair']);
@@ -37,7 +37,14 @@ export const TaskMessage = z.looseObject({
   card: PlanTask.nullable(),
   /** All tasks of the plan, for orientation; empty while planning. */
   outline: z
-    .array(z.looseObject({ id: TaskId, title: z.string(), owns: z.array(z.string()) }))
+    .array(
+      z.looseObject({
+        id: TaskId,
+        title: z.string(),
+        type: TaskType,
+        owns: z.array(z.string()),
+      }),
+    )
     .default([]),
   /** Commit the attempt starts from; null while planning. */
   base_sha: Sha.nullable(),
