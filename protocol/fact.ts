@@ -79,6 +79,7 @@ export type FactType = Fact['type'];
 /** A fact before the log has given it its place: what an actor wants to say. */
 export type FactBody = Fact extends infer F
   ? F extends Fact
-    ? Omit<F, 'v' | 'build' | 'bseq' | 'fence' | 'prev'>
+    ? { [K in keyof F as string extends K ? never : Exclude<K, Place>]: F[K] }
     : never
   : never;
+type Place = 'v' | 'build' | 'bseq' | 'fence' | 'prev';
