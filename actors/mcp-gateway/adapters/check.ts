@@ -1,0 +1,120 @@
+/**
+ * Runs a project's own checks on a clean copy of main, in the sandbox, and says what came out.
+ *
+ * C1: the copy is thrown away: a check cannot change the project.
+ * C2: a check of (build, round) runs once; its result is journalled and given again.
+ * C3: a check that died with this process runs again: it has no effect outside its copy.
+ * C4: without a sandbox only what the scaffold engine wrote runs, or what a person allowed; either
+ *     way the result says so.
+ */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CodeGodError } from '../../../protocol/errors.ts';
+import { CHECK_OUTPUT_BYTES_MAX } from '../../../protocol/limits.ts';
+import { CheckReply, type CheckRequest } from '../../../protocol/workspace.ts';
+import { countTests, isPass, type TestCounts } from '../check-outcome.ts';
+import { createKeyedQueue } from '../keyed-queue.ts';
+import type { ContainedResult } from './contained-run.ts';
+import { onDisk } from './disk.ts';
+import type { Ledger } from './ledger.ts';
+import type { Sandbox } from './sandbox.ts';
+import type { Workspaces } from './workspace.ts';
+
+export interface CheckOptions {
+  readonly workspaces: Pick<Workspaces, 'checkout'>;
+  readonly sandbox: Sandbox;
+  readonly ledger: Ledger;
+  readonly scratch: string;
+}
+
+export type Check = (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
+
+/** @throws CodeGodError `sandbox_required`, `not_found`, `cancelled`, `disk_full`. */
+export function createCheck(options: CheckOptions): Check {
+  const queue = createKeyedQueue();
+  return (request, signal) =>
+    queue.run(request.build, async () => {
+      const key = `check.${request.build}.${request.round}`;
+      const known = await options.ledger.get(key); // C2
+      if (known !== null) return CheckReply.parse(known);
+      const reply = await onDisk('checking', () => checkOnce(options, request, signal));
+      await options.ledger.put(key, reply);
+      return reply;
+    });
+}
+
+async function checkOnce(
+  options: CheckOptions,
+  request: CheckRequest,
+  signal: AbortSignal,
+): Promise<CheckReply> {
+  const { sandbox } = options;
+  if (sandbox.rung === 'none' && !request.trusted && !request.no_sandbox) {
+    // C4
+    throw new CodeGodError('sandbox_required', `a model wrote this project; ${sandbox.account}`, {
+      hint: 'install bubblewrap (`apt-get install bubblewrap`), or allow it with --no-sandbox',
+    });
+  }
+  await mkdir(options.scratch, { recursive: true });
+  const folder = await mkdtemp(join(options.scratch, 'check-'));
+  try {
+    const work = join(folder, 'work'); // C1
+    await mkdir(work);
+    await options.workspaces.checkout(request.build, work);
+    const limits = { timeoutMs: request.timeout_s * 1_000 };
+    const result = await sandbox.run({ work, command: request.command, limits, signal });
+    if (result.end === 'cancelled') throw new CodeGodError('cancelled', 'the check was cancelled');
+    return replyOf(request, sandbox, result);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function replyOf(request: CheckRequest, sandbox: Sandbox, result: ContainedResult): CheckReply {
+  const counts = countTests(result.output);
+  const exitCode = result.end === 'exited' ? result.exitCode : null;
+  const passed = isPass(exitCode, counts);
+  const notes = passed ? [] : notesOn(request, result, counts);
+  if (sandbox.rung === 'none') notes.push('ran without a sandbox');
+  const told = notes.map(note => `[check] ${note}\n`).join('');
+  const text = result.output.endsWith('\n') || result.output === '' ? '' : '\n';
+  return {
+    round: request.round,
+    command: request.command,
+    passed,
+    tests_passed: counts?.passed ?? 0,
+    tests_failed: counts?.failed ?? 0,
+    exit_code: exitCode,
+    sandbox: sandbox.rung,
+    duration_ms: Math.round(result.durationMs),
+    output: tail(`${result.output}${text}`, CHECK_OUTPUT_BYTES_MAX - told.length) + told,
+  };
+}
+
+function notesOn(
+  request: CheckRequest,
+  result: ContainedResult,
+  counts: TestCounts | null,
+): string[] {
+  const notes: string[] = [];
+  const ends: Partial<Record<ContainedResult['end'], string>> = {
+    timeout: `ended after ${request.timeout_s} s`,
+    memory: 'ended: it used too much memory',
+    processes: 'ended: it started too many processes',
+    not_started: `${request.command[0]} could not be started`,
+  };
+  const end = ends[result.end];
+  if (end !== undefined) notes.push(end);
+  if (result.signal !== null && end === undefined) notes.push(`ended by ${result.signal}`);
+  if (counts === null) notes.push('no summary of a known test runner was printed');
+  else if (counts.passed + counts.failed === 0) notes.push('no test was collected');
+  return notes;
+}
+
+function tail(text: string, bytesMax: number): string {
+  const bytes = Buffer.from(text, 'utf8');
+  if (bytes.length <= bytesMax) return text;
+  let start = bytes.length - bytesMax;
+  while (start < bytes.length && ((bytes[start] ?? 0) & 0xc0) === 0x80) start++;
+  return bytes.subarray(start).toString('utf8');
+}

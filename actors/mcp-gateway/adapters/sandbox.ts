@@ -1,0 +1,177 @@
+/**
+ * The sandbox ladder: bubblewrap, else `unshare`, else none. A rung counts only if a trial program
+ * really ran in it on this machine.
+ *
+ * S1: which rung a check ran on is part of its result.
+ * S2: without a rung nothing runs unless the caller says so: here the decision is only carried out.
+ */
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import type { Clock } from '../../../runtime/clock.ts';
+import {
+  bubblewrapArguments,
+  limitedCommand,
+  SANDBOX_LIMITS,
+  type SandboxLimits,
+  type SandboxPlan,
+  unshareArguments,
+} from '../sandbox-plan.ts';
+import { type ContainedResult, runContained } from './contained-run.ts';
+import type { SandboxView } from './sandbox-view.ts';
+
+export type SandboxRung = 'bwrap' | 'unshare' | 'none';
+
+export interface SandboxRun {
+  /** Everything in it belongs to the program from here on. */
+  readonly work: string;
+  readonly command: readonly string[];
+  readonly limits?: Partial<SandboxLimits>;
+  readonly signal?: AbortSignal;
+}
+
+export interface Sandbox {
+  readonly rung: SandboxRung;
+  /** One sentence: which rung, and why not a higher one. */
+  readonly account: string;
+  run(run: SandboxRun): Promise<ContainedResult>;
+}
+
+export interface SandboxOptions {
+  readonly view: SandboxView;
+  /** A folder for roots under construction. */
+  readonly scratch: string;
+  /** The search path on which `bwrap`, `unshare` and `setpriv` are looked for. */
+  readonly path: string;
+  readonly clock: Clock;
+  /** The rungs to try, best first. */
+  readonly ladder?: readonly SandboxRung[];
+}
+
+interface Way {
+  readonly rung: SandboxRung;
+  /** As root the program becomes another user; otherwise a user namespace holds it. */
+  readonly ownUser: boolean;
+}
+
+const TRIAL_TIMEOUT_MS = 10_000;
+/** Users that own nothing: one per run, so that their processes are counted apart. */
+const UID_FIRST = 61_000;
+const UID_COUNT = 512;
+
+export async function findSandbox(options: SandboxOptions): Promise<Sandbox> {
+  const refused: string[] = [];
+  for (const way of waysOf(options.ladder ?? ['bwrap', 'unshare', 'none'])) {
+    const sandbox = sandboxOf(way, options, refused);
+    if (way.rung === 'none') return sandbox;
+    const failure = await trial(sandbox, options);
+    if (failure === null) return sandbox;
+    refused.push(`${way.rung}${way.ownUser ? ' as root' : ''}: ${failure}`);
+  }
+  return sandboxOf({ rung: 'none', ownUser: false }, options, refused);
+}
+
+function waysOf(ladder: readonly SandboxRung[]): Way[] {
+  const root = process.getuid?.() === 0;
+  return ladder.flatMap((rung): Way[] => {
+    if (rung === 'none') return [{ rung, ownUser: false }];
+    if (process.platform !== 'linux') return [];
+    return root
+      ? [
+          { rung, ownUser: true },
+          { rung, ownUser: false },
+        ]
+      : [{ rung, ownUser: false }];
+  });
+}
+
+function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]): Sandbox {
+  let runs = 0;
+  const why = refused.length === 0 ? '' : ` (${refused.join('; ')})`;
+  return {
+    rung: way.rung,
+    account: `${SENTENCES[way.rung]}${why}`,
+    async run(run) {
+      runs += 1;
+      const limits = { ...SANDBOX_LIMITS, ...run.limits };
+      const uid = way.ownUser ? UID_FIRST + (runs % UID_COUNT) : null;
+      if (uid !== null) await execa('chown', ['-R', `${uid}:${uid}`, run.work]);
+      const home = way.rung === 'none' ? join(run.work, '.home') : '/tmp';
+      if (way.rung === 'none') await mkdir(home, { recursive: true });
+      const environment = environmentOf(options.view, home);
+      const { readOnly, links } = options.view;
+      const { work, command } = run;
+      const plan: SandboxPlan = { readOnly, links, work, command, environment, limits, uid };
+      return launch(way.rung, plan, options, run.signal);
+    },
+  };
+}
+
+const SENTENCES: Readonly<Record<SandboxRung, string>> = {
+  bwrap: 'checks run in a bubblewrap sandbox',
+  unshare: 'checks run in namespaces made with unshare',
+  none: 'there is no sandbox on this machine',
+};
+
+function environmentOf(view: SandboxView, home: string): Record<string, string> {
+  return {
+    PATH: view.path,
+    HOME: home,
+    TMPDIR: home,
+    LANG: 'C.UTF-8',
+    TZ: 'UTC',
+    CI: 'true',
+    NO_COLOR: '1',
+    PYTHONDONTWRITEBYTECODE: '1',
+  };
+}
+
+async function launch(
+  rung: SandboxRung,
+  plan: SandboxPlan,
+  options: SandboxOptions,
+  signal: AbortSignal | undefined,
+): Promise<ContainedResult> {
+  const { limits } = plan;
+  const start = (program: string, args: readonly string[], inside = false) =>
+    runContained(
+      {
+        program,
+        args,
+        cwd: inside ? plan.work : '/',
+        environment: inside ? plan.environment : { PATH: options.path },
+        limits,
+        signal,
+      },
+      options.clock,
+    );
+  if (rung === 'bwrap') return start('bwrap', bubblewrapArguments(plan));
+  if (rung === 'none') {
+    const [program = 'sh', ...args] = limitedCommand(plan);
+    return start(program, args, true);
+  }
+  await mkdir(options.scratch, { recursive: true });
+  const root = await mkdtemp(join(options.scratch, 'root-'));
+  try {
+    const args = unshareArguments(plan, root);
+    return await start('setpriv', ['--pdeathsig', 'KILL', '--', 'unshare', ...args]);
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+}
+
+/** Null where a trial program ran; otherwise why not. */
+async function trial(sandbox: Sandbox, options: SandboxOptions): Promise<string | null> {
+  await mkdir(options.scratch, { recursive: true });
+  const work = await mkdtemp(join(options.scratch, 'trial-'));
+  try {
+    await chmod(work, 0o755);
+    const command = ['sh', '-c', 'echo ready > done && cat done'];
+    const limits = { timeoutMs: TRIAL_TIMEOUT_MS };
+    const result = await sandbox.run({ work, command, limits });
+    if (result.exitCode === 0 && result.output === 'ready\n') return null;
+    return result.output.trim().split('\n').at(-1)?.slice(0, 200) || `ended with ${result.end}`;
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}

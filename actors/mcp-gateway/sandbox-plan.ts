@@ -1,0 +1,155 @@
+/**
+ * What a sandbox shows to the program inside it, as data: one plan, rendered for bubblewrap or for
+ * `unshare`. The program sees a new root with the system's programs read-only, its own folder at
+ * `/work`, an empty `/tmp` of bounded size, its own processes, no network and no environment.
+ *
+ * P1: what is not listed here does not exist inside: no home, no data directory, no sockets.
+ * P2: limits hold per process in the kernel (`ulimit`); the watcher in the adapter bounds the sums.
+ */
+
+export interface SandboxLimits {
+  readonly timeoutMs: number;
+  /** Private memory of all processes together, watched; and of each one, enforced. */
+  readonly memoryBytesMax: number;
+  readonly processesMax: number;
+  readonly fileBytesMax: number;
+  readonly openFilesMax: number;
+  readonly tmpBytesMax: number;
+}
+
+export const SANDBOX_LIMITS: SandboxLimits = {
+  timeoutMs: 120_000,
+  memoryBytesMax: 2 * 1024 ** 3,
+  processesMax: 256,
+  fileBytesMax: 256 * 1024 ** 2,
+  openFilesMax: 4_096,
+  tmpBytesMax: 256 * 1024 ** 2,
+};
+
+export interface SandboxPlan {
+  /** Folders and files that exist outside, shown read-only at the same path. */
+  readonly readOnly: readonly string[];
+  /** Links inside: where each lies and what it says. */
+  readonly links: readonly { readonly path: string; readonly target: string }[];
+  /** The folder shown writable at {@link WORK}. */
+  readonly work: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly command: readonly string[];
+  readonly limits: SandboxLimits;
+  /** The user inside; null keeps the user of the gateway. */
+  readonly uid: number | null;
+}
+
+export const WORK = '/work';
+
+/** The command under its limits. Every shell knows these flags except that of the process count. */
+export function limitedCommand(plan: Pick<SandboxPlan, 'command' | 'limits'>): string[] {
+  const { limits } = plan;
+  const kib = (bytes: number) => Math.floor(bytes / 1024);
+  const script = [
+    'ulimit -c 0',
+    `ulimit -n ${limits.openFilesMax}`,
+    `ulimit -f ${Math.floor(limits.fileBytesMax / 512)}`,
+    `ulimit -d ${kib(limits.memoryBytesMax)}`,
+    `{ ulimit -u ${limits.processesMax} || ulimit -p ${limits.processesMax}; } 2>/dev/null`,
+    'exec "$@"',
+  ].join('; ');
+  return ['sh', '-c', script, 'limited', ...plan.command];
+}
+
+/** As root: becomes a user that owns nothing, so that the process limit counts and no right is left. */
+export function droppedCommand(plan: SandboxPlan): string[] {
+  const limited = limitedCommand(plan);
+  if (plan.uid === null) return limited;
+  const user = [`--reuid=${plan.uid}`, `--regid=${plan.uid}`, '--clear-groups'];
+  const rights = ['--no-new-privs', '--bounding-set=-all', '--inh-caps=-all'];
+  return ['setpriv', ...user, ...rights, '--', ...limited];
+}
+
+export function bubblewrapArguments(plan: SandboxPlan): string[] {
+  const user = plan.uid === null ? ['--unshare-user'] : [];
+  return [
+    ...user,
+    ...['--unshare-ipc', '--unshare-pid', '--unshare-net', '--unshare-uts'],
+    ...['--unshare-cgroup-try', '--die-with-parent', '--new-session', '--clearenv'],
+    ...Object.entries(plan.environment).flatMap(([name, value]) => ['--setenv', name, value]),
+    ...parentFolders(plan).flatMap(folder => ['--perms', '0755', '--dir', folder]),
+    ...plan.readOnly.flatMap(path => ['--ro-bind-try', path, path]),
+    ...plan.links.flatMap(({ path, target }) => ['--symlink', target, path]),
+    ...['--proc', '/proc', '--dev', '/dev'],
+    ...['--perms', '1777', '--size', String(plan.limits.tmpBytesMax), '--tmpfs', '/tmp'],
+    ...['--bind', plan.work, WORK, '--chdir', WORK],
+    '--',
+    ...droppedCommand(plan),
+  ];
+}
+
+/**
+ * Arguments of `unshare`: the same new root, built by a script. `root` is an empty folder. Without
+ * a uid of its own the program runs in a user namespace of its own.
+ */
+export function unshareArguments(plan: SandboxPlan, root: string): string[] {
+  const user = plan.uid === null ? ['--user', '--map-root-user'] : [];
+  return [
+    ...user,
+    ...['--mount', '--pid', '--net', '--ipc', '--uts', '--fork', '--kill-child=SIGKILL'],
+    ...['sh', '-c', unshareScript(plan, root), 'inside', ...droppedCommand(plan)],
+  ];
+}
+
+function unshareScript(plan: SandboxPlan, root: string): string {
+  const at = (path: string) => quote(`${root}${path}`);
+  const environment = Object.entries(plan.environment).map(([k, v]) => quote(`${k}=${v}`));
+  const showReadOnly = (path: string) => [
+    `if [ -d ${quote(path)} ]; then mkdir -p ${at(path)}; else : > ${at(path)}; fi`,
+    `mount --rbind ${quote(path)} ${at(path)}`,
+    `mount -o remount,bind,ro ${at(path)}`,
+  ];
+  return [
+    'set -e',
+    `mount -t tmpfs -o mode=0755,size=16m tmpfs ${quote(root)}`,
+    ...parentFolders(plan).map(folder => `mkdir -p ${at(folder)}`),
+    ...plan.readOnly.flatMap(path => [
+      `if [ -e ${quote(path)} ]; then`,
+      ...showReadOnly(path),
+      'fi',
+    ]),
+    ...plan.links.map(({ path, target }) => `ln -s ${quote(target)} ${at(path)}`),
+    `mkdir ${at('/proc')} ${at('/dev')} ${at('/tmp')} ${at(WORK)} ${at('/.old')}`,
+    `mount -t proc proc ${at('/proc')}`,
+    `mount -t tmpfs -o mode=1777,size=${plan.limits.tmpBytesMax} tmpfs ${at('/tmp')}`,
+    `for device in null zero full random urandom; do : > ${at('/dev')}/$device; ` +
+      `mount --bind /dev/$device ${at('/dev')}/$device; done`,
+    `mkdir ${at('/dev/shm')}; mount -t tmpfs -o mode=1777,size=64m tmpfs ${at('/dev/shm')}`,
+    `ln -s /proc/self/fd ${at('/dev/fd')}`,
+    `mount --bind ${quote(plan.work)} ${at(WORK)}`,
+    '{ ip link set lo up || ifconfig lo up; } >/dev/null 2>&1 || true',
+    `cd ${quote(root)}; pivot_root . .old; cd ${WORK}; umount -l /.old; rmdir /.old`,
+    'mount -o remount,ro /',
+    `exec env -i ${environment.join(' ')} "$@"`,
+  ].join('\n');
+}
+
+/** Every folder above something shown, outermost first: they must be passable for another user. */
+function parentFolders(plan: SandboxPlan): string[] {
+  const shown = [...plan.readOnly, ...plan.links.map(link => link.path)];
+  const folders = new Set<string>();
+  for (const path of shown) {
+    const segments = path.split('/').slice(1, -1);
+    for (let depth = 1; depth <= segments.length; depth++) {
+      folders.add(`/${segments.slice(0, depth).join('/')}`);
+    }
+  }
+  return [...folders]
+    .filter(folder => !plan.readOnly.some(path => isWithin(folder, path)))
+    .sort((a, b) => a.length - b.length);
+}
+
+/** Whether `path` is `folder` or lies below it. */
+export function isWithin(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(folder === '/' ? '/' : `${folder}/`);
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
