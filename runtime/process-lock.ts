@@ -125,6 +125,12 @@ export function ownIdentity(): ProcessIdentity {
   return { pid: process.pid, started: startOf(process.pid) ?? '' };
 }
 
+/** The process that has this id now; null where none has. */
+export function identityOf(pid: number): ProcessIdentity | null {
+  const started = startOf(pid);
+  return started === null ? null : { pid, started };
+}
+
 /** True while that very process (not another of the same id) runs. */
 export function isAlive(identity: ProcessIdentity): boolean {
   return identity.pid > 0 && startOf(identity.pid) === identity.started;
