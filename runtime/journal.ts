@@ -1,0 +1,299 @@
+/**
+ * The local journal: a key-value store on disk whose every write is synced before it is answered.
+ * The only importer of `level`. Values are msgpack with shared structures: the shapes of objects are
+ * stored once, under a key of their own, and the values refer to them.
+ *
+ * J1  Once a write is answered it survives a crash and a power cut, and a batch is all or nothing.
+ * J2  Writes take effect in the order of the calls. Writes that wait for a running one are joined
+ *     into one batch, so that many of them cost one sync.
+ * J3  A shape is stored in the same batch as the first value that refers to it.
+ * J4  Every value carries a CRC-32: a flipped bit is `log_corrupt`, never another value.
+ * J5  One process at a time; a second one gets `conflict`.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
+import { Level } from 'level';
+import { Packr } from 'msgpackr';
+import { CodeGodError } from '../protocol/errors.ts';
+
+export type JournalOperation =
+  | { readonly type: 'put'; readonly key: string; readonly value: unknown }
+  | { readonly type: 'del'; readonly key: string };
+
+export interface Journal {
+  /** @throws CodeGodError `log_corrupt` where the stored bytes are damaged; so do the others. */
+  get(key: string): Promise<unknown>;
+  /** @throws CodeGodError `disk_full`, `internal` where the disk refused. */
+  put(key: string, value: unknown): Promise<void>;
+  /** One synced batch: all of it or nothing. */
+  batch(operations: readonly JournalOperation[]): Promise<void>;
+  /** Every entry whose key starts with the prefix, by key, as it stood at the time of the call. */
+  entries(prefix: string): AsyncIterable<readonly [key: string, value: unknown]>;
+  close(): Promise<void>;
+}
+
+/** How long a lock may be the last breath of a process that has just been killed. */
+const LOCK_WAIT_MS = 5_000;
+const LOCK_POLL_MS = 100;
+/** Sorts before every key of a user, which never starts with a control character. */
+const STRUCTURES_KEY = '\u0001structures';
+const STRUCTURES_MAX = 256;
+const CHECKSUM_BYTES = 4;
+
+/** What a journal needs of the thing that keeps its bytes. */
+interface ByteStore {
+  get(key: string): Promise<Uint8Array | undefined>;
+  write(operations: readonly ByteOperation[]): Promise<void>;
+  range(from: string, below: string): AsyncIterable<readonly [string, Uint8Array]>;
+  close(): Promise<void>;
+}
+
+type ByteOperation =
+  | { readonly type: 'put'; readonly key: string; readonly value: Uint8Array }
+  | { readonly type: 'del'; readonly key: string };
+
+/**
+ * Opens the journal of a directory, which is created where missing.
+ * @throws CodeGodError `conflict` where another process holds it, `log_corrupt`, `disk_full`.
+ */
+export async function openJournal(directory: string): Promise<Journal> {
+  return await openPacked(await openLevel(directory), directory);
+}
+
+/** A journal that forgets with its process. For tests and simulations. */
+export async function memoryJournal(): Promise<Journal> {
+  return await openPacked(memoryStore(), 'memory');
+}
+
+async function openPacked(store: ByteStore, where: string): Promise<Journal> {
+  const stored = await store.get(STRUCTURES_KEY);
+  const structures = stored === undefined ? [] : unpackStructures(stored, where);
+  return new PackedJournal(store, where, structures);
+}
+
+type Structures = string[][];
+
+function unpackStructures(stored: Uint8Array, where: string): Structures {
+  const bytes = checked(stored, STRUCTURES_KEY, where);
+  return new Packr({ useRecords: false }).unpack(bytes) as Structures;
+}
+
+interface WaitingWrite {
+  readonly operations: readonly JournalOperation[];
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+class PackedJournal implements Journal {
+  readonly #store: ByteStore;
+  readonly #where: string;
+  readonly #packr: Packr;
+  #structures: Structures;
+  #structuresChanged = false;
+  #waiting: WaitingWrite[] = [];
+  #writing: Promise<void> | null = null;
+  #closed = false;
+
+  constructor(store: ByteStore, where: string, structures: Structures) {
+    this.#store = store;
+    this.#where = where;
+    this.#structures = structures;
+    this.#packr = new Packr({
+      maxSharedStructures: STRUCTURES_MAX,
+      getStructures: () => this.#structures,
+      saveStructures: next => {
+        this.#structures = next.map(keys => [...(keys as string[])]);
+        this.#structuresChanged = true;
+        return true;
+      },
+      shouldShareStructure: keys => keys.every(key => /^[a-zA-Z][a-zA-Z0-9_]*$/.test(key)),
+    });
+  }
+
+  async get(key: string): Promise<unknown> {
+    const stored = await this.#store.get(key);
+    return stored === undefined ? undefined : this.#unpack(key, stored);
+  }
+
+  put(key: string, value: unknown): Promise<void> {
+    return this.batch([{ type: 'put', key, value }]);
+  }
+
+  batch(operations: readonly JournalOperation[]): Promise<void> {
+    if (this.#closed) return Promise.reject(closedError(this.#where));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ operations, resolve, reject });
+      this.#writing ??= this.#writeWaiting();
+    });
+  }
+
+  async *entries(prefix: string): AsyncIterable<readonly [string, unknown]> {
+    for await (const [key, stored] of this.#store.range(prefix, `${prefix}\u{10ffff}`)) {
+      yield [key, this.#unpack(key, stored)];
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#writing;
+    await this.#store.close();
+  }
+
+  /** Writes everything that waits, in order, until nothing waits (J2). Never rejects. */
+  async #writeWaiting(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const writes = this.#waiting;
+      this.#waiting = [];
+      try {
+        await this.#writeJoined(writes.flatMap(write => write.operations));
+        for (const write of writes) write.resolve();
+      } catch (error) {
+        for (const write of writes) write.reject(error);
+      }
+    }
+    this.#writing = null;
+  }
+
+  async #writeJoined(operations: readonly JournalOperation[]): Promise<void> {
+    const packed: ByteOperation[] = operations.map(operation =>
+      operation.type === 'del'
+        ? operation
+        : { type: 'put', key: operation.key, value: this.#pack(operation.value) },
+    );
+    const structuresChanged = this.#structuresChanged;
+    if (structuresChanged) {
+      const bytes = new Packr({ useRecords: false }).pack(this.#structures);
+      packed.push({ type: 'put', key: STRUCTURES_KEY, value: withChecksum(bytes) });
+    }
+    await this.#store.write(packed);
+    if (structuresChanged) this.#structuresChanged = false;
+  }
+
+  #pack(value: unknown): Uint8Array {
+    return withChecksum(this.#packr.pack(value));
+  }
+
+  #unpack(key: string, stored: Uint8Array): unknown {
+    return this.#packr.unpack(checked(stored, key, this.#where));
+  }
+}
+
+function withChecksum(bytes: Uint8Array): Uint8Array {
+  const stored = Buffer.allocUnsafe(CHECKSUM_BYTES + bytes.length);
+  stored.writeUInt32LE(crc32(bytes), 0);
+  stored.set(bytes, CHECKSUM_BYTES);
+  return stored;
+}
+
+/** The value's bytes, when they are the ones that were written (J4). */
+function checked(stored: Uint8Array, key: string, where: string): Uint8Array {
+  const bytes = stored.subarray(CHECKSUM_BYTES);
+  const view = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
+  if (stored.length > CHECKSUM_BYTES && view.readUInt32LE(0) === crc32(bytes)) return bytes;
+  const name = JSON.stringify(key);
+  throw new CodeGodError('log_corrupt', `the value of ${name} in the journal ${where} is damaged`, {
+    hint: `check the disk; move ${where} away to begin with an empty journal`,
+  });
+}
+
+const closedError = (where: string): CodeGodError =>
+  new CodeGodError('cancelled', `the journal ${where} is closed`);
+
+type Database = Level<string, Uint8Array>;
+
+async function openLevel(directory: string): Promise<ByteStore> {
+  const database: Database = new Level(directory, { keyEncoding: 'utf8', valueEncoding: 'view' });
+  for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
+    try {
+      await database.open();
+      return levelStore(database, directory);
+    } catch (error) {
+      const locked = levelCode(error) === 'LEVEL_LOCKED';
+      if (!locked || waitedMs >= LOCK_WAIT_MS) throw levelError(error, directory);
+      await sleep(LOCK_POLL_MS);
+    }
+  }
+}
+
+function levelStore(database: Database, directory: string): ByteStore {
+  const translated = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw levelError(error, directory);
+    }
+  };
+  return {
+    get: key => translated(() => database.get(key)),
+    write: operations => translated(() => database.batch([...operations], { sync: true })),
+    range: (from, below) => levelRange(database, directory, from, below),
+    close: () => translated(() => database.close()),
+  };
+}
+
+async function* levelRange(
+  database: Database,
+  directory: string,
+  from: string,
+  below: string,
+): AsyncIterable<readonly [string, Uint8Array]> {
+  try {
+    for await (const entry of database.iterator({ gte: from, lt: below })) yield entry;
+  } catch (error) {
+    throw error instanceof CodeGodError ? error : levelError(error, directory);
+  }
+}
+
+/** The code of an error of `level`; that of its cause where opening failed. */
+function levelCode(error: unknown): string | null {
+  if (!(error instanceof Error)) return null;
+  if (error.cause !== undefined) return levelCode(error.cause);
+  return 'code' in error && typeof error.code === 'string' ? error.code : null;
+}
+
+function levelError(error: unknown, directory: string): CodeGodError {
+  const message = rootMessage(error);
+  switch (levelCode(error)) {
+    case 'LEVEL_LOCKED':
+      return new CodeGodError('conflict', `the journal ${directory} is used by another process`, {
+        cause: error,
+        hint: 'the same actor runs already with the same state directory: stop one of them',
+      });
+    case 'LEVEL_CORRUPTION':
+      return new CodeGodError('log_corrupt', `the journal ${directory} is damaged: ${message}`, {
+        cause: error,
+        hint: `check the disk; move ${directory} away to begin with an empty journal`,
+      });
+    case 'LEVEL_DATABASE_NOT_OPEN':
+      return closedError(directory);
+    default: {
+      const full = /no space left|ENOSPC|disk quota/i.test(message);
+      return new CodeGodError(full ? 'disk_full' : 'internal', `journal ${directory}: ${message}`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+function rootMessage(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? rootMessage(error.cause) : error.message;
+}
+
+function memoryStore(): ByteStore {
+  const values = new Map<string, Uint8Array>();
+  return {
+    get: async key => values.get(key),
+    write: async operations => {
+      for (const operation of operations) {
+        if (operation.type === 'put') values.set(operation.key, operation.value);
+        else values.delete(operation.key);
+      }
+    },
+    async *range(from, below) {
+      const entries = [...values].filter(([key]) => key >= from && key < below);
+      yield* entries.sort(([left], [right]) => (left < right ? -1 : 1));
+    },
+    close: async () => {},
+  };
+}
