@@ -111,6 +111,8 @@ export interface StreamConfig {
   /** When the last message of a subject ages out, a marker is stored for this long. */
   readonly marker_ttl_ms?: number;
   readonly deny_delete?: boolean;
+  /** Allow a message to replace all before it on its subject (header `Nats-Rollup: sub`). */
+  readonly rollup?: boolean;
   readonly compression?: boolean;
   readonly replicas?: number;
   readonly description?: string;

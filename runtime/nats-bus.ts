@@ -1,0 +1,247 @@
+/**
+ * The bus over NATS: connects, turns the client's events into ours, checks durability.
+ * The only file, with its `nats-*.ts` parts, that knows the NATS client.
+ *
+ * A1  A lost connection is renewed for as long as the bus is open, with growing jittered pauses.
+ */
+import {
+  type ConnectionOptions,
+  errors,
+  type NatsConnection,
+  nkeyAuthenticator,
+  nuid,
+  type Status,
+} from '@nats-io/nats-core';
+import { connect } from '@nats-io/transport-node';
+import semver from 'semver';
+import { z } from 'zod';
+import { CodeGodError } from '../protocol/errors.ts';
+import type { Bus, BusEvent, Durability } from './bus.ts';
+import { assembleBus, type Connection, EventHub } from './bus-core.ts';
+import { Inbox } from './bus-inbox.ts';
+import { asError } from './bus-serve.ts';
+import { TimerWheel } from './bus-wheel.ts';
+import type { Clock } from './clock.ts';
+import { JetStreamApi } from './nats-api.ts';
+import { openConsumer } from './nats-consumer.ts';
+import type { NatsParts } from './nats-parts.ts';
+import { NatsStore } from './nats-store.ts';
+import { NatsWire } from './nats-wire.ts';
+
+const VERSION_MIN = '2.12.0';
+const CONNECT_TIMEOUT_MS = 5_000;
+const PING_MS = 10_000;
+const RECONNECT_MIN_MS = 50;
+const RECONNECT_MAX_MS = 4_000;
+const MONITOR_TIMEOUT_MS = 3_000;
+const DISCONNECT_MS = 2_000;
+
+export type NatsCredentials =
+  | { readonly user: string; readonly pass: string }
+  | { readonly nkeySeed: string };
+
+export interface NatsOptions {
+  readonly servers: readonly string[];
+  /** Shown by the server's monitoring. */
+  readonly name: string;
+  readonly credentials?: NatsCredentials;
+  /** Where replies to this process go; default `_INBOX`. */
+  readonly inboxPrefix?: string;
+  /** The server's monitoring address, such as `http://127.0.0.1:8222`. */
+  readonly monitorUrl?: string;
+  readonly clock: Clock;
+}
+
+/** Throws `bus_unavailable` when no server answers, `unauthorized` when it refuses. */
+export async function connectNats(options: NatsOptions): Promise<Bus> {
+  const { clock } = options;
+  const hub = new EventHub();
+  const reconnects = { tries: 0 };
+  const connection = await dial(options, reconnects);
+  const wheel = new TimerWheel(clock);
+  const wire = new NatsWire(
+    connection,
+    `${options.inboxPrefix ?? '_INBOX'}.${nuid.next()}`,
+    hub.emit,
+  );
+  const inbox = new Inbox(wire, wheel);
+  const parts: NatsParts = {
+    wire,
+    inbox,
+    wheel,
+    clock,
+    api: new JetStreamApi(inbox),
+    emit: hub.emit,
+    listen: listener => hub.listen(listener),
+  };
+  const bus = assembleBus({
+    wire,
+    inbox,
+    wheel,
+    hub,
+    clock,
+    store: new NatsStore(parts),
+    openConsumer: openConsumer(parts),
+    connection: connectionOf(connection, wire, options),
+    newId: () => nuid.next(),
+  });
+  void watchStatus(connection, wire, hub, reconnects);
+  return bus;
+}
+
+async function dial(options: NatsOptions, reconnects: { tries: number }): Promise<NatsConnection> {
+  const { clock } = options;
+  const pauseMs = (): number => {
+    reconnects.tries += 1;
+    const longest = Math.min(
+      RECONNECT_MAX_MS,
+      RECONNECT_MIN_MS * 2 ** Math.min(reconnects.tries, 10),
+    );
+    return longest * (0.5 + clock.random() / 2);
+  };
+  // The client changes the object it is given, so it gets its own.
+  const dialing: ConnectionOptions = {
+    servers: [...options.servers],
+    name: options.name,
+    maxReconnectAttempts: -1,
+    reconnectDelayHandler: pauseMs,
+    ignoreAuthErrorAbort: true,
+    noAsyncTraces: true,
+    pingInterval: PING_MS,
+    timeout: CONNECT_TIMEOUT_MS,
+    ...(options.inboxPrefix === undefined ? {} : { inboxPrefix: options.inboxPrefix }),
+    ...authentication(options.credentials),
+  };
+  try {
+    return await connect(dialing);
+  } catch (cause) {
+    const where = options.servers.join(', ');
+    const reason = asError(cause).message;
+    if (cause instanceof errors.AuthorizationError) {
+      const message = `the bus at ${where} refused ${options.name}: ${reason}`;
+      throw new CodeGodError('unauthorized', message, { cause });
+    }
+    throw new CodeGodError('bus_unavailable', `no bus at ${where}: ${reason}`, { cause });
+  }
+}
+
+function authentication(credentials: NatsCredentials | undefined): Partial<ConnectionOptions> {
+  if (credentials === undefined) return {};
+  if ('user' in credentials) return { user: credentials.user, pass: credentials.pass };
+  return { authenticator: nkeyAuthenticator(new TextEncoder().encode(credentials.nkeySeed)) };
+}
+
+/** Follows the client's events until it closes, and keeps `wire.connected` true to them. */
+async function watchStatus(
+  connection: NatsConnection,
+  wire: NatsWire,
+  hub: EventHub,
+  reconnects: { tries: number },
+): Promise<void> {
+  for await (const status of connection.status()) {
+    if (status.type === 'disconnect' || status.type === 'close') wire.connected = false;
+    if (status.type === 'reconnect') {
+      wire.connected = true;
+      reconnects.tries = 0;
+    }
+    const event = eventOf(status);
+    if (event !== null) hub.emit(event);
+  }
+  const reason = await connection.closed();
+  wire.connected = false;
+  hub.emit({ type: 'closed', reason: reason instanceof Error ? reason.message : null });
+}
+
+function eventOf(status: Status): BusEvent | null {
+  switch (status.type) {
+    case 'disconnect':
+      return { type: 'disconnected', server: status.server };
+    case 'reconnect':
+      return { type: 'reconnected', server: status.server };
+    case 'ldm':
+      return { type: 'lame_duck', server: status.server };
+    case 'slowConsumer':
+      return {
+        type: 'slow_consumer',
+        subject: status.sub.getSubject(),
+        pending: status.pending,
+      };
+    case 'error': {
+      const { error } = status;
+      if (error instanceof errors.PermissionViolationError) {
+        return { type: 'permission_denied', operation: error.operation, subject: error.subject };
+      }
+      return { type: 'error', where: 'connection', error };
+    }
+    default:
+      return null;
+  }
+}
+
+function connectionOf(
+  connection: NatsConnection,
+  wire: NatsWire,
+  options: NatsOptions,
+): Connection {
+  let known = connection.info;
+  return {
+    info() {
+      known = connection.info ?? known;
+      return {
+        url: `nats://${connection.getServer()}`,
+        server_version: known?.version ?? 'unknown',
+        max_payload_bytes: wire.maxPayloadBytes,
+        connected: wire.connected,
+      };
+    },
+    async rtt() {
+      if (!wire.connected) throw new CodeGodError('bus_unavailable', 'the bus is not connected');
+      return connection.rtt();
+    },
+    requireDurable: () => requireDurable(known?.version ?? '0.0.0', options.monitorUrl),
+    async disconnect() {
+      // Sends what is still in the buffer; a server that is gone must not hold up the end.
+      const flushed = wire.connected ? connection.flush().catch(() => undefined) : null;
+      await Promise.race([flushed, options.clock.sleep(DISCONNECT_MS)]);
+      await connection.close();
+    },
+  };
+}
+
+const Varz = z.object({
+  jetstream: z.object({
+    config: z.object({ sync_always: z.boolean().default(false) }).optional(),
+  }),
+});
+
+async function requireDurable(
+  version: string,
+  monitorUrl: string | undefined,
+): Promise<Durability> {
+  const refused = (reason: string, fix: string): Durability => ({ ok: false, reason, fix });
+  const { version: plain } = semver.coerce(version) ?? { version: '0.0.0' };
+  if (semver.lt(plain, VERSION_MIN)) {
+    return refused(`nats-server ${version} is too old`, `use nats-server ${VERSION_MIN} or newer`);
+  }
+  if (monitorUrl === undefined) {
+    const fix = 'configure the monitoring address of the server (`http: 127.0.0.1:8222`)';
+    return refused('it is unknown whether the server syncs to disk', fix);
+  }
+  try {
+    const response = await fetch(new URL('/varz', monitorUrl), {
+      signal: AbortSignal.timeout(MONITOR_TIMEOUT_MS),
+    });
+    const { jetstream } = Varz.parse(await response.json());
+    if (jetstream.config === undefined) {
+      return refused('JetStream is off', 'start nats-server with a `jetstream` block');
+    }
+    if (jetstream.config.sync_always) return { ok: true };
+  } catch (error) {
+    const reason = `the monitoring of the server does not answer: ${asError(error).message}`;
+    return refused(reason, `check the monitoring address ${monitorUrl}`);
+  }
+  return refused(
+    'the server acknowledges before it syncs to disk',
+    'set `jetstream { sync_interval: always }`',
+  );
+}

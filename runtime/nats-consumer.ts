@@ -1,0 +1,203 @@
+/**
+ * A durable JetStream consumer: created or brought up to date, pulled from, and opened again after
+ * whatever interrupts it.
+ *
+ * D1  No `backoff` in the configuration: it would override the ack wait.
+ * D2  The server tells of a message whose deliveries are exhausted only while a pull is open; it
+ *     becomes an event.
+ */
+import type { ConsumeOptions } from './bus.ts';
+import { asError } from './bus-serve.ts';
+import type {
+  Acknowledger,
+  ConsumerLink,
+  OpenConsumer,
+  PulledMessage,
+  WireMessage,
+  WireSubscription,
+} from './bus-wire.ts';
+import { explained } from './nats-api.ts';
+import type { NatsParts } from './nats-parts.ts';
+import { Pull, type Pulled } from './nats-pull.ts';
+
+const NANOS_PER_MS = 1_000_000;
+const ACK_TIMEOUT_MS = 5_000;
+const PAUSE_MIN_MS = 100;
+const PAUSE_MAX_MS = 5_000;
+
+const ACK = {
+  done: '+ACK',
+  retry: '-NAK',
+  reject: '+TERM',
+  working: '+WPI',
+} as const;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+export const openConsumer =
+  (parts: NatsParts): OpenConsumer =>
+  async (stream, options, deliver) => {
+    const link = new Link(parts, stream, options, deliver);
+    await link.start();
+    return link;
+  };
+
+class Link implements ConsumerLink {
+  readonly #parts: NatsParts;
+  readonly #stream: string;
+  readonly #options: ConsumeOptions;
+  readonly #deliver: (pulled: PulledMessage) => void;
+  readonly #advisories: WireSubscription;
+  readonly #stopListening: () => void;
+  readonly #stopped = new AbortController();
+  #wanted = 0;
+  #pull: Pull | null = null;
+  #reopening = false;
+
+  constructor(
+    parts: NatsParts,
+    stream: string,
+    options: ConsumeOptions,
+    deliver: (pulled: PulledMessage) => void,
+  ) {
+    this.#parts = parts;
+    this.#stream = stream;
+    this.#options = options;
+    this.#deliver = deliver;
+    this.#advisories = parts.wire.subscribe(
+      `$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.${stream}.${options.durable}`,
+      message => this.#noticeExhausted(message),
+    );
+    this.#stopListening = parts.listen(event => {
+      if (event.type === 'reconnected') void this.#reopen();
+    });
+  }
+
+  /** Throws what keeps the consumer from being created. */
+  async start(): Promise<void> {
+    try {
+      await this.#ensure();
+    } catch (error) {
+      this.#close();
+      throw explained(error, `consumer ${this.#options.durable} of ${this.#stream}`);
+    }
+    this.#open();
+  }
+
+  want(count: number): void {
+    this.#wanted += count;
+    this.#pull?.want(count);
+  }
+
+  async stop(): Promise<void> {
+    this.#close();
+    // What the server sent before it saw the end of the subscription waits out its ack wait.
+    if (this.#parts.wire.connected) await this.#parts.wire.flush().catch(() => null);
+  }
+
+  #close(): void {
+    this.#stopped.abort();
+    this.#stopListening();
+    this.#advisories.stop();
+    this.#pull?.stop();
+  }
+
+  #open(): void {
+    const { wire, wheel, emit } = this.#parts;
+    const { durable: consumer } = this.#options;
+    const stream = this.#stream;
+    this.#pull?.stop();
+    this.#pull = new Pull(
+      wire,
+      wheel,
+      { stream, consumer },
+      {
+        deliver: pulled => {
+          this.#wanted -= 1;
+          const { message, deliveries } = pulled;
+          this.#deliver({ message, deliveries, acknowledger: acknowledger(this.#parts, pulled) });
+        },
+        lost: reason => {
+          if (reason === 'heartbeats_missed') emit({ type: reason, stream, consumer });
+          void this.#reopen();
+        },
+      },
+    );
+    if (this.#wanted > 0) this.#pull.want(this.#wanted);
+  }
+
+  /** Creates the consumer again if need be, and pulls again; tries until stopped. */
+  async #reopen(): Promise<void> {
+    const { signal } = this.#stopped;
+    if (this.#reopening || signal.aborted) return;
+    this.#reopening = true;
+    const { clock, emit, wire } = this.#parts;
+    for (let tries = 0; !signal.aborted; tries += 1) {
+      try {
+        if (tries > 0) await clock.sleep(this.#pauseMs(tries), signal);
+        if (!wire.connected) break; // `reconnected` comes back here.
+        await this.#ensure();
+        if (!signal.aborted) this.#open();
+        break;
+      } catch (error) {
+        if (signal.aborted) break;
+        const where = `consumer ${this.#options.durable} of ${this.#stream}`;
+        emit({ type: 'error', where, error: asError(error) });
+      }
+    }
+    this.#reopening = false;
+  }
+
+  #pauseMs(tries: number): number {
+    const longest = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** Math.min(tries, 10));
+    return longest * (0.5 + this.#parts.clock.random() / 2);
+  }
+
+  async #ensure(): Promise<void> {
+    const { durable, filter, ack_wait_ms, max_deliver, max_ack_pending } = this.#options;
+    await this.#parts.api.call(`CONSUMER.CREATE.${this.#stream}.${durable}.${filter}`, {
+      stream_name: this.#stream,
+      config: {
+        durable_name: durable,
+        name: durable,
+        filter_subject: filter,
+        deliver_policy: 'all',
+        ack_policy: 'explicit',
+        ack_wait: ack_wait_ms * NANOS_PER_MS,
+        max_deliver,
+        max_ack_pending,
+      },
+    });
+  }
+
+  #noticeExhausted(message: WireMessage): void {
+    const advisory: unknown = JSON.parse(decoder.decode(message.body));
+    const seq = Number((advisory as { stream_seq?: number }).stream_seq);
+    this.#parts.emit({ type: 'deliveries_exhausted', stream: this.#stream, seq });
+  }
+}
+
+/**
+ * Answers one delivery. Only `done` is confirmed by the server; the others need not be: when they
+ * are lost, the message comes again after the ack wait and gets the same answer.
+ */
+function acknowledger({ wire, inbox }: NatsParts, { ack }: Pulled): Acknowledger {
+  const tell = (text: string): void => {
+    if (wire.connected) wire.publish(ack, encoder.encode(text));
+  };
+  return {
+    async done() {
+      await inbox.ask(ack, encoder.encode(ACK.done), { timeout_ms: ACK_TIMEOUT_MS });
+    },
+    retry(delayMs) {
+      tell(`${ACK.retry} ${JSON.stringify({ delay: Math.round(delayMs) * NANOS_PER_MS })}`);
+    },
+    reject(reason) {
+      tell(`${ACK.reject} ${reason.replace(/\s+/g, ' ').slice(0, 512)}`);
+    },
+    working() {
+      tell(ACK.working);
+    },
+  };
+}

@@ -1,0 +1,208 @@
+/**
+ * Streams on JetStream.
+ *
+ * S1  What the server does not know it drops in silence: the configuration it answers is compared
+ *     with the one it was asked for.
+ * S2  Every try of one append carries the same message id, so a try whose answer was lost is
+ *     stored once.
+ */
+import { z } from 'zod';
+import { CodeGodError } from '../protocol/errors.ts';
+import type { MessageHeaders, StoredMessage, StreamConfig, StreamInfo } from './bus.ts';
+import type { AppendHeaders, Store, StoreAck, TailItem, TailOptions } from './bus-wire.ts';
+import { API_ERROR, ApiError, decodeApiReply, explained, isPassing } from './nats-api.ts';
+import type { NatsParts } from './nats-parts.ts';
+import { tail } from './nats-tail.ts';
+
+const NANOS_PER_MS = 1_000_000;
+/** One try of an append; a lost answer is noticed after so long. */
+const TRY_MS = 2_000;
+const PAUSE_MIN_MS = 50;
+const PAUSE_MAX_MS = 1_000;
+
+const StreamReply = z.object({
+  config: z.record(z.string(), z.unknown()),
+  state: z.object({
+    first_seq: z.number(),
+    last_seq: z.number(),
+    messages: z.number(),
+    bytes: z.number(),
+  }),
+});
+
+const MessageReply = z.object({
+  message: z.object({
+    subject: z.string(),
+    seq: z.number(),
+    time: z.string(),
+    data: z.string().default(''),
+    hdrs: z.string().default(''),
+  }),
+});
+
+const AckReply = z.object({ seq: z.number(), duplicate: z.boolean().default(false) });
+
+export class NatsStore implements Store {
+  readonly #parts: NatsParts;
+
+  constructor(parts: NatsParts) {
+    this.#parts = parts;
+  }
+
+  async ensure(config: StreamConfig): Promise<void> {
+    const wanted = wireConfig(config);
+    const answered = await this.#createOrUpdate(config.name, wanted);
+    const ignored = Object.entries(wanted).filter(
+      ([field, value]) => JSON.stringify(answered[field] ?? null) !== JSON.stringify(value),
+    );
+    // Zero, false and absent are the same to the server.
+    const missing = ignored.filter(([field, value]) => Boolean(value) || Boolean(answered[field]));
+    if (missing.length === 0) return;
+    const fields = missing.map(([field]) => field).join(', ');
+    throw new CodeGodError('config_invalid', `the bus ignored ${fields} of ${config.name}`, {
+      hint: 'use nats-server 2.12 or newer',
+    });
+  }
+
+  async info(stream: string): Promise<StreamInfo | null> {
+    try {
+      const { state } = StreamReply.parse(await this.#parts.api.call(`STREAM.INFO.${stream}`));
+      return { name: stream, ...state };
+    } catch (error) {
+      if (isNumbered(error, API_ERROR.streamNotFound)) return null;
+      throw explained(error, `stream ${stream}`);
+    }
+  }
+
+  async append(subject: string, body: Uint8Array, options: AppendHeaders): Promise<StoreAck> {
+    const { clock } = this.#parts;
+    const startMs = clock.monotonic();
+    for (let tries = 1; ; tries += 1) {
+      const leftMs = startMs + options.timeoutMs - clock.monotonic();
+      try {
+        return await this.#append(subject, body, options.headers, Math.min(leftMs, TRY_MS));
+      } catch (error) {
+        const elapsedMs = clock.monotonic() - startMs;
+        const longest = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** Math.min(tries, 10));
+        const pauseMs = longest * (0.5 + clock.random() / 2);
+        const limitMs = isMissing(error) ? options.graceMs : options.timeoutMs;
+        const again = isMissing(error) || isPassing(error);
+        if (!again || elapsedMs + pauseMs >= limitMs) throw explained(error, `append ${subject}`);
+        await clock.sleep(pauseMs);
+      }
+    }
+  }
+
+  async last(stream: string, subject: string): Promise<StoredMessage | null> {
+    try {
+      const request = { last_by_subj: subject };
+      const reply = await this.#parts.api.call(`STREAM.MSG.GET.${stream}`, request);
+      const { message } = MessageReply.parse(reply);
+      return {
+        subject: message.subject,
+        seq: message.seq,
+        time: new Date(message.time).toISOString(),
+        headers: decodeHeaders(message.hdrs),
+        body: Buffer.from(message.data, 'base64'),
+      };
+    } catch (error) {
+      if (isNumbered(error, API_ERROR.noMessageFound)) return null;
+      throw explained(error, `stream ${stream}`);
+    }
+  }
+
+  async purge(stream: string, subject: string): Promise<number> {
+    try {
+      const request = { filter: subject };
+      const { purged } = await this.#parts.api.call(`STREAM.PURGE.${stream}`, request);
+      return Number(purged ?? 0);
+    } catch (error) {
+      throw explained(error, `stream ${stream}`);
+    }
+  }
+
+  tail(stream: string, options: TailOptions): AsyncIterable<TailItem> {
+    return tail(this.#parts, stream, options);
+  }
+
+  async #append(
+    subject: string,
+    body: Uint8Array,
+    headers: MessageHeaders,
+    timeoutMs: number,
+  ): Promise<StoreAck> {
+    const reply = await this.#parts.inbox.ask(subject, body, { headers, timeout_ms: timeoutMs });
+    try {
+      return { kind: 'appended', ...AckReply.parse(decodeApiReply(reply.body)) };
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.number === API_ERROR.wrongLastSequence) return { kind: 'wrong_last_sequence' };
+      if (error.number === API_ERROR.wrongLastSequenceUnknown) {
+        return { kind: 'wrong_last_sequence' };
+      }
+      if (error.number !== API_ERROR.storeFailed) throw error;
+      return { kind: error.message.includes('per subject') ? 'subject_full' : 'stream_full' };
+    }
+  }
+
+  async #createOrUpdate(name: string, config: object): Promise<Record<string, unknown>> {
+    const { api } = this.#parts;
+    const what = `stream ${name}`;
+    try {
+      return StreamReply.parse(await api.call(`STREAM.CREATE.${name}`, config)).config;
+    } catch (error) {
+      if (!isNumbered(error, API_ERROR.streamNameInUse)) throw explained(error, what);
+    }
+    try {
+      return StreamReply.parse(await api.call(`STREAM.UPDATE.${name}`, config)).config;
+    } catch (error) {
+      throw explained(error, what);
+    }
+  }
+}
+
+const isNumbered = (error: unknown, number: number): boolean =>
+  error instanceof ApiError && error.number === number;
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof CodeGodError && error.code === 'no_responders';
+
+function wireConfig(config: StreamConfig): Record<string, unknown> {
+  const nanos = (ms: number | undefined): number => (ms ?? 0) * NANOS_PER_MS;
+  return {
+    name: config.name,
+    description: config.description ?? '',
+    subjects: [...config.subjects],
+    retention: 'limits',
+    storage: config.storage,
+    discard: config.discard,
+    discard_new_per_subject: config.discard_new_per_subject ?? false,
+    max_age: nanos(config.max_age_ms),
+    max_bytes: config.max_bytes ?? -1,
+    max_msgs: -1,
+    max_msgs_per_subject: config.max_msgs_per_subject ?? -1,
+    max_msg_size: config.max_message_bytes ?? -1,
+    duplicate_window: nanos(config.duplicate_window_ms ?? defaultWindowMs(config)),
+    num_replicas: config.replicas ?? 1,
+    deny_delete: config.deny_delete ?? false,
+    allow_rollup_hdrs: config.rollup ?? false,
+    allow_direct: true,
+    compression: config.compression === true ? 's2' : 'none',
+    allow_msg_ttl: config.marker_ttl_ms !== undefined,
+    subject_delete_marker_ttl: nanos(config.marker_ttl_ms),
+  };
+}
+
+/** The server's own default, which must not be longer than messages live. */
+const defaultWindowMs = (config: StreamConfig): number =>
+  Math.min(120_000, config.max_age_ms ?? 120_000);
+
+/** Headers as the API gives them: base64 of the header block of the wire protocol. */
+function decodeHeaders(encoded: string): MessageHeaders {
+  const headers: Record<string, string> = {};
+  for (const line of Buffer.from(encoded, 'base64').toString().split('\r\n').slice(1)) {
+    const colon = line.indexOf(':');
+    if (colon > 0) headers[line.slice(0, colon)] ??= line.slice(colon + 1).trim();
+  }
+  return headers;
+}

@@ -1,0 +1,157 @@
+/**
+ * A real nats-server for a test: its own ports, its own store directory, synced to disk.
+ *
+ * The binary is looked for in this order: CODEGOD_NATS_SERVER, the PATH, a scratch environment at
+ * /tmp/natsenv. A test file starts one server and stops it in `after`.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const READY_MS = 10_000;
+const STOP_MS = 5_000;
+
+export interface NatsFixtureOptions {
+  /** Configuration to append, such as an `authorization` block. */
+  readonly config?: string;
+  /** Overrides of the defaults; `sync: 'default'` leaves `sync_interval` out. */
+  readonly sync?: 'always' | 'default';
+  readonly maxPayloadBytes?: number;
+}
+
+export interface NatsFixture {
+  readonly url: string;
+  readonly port: number;
+  readonly monitorUrl: string;
+  readonly storeDirectory: string;
+  /** The process id of the running server. */
+  readonly pid: number;
+  /** SIGKILL: no goodbye to clients, nothing flushed. */
+  kill9(): Promise<void>;
+  /** Starts the server again on the same ports and the same store. */
+  restart(): Promise<void>;
+  /** Ends the server and removes its directory. */
+  stop(): Promise<void>;
+}
+
+export async function startNats(options: NatsFixtureOptions = {}): Promise<NatsFixture> {
+  const directory = await mkdtemp(join(tmpdir(), 'codegod-nats-'));
+  const [port, monitorPort] = await Promise.all([freePort(), freePort()]);
+  const storeDirectory = join(directory, 'store');
+  const configFile = join(directory, 'nats.conf');
+  const sync = options.sync === 'default' ? '' : 'sync_interval: always';
+  await writeFile(
+    configFile,
+    [
+      `listen: 127.0.0.1:${port}`,
+      `http: 127.0.0.1:${monitorPort}`,
+      `jetstream { store_dir: ${JSON.stringify(storeDirectory)}, max_file_store: 1G, ${sync} }`,
+      `max_payload: ${options.maxPayloadBytes ?? 1_048_576}`,
+      options.config ?? '',
+    ].join('\n'),
+  );
+  const binary = findNatsServer();
+  const monitorUrl = `http://127.0.0.1:${monitorPort}`;
+  const logFile = join(directory, 'nats.log');
+  const start = (): Promise<ChildProcess> => run(binary, configFile, logFile, monitorUrl);
+  let server = await start();
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    port,
+    monitorUrl,
+    storeDirectory,
+    get pid() {
+      return server.pid ?? -1;
+    },
+    async kill9() {
+      await end(server, 'SIGKILL');
+    },
+    async restart() {
+      await end(server, 'SIGKILL');
+      server = await start();
+    },
+    async stop() {
+      await end(server, 'SIGTERM');
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The path of a nats-server binary. Throws with what to do when there is none. */
+export function findNatsServer(): string {
+  const { PATH: path = '', CODEGOD_NATS_SERVER: configured } = process.env;
+  const candidates = [
+    ...(configured === undefined ? [] : [configured]),
+    ...path.split(delimiter).map(directory => join(directory, 'nats-server')),
+    '/tmp/natsenv/bin/nats-server',
+  ];
+  const found = candidates.find(isExecutable);
+  if (found !== undefined) return found;
+  throw new Error('no nats-server: set CODEGOD_NATS_SERVER or put one into the PATH');
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A port that was free a moment ago, on loopback. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      const port = typeof address === 'object' && address !== null ? address.port : 0;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+async function run(
+  binary: string,
+  configFile: string,
+  logFile: string,
+  monitorUrl: string,
+): Promise<ChildProcess> {
+  const server = spawn(binary, ['-c', configFile, '-l', logFile], { stdio: 'ignore' });
+  const killWithTest = (): void => {
+    server.kill('SIGKILL');
+  };
+  process.once('exit', killWithTest);
+  server.once('exit', () => process.removeListener('exit', killWithTest));
+  const deadlineMs = Date.now() + READY_MS;
+  while (Date.now() < deadlineMs && server.exitCode === null) {
+    if (await isHealthy(monitorUrl)) return server;
+    await sleep(20);
+  }
+  await end(server, 'SIGKILL');
+  const log = await readFile(logFile, 'utf8').catch(() => 'no log');
+  throw new Error(`nats-server did not become ready:\n${log.slice(-4_000)}`);
+}
+
+async function isHealthy(monitorUrl: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${monitorUrl}/healthz`, { signal: AbortSignal.timeout(1_000) });
+    return response.ok;
+  } catch {
+    return false;
+  }
+}
+
+async function end(server: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  const exited = new Promise<void>(resolve => server.once('exit', () => resolve()));
+  server.kill(signal);
+  const timer = setTimeout(() => server.kill('SIGKILL'), STOP_MS);
+  await exited;
+  clearTimeout(timer);
+}
