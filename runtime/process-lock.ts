@@ -2,23 +2,16 @@
  * One worker at a time among processes of one machine: a lock file that names its holder.
  *
  * L1: the file appears with its content in one step (link), so a holder is always known.
- * L2: a holder is a process id *and* its start time: a recycled id, as a restarted container gives
- *     it, is not mistaken for the dead holder.
+ * L2: a holder that is dead, or whose process id was recycled, holds nothing.
  * L3: only the holder of the second, very short lock removes a dead holder's file, after looking
  *     again; so nobody removes the lock of somebody who has just taken it.
  */
-import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CodeGodError } from '../protocol/errors.ts';
 import { systemClock } from './clock.ts';
-
-export interface ProcessIdentity {
-  readonly pid: number;
-  /** Opaque; equal for the same process only. */
-  readonly started: string;
-}
+import { isAlive, ownIdentity, type ProcessIdentity } from './process-identity.ts';
 
 export interface LockOptions {
   /** How long to wait for another holder before giving up. */
@@ -117,47 +110,5 @@ function removeIfThere(file: string): void {
     unlinkSync(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-}
-
-/** This process, as others will recognise it. */
-export function ownIdentity(): ProcessIdentity {
-  return { pid: process.pid, started: startOf(process.pid) ?? '' };
-}
-
-/** The process that has this id now; null where none has. */
-export function identityOf(pid: number): ProcessIdentity | null {
-  const started = startOf(pid);
-  return started === null ? null : { pid, started };
-}
-
-/** True while that very process (not another of the same id) runs. */
-export function isAlive(identity: ProcessIdentity): boolean {
-  return identity.pid > 0 && startOf(identity.pid) === identity.started;
-}
-
-/** When the process of this id started, in the system's own words; null where there is none. */
-function startOf(pid: number): string | null {
-  if (process.platform === 'linux') {
-    let stat: string;
-    try {
-      stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    } catch {
-      return null; // No such process: /proc has no other reason for a missing stat file.
-    }
-    // The second field is the program's name in brackets and may hold spaces and brackets.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' ? null : (fields[19] ?? null);
-  }
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return null;
-  }
-  if (process.platform === 'win32') return 'alive';
-  try {
-    return execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], { encoding: 'utf8' }).trim();
-  } catch {
-    return null; // `ps` answers 1 for a process that has just ended.
   }
 }

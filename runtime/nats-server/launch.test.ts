@@ -1,0 +1,202 @@
+/**
+ * The bus server, really started: the binary is the one the ladder finds on this machine.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { CodeGodError } from '../../protocol/errors.ts';
+import { systemClock } from '../clock.ts';
+import { identityOf } from '../process-identity.ts';
+import { launchNatsServer, type RunningServer, stopOrphan } from './launch.ts';
+import { testServerBinary } from './test-server.ts';
+import { verifyBus } from './verify.ts';
+
+let binary: string;
+let root: string;
+const started: RunningServer[] = [];
+
+before(async () => {
+  binary = await testServerBinary();
+  root = mkdtempSync(join(tmpdir(), 'codegod launch ')); // With spaces, as users have them.
+});
+
+after(() => {
+  for (const server of started) server.kill();
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function launch(name: string, more: { port?: number; token?: string } = {}) {
+  const lines: string[] = [];
+  const server = await launchNatsServer({
+    binary,
+    configDir: join(root, name, 'config'),
+    storeDir: join(root, name, 'store'),
+    log: line => lines.push(line),
+    ...more,
+  });
+  started.push(server);
+  return { server, lines };
+}
+
+async function listenAnywhere(): Promise<{ server: Server; port: number }> {
+  const server = createServer();
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  assert(typeof address === 'object' && address);
+  return { server, port: address.port };
+}
+
+const exists = (pid: number): boolean => identityOf(pid) !== null;
+
+async function goneWithin(pid: number, waitMs: number): Promise<boolean> {
+  for (let waitedMs = 0; waitedMs < waitMs && exists(pid); waitedMs += 20) {
+    await systemClock.sleep(20);
+  }
+  return !exists(pid);
+}
+
+describe('launching', () => {
+  it('gives a bus that is fit for durable work, and stops it', async () => {
+    const { server, lines } = await launch('fit');
+    const verdict = await verifyBus(server.url, server.monitoringUrl);
+    assert.deepEqual(verdict.problems, []);
+    assert.equal(verdict.sync_always, true);
+    assert.equal(verdict.jetstream, true);
+    assert(lines.some(line => line.includes('Server is ready')));
+    await server.stopLameDuck();
+    assert.equal((await server.exited).code, 0);
+    const after = await verifyBus(server.url, server.monitoringUrl);
+    assert.equal(after.problems[0]?.code, 'bus_unavailable');
+  });
+
+  it('keeps a chosen port over restarts', async () => {
+    const first = (await launch('again')).server;
+    first.kill();
+    await first.exited;
+    const second = (await launch('again')).server;
+    assert.equal(second.url, first.url);
+    assert.equal(second.monitoringUrl, first.monitoringUrl);
+    await second.stopLameDuck();
+  });
+
+  it('chooses another port when the remembered one is taken', async () => {
+    const first = (await launch('moved')).server;
+    await first.stopLameDuck();
+    const squatter = createServer();
+    const port = Number(new URL(first.url).port);
+    await new Promise<void>(resolve => squatter.listen(port, '127.0.0.1', resolve));
+    const second = (await launch('moved')).server;
+    assert.notEqual(second.url, first.url);
+    await second.stopLameDuck();
+    await new Promise(resolve => squatter.close(resolve));
+  });
+
+  it('refuses an explicit port that is taken', async () => {
+    const { server: squatter, port } = await listenAnywhere();
+    await assert.rejects(
+      launch('taken', { port }),
+      error => error instanceof CodeGodError && error.code === 'port_in_use',
+    );
+    await new Promise(resolve => squatter.close(resolve));
+  });
+
+  it('guards the bus with a token that only the owner of the files can read', async () => {
+    const { server } = await launch('token', { token: 'se"cret\\ $HOME' });
+    assert.equal((await verifyBus(server.url, null)).auth_required, true);
+    assert.equal(statSync(join(root, 'token', 'config', 'nats-server.conf')).mode & 0o777, 0o600);
+    await server.stopLameDuck();
+  });
+
+  it('fails with the words of the program when that is no server', async () => {
+    const launching = launchNatsServer({
+      binary: '/bin/false',
+      configDir: join(root, 'false', 'config'),
+      storeDir: join(root, 'false', 'store'),
+      log: () => undefined,
+    });
+    await assert.rejects(
+      launching,
+      error => error instanceof CodeGodError && error.code === 'bus_unavailable',
+    );
+  });
+
+  it('refuses a second server for a folder whose supervisor lives', async () => {
+    const { supervisor, pid } = await launchElsewhere('second');
+    await assert.rejects(
+      launch('second'),
+      error => error instanceof CodeGodError && error.code === 'conflict',
+    );
+    assert(exists(pid));
+    supervisor.kill('SIGKILL');
+    assert((await goneWithin(pid, 4_000)) || (await stopOrphan(join(root, 'second', 'config'))));
+  });
+});
+
+describe('a supervisor that is killed', () => {
+  it('takes its server along within 2 s', { skip: process.platform !== 'linux' }, async () => {
+    const { supervisor, pid } = await launchElsewhere('killed');
+    supervisor.kill('SIGKILL');
+    assert(await goneWithin(pid, 2_000), 'the server runs on');
+  });
+
+  it('whose server runs on: the next start ends it', async () => {
+    const { supervisor, pid } = await launchElsewhere('orphan', { withoutSetpriv: true });
+    supervisor.kill('SIGKILL');
+    await systemClock.sleep(200);
+    assert(exists(pid), 'an orphan is needed for this test');
+    const { server } = await launch('orphan');
+    assert(!exists(pid));
+    await server.stopLameDuck();
+  });
+});
+
+describe('a pid file that names a foreign process', () => {
+  it('leaves that process alone', async () => {
+    const { server } = await launch('foreign');
+    await server.stopLameDuck();
+    const stranger = spawn('sleep', ['30'], { stdio: 'ignore' });
+    writeFileSync(join(root, 'foreign', 'config', 'nats-server.pid'), String(stranger.pid));
+    assert.equal(await stopOrphan(join(root, 'foreign', 'config')), null);
+    assert(stranger.pid && exists(stranger.pid));
+    stranger.kill('SIGKILL');
+  });
+});
+
+/** Launches a server in another process, which then only waits. */
+async function launchElsewhere(
+  name: string,
+  options: { withoutSetpriv?: boolean } = {},
+): Promise<{ supervisor: ChildProcess; pid: number }> {
+  const code = `
+    import { launchNatsServer } from ${JSON.stringify(new URL('./launch.ts', import.meta.url).href)};
+    const server = await launchNatsServer({
+      binary: ${JSON.stringify(binary)},
+      configDir: ${JSON.stringify(join(root, name, 'config'))},
+      storeDir: ${JSON.stringify(join(root, name, 'store'))},
+      log: () => undefined,
+    });
+    console.log(server.pid);
+    setInterval(() => undefined, 1000);`;
+  const supervisor = spawn(
+    process.execPath,
+    [
+      ...process.execArgv.filter(arg => !arg.startsWith('--test')),
+      '--input-type=module',
+      '-e',
+      code,
+    ],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      ...(options.withoutSetpriv ? { env: { PATH: '/nonexistent' } } : {}),
+    },
+  );
+  const pid = await new Promise<number>((resolve, reject) => {
+    supervisor.stdout?.once('data', chunk => resolve(Number(String(chunk))));
+    supervisor.once('exit', () => reject(new Error('the supervisor ended early')));
+  });
+  return { supervisor, pid };
+}

@@ -1,0 +1,330 @@
+/**
+ * Starts our own bus server as a child, and stops it.
+ *
+ * S1: it is ready only when its own monitoring port says so, and only if it really syncs every
+ *     write and stores where we said: somebody else's server on the same port is not ours.
+ * S2: it does not outlive its supervisor: on Linux the kernel ends it with its parent, and a start
+ *     ends what an earlier supervisor left behind.
+ * S3: only a process that runs with *our* configuration file is ever stopped as an orphan, and none
+ *     whose supervisor lives.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { CodeGodError } from '../../protocol/errors.ts';
+import { systemClock } from '../clock.ts';
+import { isAlive, ownIdentity, type ProcessIdentity } from '../process-identity.ts';
+import { withProcessLock } from '../process-lock.ts';
+import { runProgram } from '../run-program.ts';
+import { writeConfig } from './configure.ts';
+import { choosePorts, type Ports, rememberPorts } from './ports.ts';
+import { readVarz } from './verify.ts';
+
+export interface LaunchOptions {
+  readonly binary: string;
+  /** Absolute. Configuration, pid file, remembered ports of this server. One server per folder. */
+  readonly configDir: string;
+  /** Absolute. */
+  readonly storeDir: string;
+  /** Explicit ports are kept or refused; others are chosen and remembered. */
+  readonly port?: number | undefined;
+  readonly monitoringPort?: number | undefined;
+  readonly token?: string | undefined;
+  readonly serverName?: string | undefined;
+  /** One line of the server's log. */
+  readonly log: (line: string) => void;
+  readonly readyTimeoutMs?: number | undefined;
+}
+
+export interface ServerExit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface RunningServer {
+  readonly pid: number;
+  /** For clients; without the token, which the configuration holds. */
+  readonly url: string;
+  readonly monitoringUrl: string;
+  readonly exited: Promise<ServerExit>;
+  /** Tells clients to leave, then stops; at most about 10 seconds. Safe to call twice. */
+  stopLameDuck(): Promise<void>;
+  /** Ends it at once. */
+  kill(): void;
+}
+
+// Recovering a large store on a slow disk takes long; a server that cannot start exits by itself.
+const READY_TIMEOUT_MS = 60_000;
+const READY_POLL_MS = 20;
+const LAME_DUCK_MS = 3_000;
+const TERMINATE_MS = 6_000;
+const PORT_RETRIES_MAX = 3;
+const LAST_LINES_MAX = 20;
+
+/**
+ * Starts the server and waits until it is ready. Throws CodeGodError: `conflict` when a living
+ * supervisor runs one from this folder, `port_in_use`, `timeout`, or `bus_unavailable` with the last
+ * lines of its log.
+ */
+export async function launchNatsServer(options: LaunchOptions): Promise<RunningServer> {
+  for (const folder of [options.configDir, options.storeDir]) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  }
+  const lock = join(options.configDir, 'nats-server.lock');
+  const waitMs = (options.readyTimeoutMs ?? READY_TIMEOUT_MS) + TERMINATE_MS;
+  return await withProcessLock(lock, { waitMs }, () => launchAlone(options));
+}
+
+async function launchAlone(options: LaunchOptions): Promise<RunningServer> {
+  await stopOrphan(options.configDir);
+  writeFileSync(fileIn(options.configDir, 'supervisor'), JSON.stringify(ownIdentity()));
+  const wishes = {
+    port: options.port,
+    monitoringPort: options.monitoringPort,
+    file: fileIn(options.configDir, 'ports'),
+  };
+  const prefix = await parentDeathPrefix(options.binary);
+  for (let attempt = 1; ; attempt++) {
+    const ports = await choosePorts(wishes);
+    const outcome = await start(options, ports, prefix);
+    if (outcome.kind === 'ready') {
+      rememberPorts(wishes.file, ports);
+      return outcome.server;
+    }
+    if (outcome.isPortTaken && attempt < PORT_RETRIES_MAX) continue;
+    throw outcome.error;
+  }
+}
+
+const FILES = {
+  config: 'nats-server.conf',
+  pid: 'nats-server.pid',
+  ports: 'nats-server.ports.json',
+  supervisor: 'nats-server.supervisor.json',
+};
+
+function fileIn(configDir: string, file: keyof typeof FILES): string {
+  return join(configDir, FILES[file]);
+}
+
+type Outcome =
+  | { readonly kind: 'ready'; readonly server: RunningServer }
+  | { readonly kind: 'failed'; readonly isPortTaken: boolean; readonly error: CodeGodError };
+
+async function start(
+  options: LaunchOptions,
+  ports: Ports,
+  prefix: readonly string[],
+): Promise<Outcome> {
+  const configFile = fileIn(options.configDir, 'config');
+  writeConfig(configFile, {
+    port: ports.port,
+    monitoringPort: ports.monitoring_port,
+    storeDir: options.storeDir,
+    pidFile: fileIn(options.configDir, 'pid'),
+    serverName: options.serverName ?? 'codegod',
+    token: options.token,
+  });
+  const [program = options.binary, ...args] = [...prefix, options.binary, '-c', configFile];
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    windowsHide: true,
+    // A group of its own: Ctrl-C is for the supervisor, which stops the bus last.
+    detached: process.platform !== 'win32',
+  });
+  const lastLines = followLog(child, options.log);
+  const exited = exitOf(child);
+  const monitoringUrl = `http://127.0.0.1:${ports.monitoring_port}`;
+  const url = `nats://127.0.0.1:${ports.port}`;
+
+  const state = await waitUntilReady(monitoringUrl, ports, options, exited);
+  if (state === 'ready' && child.pid !== undefined) {
+    return { kind: 'ready', server: runningServer(child, child.pid, url, monitoringUrl, exited) };
+  }
+  child.kill('SIGKILL');
+  await exited;
+  const said = lastLines.join('\n');
+  const isPortTaken = /address already in use|Only one usage of each socket/i.test(said);
+  const error =
+    state === 'silent'
+      ? new CodeGodError('timeout', `the bus server is not ready in time: ${said}`)
+      : new CodeGodError(
+          isPortTaken ? 'port_in_use' : 'bus_unavailable',
+          `the bus server does not start: ${said}`,
+        );
+  return { kind: 'failed', isPortTaken, error };
+}
+
+/** S1. Asks often, since a small store is ready within 20 ms. */
+async function waitUntilReady(
+  monitoringUrl: string,
+  ports: Ports,
+  options: LaunchOptions,
+  exited: Promise<ServerExit>,
+): Promise<'ready' | 'exited' | 'silent'> {
+  const deadline = systemClock.monotonic() + (options.readyTimeoutMs ?? READY_TIMEOUT_MS);
+  const isOurs = async (): Promise<boolean> => {
+    const varz = await readVarz(monitoringUrl);
+    const config = varz?.jetstream?.config;
+    return (
+      varz?.port === ports.port &&
+      config?.sync_always === true &&
+      config.store_dir.startsWith(options.storeDir)
+    );
+  };
+  while (systemClock.monotonic() < deadline) {
+    if ((await isHealthy(monitoringUrl)) && (await isOurs())) return 'ready';
+    const pause = systemClock.sleep(READY_POLL_MS);
+    if ((await Promise.race([exited, pause])) !== undefined) return 'exited';
+  }
+  return 'silent';
+}
+
+async function isHealthy(monitoringUrl: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${monitoringUrl}/healthz`, {
+      signal: AbortSignal.timeout(2_000),
+    });
+    await response.arrayBuffer();
+    return response.ok;
+  } catch {
+    return false; // Not listening yet.
+  }
+}
+
+function runningServer(
+  child: ChildProcess,
+  pid: number,
+  url: string,
+  monitoringUrl: string,
+  exited: Promise<ServerExit>,
+): RunningServer {
+  return {
+    pid,
+    url,
+    monitoringUrl,
+    exited,
+    kill: () => {
+      child.kill('SIGKILL');
+    },
+    stopLameDuck: async () => {
+      const isWindows = process.platform === 'win32';
+      if (!isWindows) child.kill('SIGUSR2');
+      if (!isWindows && (await endsWithin(exited, LAME_DUCK_MS))) return;
+      child.kill('SIGTERM');
+      if (await endsWithin(exited, TERMINATE_MS)) return;
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
+async function endsWithin(exited: Promise<ServerExit>, waitMs: number): Promise<boolean> {
+  const cancel = new AbortController();
+  const timeUp = systemClock.sleep(waitMs, cancel.signal).then(
+    () => false,
+    () => false,
+  );
+  const ended = await Promise.race([exited.then(() => true), timeUp]);
+  cancel.abort();
+  return ended;
+}
+
+/** Hands each line on; returns the (live) list of the last ones, for an error message. */
+function followLog(child: ChildProcess, log: (line: string) => void): readonly string[] {
+  const lastLines: string[] = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    if (!stream) continue;
+    createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', line => {
+      lastLines.push(line);
+      if (lastLines.length > LAST_LINES_MAX) lastLines.shift();
+      log(line);
+    });
+  }
+  return lastLines;
+}
+
+function exitOf(child: ChildProcess): Promise<ServerExit> {
+  return new Promise(resolve => {
+    child.once('error', () => resolve({ code: null, signal: null }));
+    // `close` comes after the last line of the log, which an error message quotes.
+    child.once('close', (code, signal) => resolve({ code, signal }));
+  });
+}
+
+/** S2: `setpriv` replaces itself by the server, so the child's pid is the server's. */
+async function parentDeathPrefix(binary: string): Promise<readonly string[]> {
+  if (process.platform !== 'linux') return [];
+  const prefix = ['setpriv', '--pdeathsig', 'TERM', '--'] as const;
+  const [program, ...args] = prefix;
+  const probe = await runProgram(program, [...args, binary, '--version'], { timeoutMs: 5_000 });
+  return probe.failure === null ? prefix : [];
+}
+
+/**
+ * Stops the server that a dead supervisor left running from this folder, if there is one (S3).
+ * Returns its pid, or null. Throws CodeGodError `conflict` when its supervisor lives.
+ */
+export async function stopOrphan(configDir: string): Promise<number | null> {
+  const pid = Number(readIfThere(fileIn(configDir, 'pid')));
+  if (!Number.isInteger(pid) || pid <= 0) return null;
+  if (!runsFrom(pid, fileIn(configDir, 'config'))) return null;
+  const supervisor = readSupervisor(configDir);
+  if (supervisor && supervisor.pid !== process.pid && isAlive(supervisor)) {
+    throw new CodeGodError('conflict', `process ${supervisor.pid} runs the bus of ${configDir}`, {
+      hint: 'use the running system, or stop it with `codegod down`',
+    });
+  }
+  for (const [signal, waitMs] of [
+    ['SIGTERM', TERMINATE_MS],
+    ['SIGKILL', 2_000],
+  ] as const) {
+    kill(pid, signal);
+    const deadline = systemClock.monotonic() + waitMs;
+    while (systemClock.monotonic() < deadline) {
+      if (!runsFrom(pid, fileIn(configDir, 'config'))) return pid;
+      await systemClock.sleep(READY_POLL_MS);
+    }
+  }
+  throw new CodeGodError('conflict', `the orphaned bus server ${pid} cannot be stopped`);
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // ESRCH: already gone.
+  }
+}
+
+/** True when the process was started with that very configuration file: only ours ever is. */
+function runsFrom(pid: number, configFile: string): boolean {
+  try {
+    const command =
+      process.platform === 'linux'
+        ? readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+        : execFileSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' });
+    return command.includes(configFile);
+  } catch {
+    return false; // No such process, or none that we may look at: not ours.
+  }
+}
+
+function readSupervisor(configDir: string): ProcessIdentity | null {
+  const text = readIfThere(fileIn(configDir, 'supervisor'));
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null; // Absent or cut short: nobody claims the server.
+  }
+}
+
+function readIfThere(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
+}
