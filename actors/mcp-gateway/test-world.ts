@@ -33,6 +33,12 @@ export async function write(root: string, files: Readonly<Record<string, string>
   }
 }
 
+/** Whether a process runs; one that waits to be reaped does not. */
+export async function isAlive(pid: number): Promise<boolean> {
+  const { stdout } = await execa('ps', ['-o', 'stat=', '-p', String(pid)], { reject: false });
+  return stdout.trim() !== '' && !stdout.trim().startsWith('Z');
+}
+
 /** The git program as a person would use it in `cwd`, for looking at what was made. */
 export async function gitIn(cwd: string, ...args: string[]): Promise<string> {
   const options = { cwd, env: gitEnvironment(TEST_PATH), extendEnv: false };
