@@ -1,0 +1,54 @@
+/**
+ * `down`: stops the system of this home and waits until everything of it is gone. Doing it twice is
+ * not an error. What a killed supervisor left behind is stopped too.
+ */
+import { systemClock } from '../../runtime/clock.ts';
+import type { CommandContext } from '../context.ts';
+import { CliError, EXIT } from '../exit-code.ts';
+import { signalProcess, stopLeftovers } from '../supervisor/supervisor.ts';
+import {
+  readSystem,
+  type SystemRecord,
+  supervisorLives,
+  survivors,
+} from '../supervisor/system-record.ts';
+
+/** Actors drain for at most 10 s, then the bus for at most 12 s. */
+const STOP_TIMEOUT_MS = 30_000;
+const POLL_MS = 50;
+
+export async function down(context: CommandContext): Promise<number> {
+  const { terminal } = context;
+  const config = await context.config();
+  const record = readSystem(config.paths.state);
+  const wasRunning = record !== null && (supervisorLives(record) || survivors(record).length > 0);
+  if (record !== null) await stop(config.paths.state, record);
+  terminal.result({ stopped: wasRunning }, () => (wasRunning ? 'stopped' : 'nothing runs here'));
+  return EXIT.ok;
+}
+
+async function stop(stateFolder: string, record: SystemRecord): Promise<void> {
+  const isGone = (): boolean => {
+    const latest = readSystem(stateFolder) ?? record;
+    return !supervisorLives(record) && survivors(latest).length === 0;
+  };
+  if (supervisorLives(record)) {
+    signalProcess(record.supervisor_pid, 'SIGTERM');
+    if (await within(STOP_TIMEOUT_MS, isGone)) return;
+    if (supervisorLives(record)) signalProcess(record.supervisor_pid, 'SIGKILL');
+    await within(2_000, () => !supervisorLives(record));
+  }
+  await stopLeftovers(stateFolder, systemClock);
+  if (isGone()) return;
+  const left = survivors(record).map(one => `${one.name} (${one.pid})`);
+  throw new CliError('internal', `cannot be stopped: ${left.join(', ')}`);
+}
+
+async function within(timeoutMs: number, isDone: () => boolean): Promise<boolean> {
+  const deadline = systemClock.monotonic() + timeoutMs;
+  while (!isDone()) {
+    if (systemClock.monotonic() > deadline) return false;
+    await systemClock.sleep(POLL_MS);
+  }
+  return true;
+}

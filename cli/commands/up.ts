@@ -1,0 +1,222 @@
+/**
+ * `up`, in the foreground or detached, and the hidden `supervise` that a detached `up` starts.
+ *
+ * U1  A second `up` on the same home is not an error: it waits for the first and names its doors.
+ * U2  A detached supervisor holds nothing of the terminal: no descriptor, no process group.
+ */
+import { spawn } from 'node:child_process';
+import { closeSync } from 'node:fs';
+import { systemClock } from '../../runtime/clock.ts';
+import { type Config, childEnvironment } from '../../runtime/config.ts';
+import type { CommandContext } from '../context.ts';
+import { CliError, EXIT, toFailure } from '../exit-code.ts';
+import { statusOf } from '../status-view.ts';
+import { onStopSignals } from '../stop-signals.ts';
+import { logFile, openLog, sizeOf, tailLog } from '../supervisor/log-file.ts';
+import { withSystem } from '../supervisor/system.ts';
+import { runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
+
+/** Name of the detached supervisor's own log. */
+const SUPERVISOR = 'supervisor';
+/** The first start may install Python environments. */
+const READY_TIMEOUT_MS = 600_000;
+const POLL_MS = 50;
+
+export async function up(
+  context: CommandContext,
+  options: { readonly detach: boolean },
+): Promise<number> {
+  return options.detach ? await upDetached(context) : await upForeground(context);
+}
+
+async function upForeground(context: CommandContext): Promise<number> {
+  const config = await context.config();
+  const { terminal } = context;
+  let isReady = false;
+  const code = await superviseUntilStopped(config, 'foreground', {
+    onProgress: sentence => terminal.note(sentence),
+    onReady: record => {
+      isReady = true;
+      announce(context, record);
+      terminal.note('stop with Ctrl-C');
+    },
+    onChange: changeTeller(record => {
+      if (isReady) terminal.note(describeChange(record));
+    }),
+  });
+  if (code !== null) return code;
+  return await joinRunning(context, config);
+}
+
+/** Hidden: the process behind `up -d`. Its stdout and stderr are a log file. */
+export async function supervise(context: CommandContext): Promise<number> {
+  const config = await context.config();
+  const say = (sentence: string): void =>
+    context.terminal.note(`${new Date(systemClock.now()).toISOString()} ${sentence}`);
+  const code = await superviseUntilStopped(config, 'detached', {
+    onProgress: say,
+    onReady: () => say('everything is ready'),
+    onChange: changeTeller(record => say(describeChange(record))),
+  });
+  return code ?? EXIT.ok;
+}
+
+interface Hooks {
+  readonly onProgress: (sentence: string) => void;
+  readonly onReady: (record: SystemRecord) => void;
+  readonly onChange: (record: SystemRecord) => void;
+}
+
+/** Answers null where the home has a supervisor already. */
+async function superviseUntilStopped(
+  config: Config,
+  mode: SystemRecord['mode'],
+  hooks: Hooks,
+): Promise<number | null> {
+  const stop = new AbortController();
+  const release = onStopSignals(() => stop.abort(new CliError('interrupted', 'interrupted')));
+  try {
+    return await withSystem(
+      {
+        config,
+        mode,
+        signal: stop.signal,
+        onProgress: hooks.onProgress,
+        onChange: hooks.onChange,
+      },
+      async system => {
+        try {
+          hooks.onReady(await system.ready(stop.signal));
+        } catch (error) {
+          if (stop.signal.aborted) return EXIT.ok;
+          throw new CliError('dependency_missing', toFailure(error).message, logHint(config));
+        }
+        await aborted(stop.signal);
+        hooks.onProgress('stopping');
+        return EXIT.ok;
+      },
+    );
+  } catch (error) {
+    if (stop.signal.aborted) return EXIT.interrupted;
+    throw error;
+  } finally {
+    release();
+  }
+}
+
+async function upDetached(context: CommandContext): Promise<number> {
+  const config = await context.config();
+  announce(context, await ensureDetached(context, config));
+  return EXIT.ok;
+}
+
+/**
+ * A running, ready system of this home; started detached where there is none.
+ * @throws CliError with the end of the supervisor's log where it cannot be started
+ */
+export async function ensureDetached(
+  context: CommandContext,
+  config: Config,
+): Promise<SystemRecord> {
+  const { terminal } = context;
+  const running = runningSystem(config.paths.state);
+  if (running !== null) return await untilReady(config, running.supervisor_pid, () => null);
+  const { ensurePaths } = await import('../../runtime/paths.ts');
+  ensurePaths(config.paths);
+  const file = logFile(config.paths.state, SUPERVISOR);
+  const log = openLog(config.paths.state, SUPERVISOR);
+  const from = sizeOf(file);
+  const child = spawn(process.execPath, [...process.execArgv, entry(), 'supervise'], {
+    cwd: config.paths.state,
+    env: { ...childEnvironment(config) },
+    detached: true,
+    stdio: ['ignore', log, log], // U2
+  });
+  closeSync(log);
+  child.unref();
+  let shown = 0;
+  return await untilReady(config, child.pid ?? null, () => {
+    const lines = tailLog(file, 1_000, from);
+    for (const line of lines.slice(shown)) terminal.note(withoutTime(line));
+    shown = lines.length;
+    if (child.exitCode === null && child.signalCode === null) return null;
+    if (child.exitCode === EXIT.ok) return null; // U1: it has met another supervisor.
+    return new CliError(
+      'dependency_missing',
+      `the system does not start:\n${lines.slice(-20).join('\n')}`,
+      logHint(config),
+    );
+  });
+}
+
+/** Waits for a ready system; `look` is asked at each turn for a reason to give up. */
+async function untilReady(
+  config: Config,
+  pid: number | null,
+  look: () => Error | null,
+): Promise<SystemRecord> {
+  const deadline = systemClock.monotonic() + READY_TIMEOUT_MS;
+  let wasRunning = false;
+  while (systemClock.monotonic() < deadline) {
+    const record = runningSystem(config.paths.state);
+    if (record?.state === 'ready') return record;
+    const failure = look();
+    if (failure !== null) throw failure;
+    if (wasRunning && record === null) {
+      throw new CliError('bus_unavailable', `the system (process ${pid}) has stopped`);
+    }
+    wasRunning ||= record !== null;
+    await systemClock.sleep(POLL_MS);
+  }
+  throw new CliError('timeout', 'the system does not become ready', logHint(config));
+}
+
+/** U1. */
+async function joinRunning(context: CommandContext, config: Config): Promise<number> {
+  context.terminal.note('it is running already');
+  announce(context, await untilReady(config, null, () => null));
+  return EXIT.ok;
+}
+
+function announce(context: CommandContext, record: SystemRecord): void {
+  context.terminal.result(statusOf(record), () =>
+    [
+      `bus        ${record.bus.url}`,
+      `http       ${record.http.url ?? '(none)'}`,
+      ...(record.http.url === null ? [] : [`dashboard  ${record.http.url}/`]),
+    ].join('\n'),
+  );
+}
+
+/** The program that runs now, to be run again. */
+const entry = (): string => process.argv[1] ?? '';
+
+const logHint = (config: Config): string => `the logs are in ${logFile(config.paths.state, '*')}`;
+
+const withoutTime = (line: string): string => line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z /, '');
+
+/** Tells only records whose process states differ from those told before. */
+function changeTeller(tell: (record: SystemRecord) => void): (record: SystemRecord) => void {
+  let last = '';
+  return record => {
+    const now = describeChange(record);
+    if (now === last) return;
+    last = now;
+    tell(record);
+  };
+}
+
+function describeChange(record: SystemRecord): string {
+  return [record.bus, ...record.actors]
+    .map(one => {
+      const died = one.state === 'backoff' || one.state === 'crash_loop';
+      return `${one.name} ${one.state}${died ? ` (${one.reason})` : ''}`;
+    })
+    .join(', ');
+}
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise(resolve => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });

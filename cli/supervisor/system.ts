@@ -1,0 +1,134 @@
+/**
+ * One system of this home, from a configuration: what the supervisor must start, and with what.
+ *
+ * Y1  One supervisor per home: whoever holds `<state>/system.lock`. The lock of a dead one is taken
+ *     over.
+ */
+import { join } from 'node:path';
+import { CodeGodError } from '../../protocol/errors.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { type Config, childEnvironment, wholeEnvironment } from '../../runtime/config.ts';
+import { findNatsServer } from '../../runtime/nats-server/find.ts';
+import { ensurePaths, packageRoot } from '../../runtime/paths.ts';
+import { withProcessLock } from '../../runtime/process-lock.ts';
+import { ensureEnvironment } from '../../runtime/tools-environment.ts';
+import type { ActorCommand } from './actor-process.ts';
+import { type BusPlan, type Supervisor, startSupervisor } from './supervisor.ts';
+import type { BusRecord, SystemRecord } from './system-record.ts';
+
+const ACTORS = ['resource-monitor', 'mcp-gateway', 'worker', 'master'] as const;
+
+export interface SystemOptions {
+  readonly config: Config;
+  readonly mode: SystemRecord['mode'];
+  readonly onProgress: (sentence: string) => void;
+  readonly onChange?: (record: SystemRecord) => void;
+  readonly signal?: AbortSignal | undefined;
+  /** Default: the four actors of this installation. */
+  readonly actors?: (bus: BusRecord) => readonly ActorCommand[];
+}
+
+/** The folder of all Python environments. */
+export const environmentsFolder = (config: Config): string =>
+  join(config.paths.data, 'environments');
+
+/**
+ * Runs `work` with a system that starts now, and stops the system when the work is over.
+ * Answers null, without running anything, where this home has a living supervisor already (Y1).
+ */
+export async function withSystem<T>(
+  options: SystemOptions,
+  work: (system: Supervisor) => Promise<T>,
+): Promise<T | null> {
+  ensurePaths(options.config.paths);
+  const file = join(options.config.paths.state, 'system.lock');
+  let isOurs = false;
+  try {
+    return await withProcessLock(file, { waitMs: 0 }, async () => {
+      isOurs = true;
+      const system = await startSystem(options);
+      try {
+        return await work(system);
+      } finally {
+        await system.stop();
+      }
+    });
+  } catch (error) {
+    if (!isOurs && error instanceof CodeGodError && error.code === 'timeout') return null;
+    throw error;
+  }
+}
+
+async function startSystem(options: SystemOptions): Promise<Supervisor> {
+  const { config, mode, signal } = options;
+  const plan = await planBus(options);
+  signal?.throwIfAborted();
+  return await startSupervisor({
+    stateFolder: config.paths.state,
+    mode,
+    bus: plan,
+    actors: options.actors ?? (bus => actorCommands(config, bus)),
+    clock: systemClock,
+    ...(options.onChange ? { onChange: options.onChange } : {}),
+  });
+}
+
+/** Installs the tools that are missing, and finds the bus server where none is configured. */
+async function planBus(options: SystemOptions): Promise<BusPlan> {
+  const { config, onProgress, signal } = options;
+  const env = wholeEnvironment();
+  const tools = ensureEnvironment({
+    name: 'tools',
+    dir: environmentsFolder(config),
+    env,
+    onProgress,
+    signal,
+  });
+  if (config.bus.url !== undefined) {
+    await tools;
+    return {
+      kind: 'foreign',
+      url: config.bus.url,
+      monitoringUrl: config.bus.monitoring_url ?? null,
+    };
+  }
+  const server = await findNatsServer({
+    configured: config.nats_server,
+    cacheDir: config.paths.cache,
+    toolsEnvironment: () => tools,
+    env,
+    onProgress,
+    signal,
+  });
+  await tools;
+  return {
+    kind: 'own',
+    command: {
+      binary: server.binary,
+      configDir: config.paths.config,
+      storeDir: join(config.paths.data, 'nats'),
+      port: config.bus.port,
+      monitoringPort: config.bus.monitoring_port,
+      token: config.bus.token,
+      stateFolder: config.paths.state,
+    },
+  };
+}
+
+/** The four actors, from dist/ or from the sources, as this file itself runs. */
+function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
+  const isSource = import.meta.filename.endsWith('.ts');
+  const folder = isSource ? packageRoot() : join(packageRoot(), 'dist');
+  const env = {
+    ...childEnvironment(config),
+    CODEGOD_BUS_URL: bus.url ?? '',
+    CODEGOD_BUS_MONITORING_URL: bus.monitoring_url ?? '',
+  };
+  return ACTORS.map(name => ({
+    name,
+    module: join(folder, 'actors', name, isSource ? 'main.ts' : 'main.js'),
+    execArgv: isSource ? ['--import', 'tsx'] : [],
+    env,
+    stateFolder: config.paths.state,
+  }));
+}
