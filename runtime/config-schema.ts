@@ -178,7 +178,10 @@ export const Settings = z.strictObject({
     .default(10_000)
     .describe('how often work in progress says so'),
   log: z.strictObject({
-    level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
+    level: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
+      .default('info')
+      .describe('the least severe line that is logged'),
   }),
   mcp: z.strictObject({
     servers: structured(z.record(ServerName, McpServer))
