@@ -10,11 +10,11 @@
  * J4  Every value carries a CRC-32: a flipped bit is `log_corrupt`, never another value.
  * J5  One process at a time; a second one gets `conflict`.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { Level } from 'level';
 import { Packr } from 'msgpackr';
 import { CodeGodError } from '../protocol/errors.ts';
+import { systemClock } from './clock.ts';
 
 export type JournalOperation =
   | { readonly type: 'put'; readonly key: string; readonly value: unknown }
@@ -210,7 +210,7 @@ async function openLevel(directory: string): Promise<ByteStore> {
     } catch (error) {
       const locked = levelCode(error) === 'LEVEL_LOCKED';
       if (!locked || waitedMs >= LOCK_WAIT_MS) throw levelError(error, directory);
-      await sleep(LOCK_POLL_MS);
+      await systemClock.sleep(LOCK_POLL_MS);
     }
   }
 }

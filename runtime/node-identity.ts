@@ -2,7 +2,8 @@
  * Who this node is, kept on its disk: an id that stays, and per process name an epoch that grows
  * with each start, so that what a process said in an earlier life can be told apart.
  *
- * N1  The id, once made, never changes; processes that start at once agree on it.
+ * N1  The id, once kept, stays, even when the machine is renamed; processes that start at once agree
+ *     on it.
  * N2  An epoch is on disk before it is used, and is greater than every one before it. Where its file
  *     is missing or damaged it goes on from the clock, which is greater than any count.
  */
@@ -26,8 +27,10 @@ export interface NodeIdentityOptions {
   /** `worker`: each process name counts its own epochs. */
   readonly process: string;
   readonly clock: Clock;
-  /** From the configuration; goes before the kept id and is not kept. */
-  readonly node?: string;
+  /** What the node is called where it has no id yet. */
+  readonly name: string;
+  /** True where somebody chose the name: then it goes before the kept id, and is not kept. */
+  readonly configured: boolean;
 }
 
 /** @throws CodeGodError `config_invalid` where an id is configured or kept that is none. */
@@ -35,10 +38,9 @@ export async function openNodeIdentity(options: NodeIdentityOptions): Promise<No
   const { directory, clock } = options;
   await mkdir(directory, { recursive: true });
   const idPath = join(directory, 'node-id');
-  const node =
-    options.node === undefined
-      ? parseId((await read(idPath)) ?? (await keepId(idPath, newId(clock))), idPath)
-      : parseId(options.node, 'the configuration');
+  const node = options.configured
+    ? parseId(options.name, 'the configuration')
+    : parseId((await read(idPath)) ?? (await keepId(idPath, options.name)), idPath);
   const epoch = await nextEpoch(join(directory, `epoch-${options.process}`), clock);
   return { node, host: hostname(), epoch };
 }
@@ -49,19 +51,6 @@ function parseId(text: string, where: string): NodeId {
   throw new CodeGodError('config_invalid', `the node id in ${where} is not one`, {
     hint: 'a node id has lower-case letters, digits and dashes, at most 63',
   });
-}
-
-/** `<host>-<four random letters>`: readable, and different for two machines named `debian`. */
-function newId(clock: Clock): string {
-  const host = hostname()
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-+|-+$/g, '')
-    .slice(0, 40);
-  const suffix = Math.floor(clock.random() * 36 ** 4)
-    .toString(36)
-    .padStart(4, '0');
-  return `${host || 'node'}-${suffix}`;
 }
 
 /** Keeps the id unless another process was first; answers the one that is kept (N1). */
