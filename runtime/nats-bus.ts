@@ -17,6 +17,7 @@ import semver from 'semver';
 import { z } from 'zod';
 import { CodeGodError } from '../protocol/errors.ts';
 import type { Bus, BusEvent, Durability } from './bus.ts';
+import { growingPauseMs } from './bus-append.ts';
 import { assembleBus, type Connection, EventHub } from './bus-core.ts';
 import { Inbox } from './bus-inbox.ts';
 import { asError } from './bus-serve.ts';
@@ -38,6 +39,7 @@ const DISCONNECT_MS = 2_000;
 
 export type NatsCredentials =
   | { readonly user: string; readonly pass: string }
+  | { readonly token: string }
   | { readonly nkeySeed: string };
 
 export interface NatsOptions {
@@ -93,11 +95,7 @@ async function dial(options: NatsOptions, reconnects: { tries: number }): Promis
   const { clock } = options;
   const pauseMs = (): number => {
     reconnects.tries += 1;
-    const longest = Math.min(
-      RECONNECT_MAX_MS,
-      RECONNECT_MIN_MS * 2 ** Math.min(reconnects.tries, 10),
-    );
-    return longest * (0.5 + clock.random() / 2);
+    return growingPauseMs(clock, reconnects.tries, RECONNECT_MIN_MS, RECONNECT_MAX_MS);
   };
   // The client changes the object it is given, so it gets its own.
   const dialing: ConnectionOptions = {
@@ -128,6 +126,7 @@ async function dial(options: NatsOptions, reconnects: { tries: number }): Promis
 function authentication(credentials: NatsCredentials | undefined): Partial<ConnectionOptions> {
   if (credentials === undefined) return {};
   if ('user' in credentials) return { user: credentials.user, pass: credentials.pass };
+  if ('token' in credentials) return { token: credentials.token };
   return { authenticator: nkeyAuthenticator(new TextEncoder().encode(credentials.nkeySeed)) };
 }
 
