@@ -1,0 +1,120 @@
+/**
+ * Finds the tool that a call means, and brings its arguments into the shape the tool's live schema
+ * asks for where that takes no guessing: another spelling, a string instead of a list, an older key.
+ *
+ * R1: a name is matched by spelling only (case, separators), never by likeness: a wrong tool is an
+ *     error that names the right ones.
+ */
+import type { ToolDescription } from '../../../protocol/mcp.ts';
+import { isRecord } from './answer.ts';
+import type { RawCall } from './envelope.ts';
+
+export interface ResolvedCall {
+  readonly server: string;
+  readonly tool: string;
+  readonly arguments: Record<string, unknown>;
+}
+
+const spelling = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+
+/** The call with its true names, or a sentence that says which names there are. */
+export function resolveTool(
+  call: RawCall,
+  tools: readonly ToolDescription[],
+): ResolvedCall | string {
+  const [server, tool] = splitName(call, tools);
+  const found = tools.filter(
+    candidate =>
+      spelling(candidate.name) === spelling(tool) &&
+      (server === '' || spelling(candidate.server) === spelling(server)),
+  );
+  const [first] = found;
+  if (first === undefined) {
+    const names = tools.map(candidate => `${candidate.server}.${candidate.name}`).join(', ');
+    const asked = server === '' ? tool : `${server}.${tool}`;
+    return `there is no tool ${asked}; the tools are: ${names === '' ? 'none' : names}`;
+  }
+  if (found.length > 1) {
+    const names = found.map(candidate => `${candidate.server}.${candidate.name}`).join(', ');
+    return `the tool ${tool} is offered by several servers, name one: ${names}`;
+  }
+  return {
+    server: first.server,
+    tool: first.name,
+    arguments: fitArguments(call.arguments, first.input_schema),
+  };
+}
+
+/** Server and tool where one string may hold both: `server.tool`, `server__tool`, `server/tool`. */
+function splitName(call: RawCall, tools: readonly ToolDescription[]): [string, string] {
+  const name = call.tool.replace(/^mcp__/, '');
+  for (const { server } of tools) {
+    for (const separator of ['.', '__', '/', ':']) {
+      const prefix = `${server}${separator}`.toLowerCase();
+      if (name.toLowerCase().startsWith(prefix)) return [server, name.slice(prefix.length)];
+    }
+  }
+  return [call.server, name];
+}
+
+/** Older or usual spellings of arguments, used where the schema knows only the right-hand one. */
+const SYNONYMS: readonly (readonly [string, string])[] = [
+  ['file_path', 'path'],
+  ['filepath', 'path'],
+  ['filename', 'path'],
+  ['file', 'path'],
+  ['text', 'content'],
+  ['contents', 'content'],
+  ['code', 'content'],
+  ['paths', 'files'],
+  ['file_paths', 'files'],
+  ['path', 'repo_path'],
+];
+
+function fitArguments(
+  given: Readonly<Record<string, unknown>>,
+  schema: Record<string, unknown>,
+): Record<string, unknown> {
+  const properties = isRecord(schema['properties']) ? schema['properties'] : null;
+  const fitted: Record<string, unknown> = { ...given };
+  if (properties === null) return fitted;
+  for (const [used, right] of SYNONYMS) {
+    if (used in fitted && !(used in properties) && right in properties && !(right in fitted)) {
+      fitted[right] = fitted[used];
+      delete fitted[used];
+    }
+  }
+  const required = Array.isArray(schema['required']) ? schema['required'] : [];
+  if (required.includes('repo_path') && !('repo_path' in fitted)) fitted['repo_path'] = '.';
+  for (const [key, property] of Object.entries(properties)) {
+    if (key in fitted && isRecord(property)) fitted[key] = fitType(fitted[key], property['type']);
+  }
+  return fitted;
+}
+
+function fitType(value: unknown, type: unknown): unknown {
+  if (type === 'array' && typeof value === 'string') {
+    const list = jsonOf(value);
+    return Array.isArray(list) ? list : [value];
+  }
+  if (type === 'object' && typeof value === 'string') {
+    const object = jsonOf(value);
+    return isRecord(object) ? object : value;
+  }
+  if ((type === 'integer' || type === 'number') && typeof value === 'string') {
+    return /^-?\d{1,15}(?:\.\d{1,15})?$/.test(value.trim()) ? Number(value) : value;
+  }
+  if (type === 'boolean' && typeof value === 'string') {
+    if (/^(?:true|false)$/i.test(value.trim())) return value.trim().toLowerCase() === 'true';
+  }
+  return value;
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // No JSON: the caller keeps the text and the tool's own schema judges it.
+    return undefined;
+  }
+}
