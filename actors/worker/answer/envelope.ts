@@ -73,7 +73,7 @@ function successOf(value: unknown): boolean {
 }
 
 function reasonOf(value: unknown): RefusalReason {
-  const word = String(value ?? '')
+  const word = textOf(value)
     .trim()
     .toLowerCase()
     .replace(/[\s-]+/g, '_');

@@ -433,6 +433,21 @@ describe('any text at all', () => {
     );
   });
 
+  it('gives an answer for any JSON in the place of an envelope', () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), value => {
+        parseAnswer(JSON.stringify({ success: value, reason: value, tool_calls: value }), CONTEXT);
+        const call = {
+          server: value,
+          tool: 'write_file',
+          arguments: { path: value, content: value },
+        };
+        parseAnswer(json({ success: true, tool_calls: [call, value], files: value }), CONTEXT);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   const million = 1_000_000;
   const hostile: Record<string, string> = {};
   for (const unit of [
