@@ -134,7 +134,7 @@ export const Settings = z.strictObject({
   nats_server: text().optional().describe('the nats-server program to start'),
   http: z.strictObject({
     host: text().default('127.0.0.1').describe('address of the HTTP door'),
-    port: integer(0, 65_535).default(8001).describe('port of the HTTP door; 0: any free one'),
+    port: integer(0, 65_535).default(8001).describe('port of the HTTP door; 0 takes a free one'),
   }),
   node: z.strictObject({
     name: token().default(nodeName(hostname())).describe('name of this machine in the system'),

@@ -1,3 +1,4 @@
+/** Where settings come from, which one wins, and what stops a start. */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,3 +1,4 @@
+/** The folders of an installation, for environments as users have them. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';

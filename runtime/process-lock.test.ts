@@ -1,3 +1,4 @@
+/** One worker at a time, whoever dies: among tasks of one process and among processes. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+/** Every way in which a program can end, or not. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { runProgram } from './run-program.ts';

@@ -1,16 +1,14 @@
 /**
- * A real nats-server for a test: its own ports, its own store directory, synced to disk.
- *
- * The binary is looked for in this order: CODEGOD_NATS_SERVER, the PATH, a scratch environment at
- * /tmp/natsenv. A test file starts one server and stops it in `after`.
+ * A real nats-server for a test: its own ports, its own store directory, synced to disk. A test file
+ * starts one server and stops it in `after`.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { testServerBinary } from '../runtime/nats-server/test-server.ts';
 
 const READY_MS = 10_000;
 const STOP_MS = 5_000;
@@ -54,7 +52,7 @@ export async function startNats(options: NatsFixtureOptions = {}): Promise<NatsF
       options.config ?? '',
     ].join('\n'),
   );
-  const binary = findNatsServer();
+  const binary = await testServerBinary();
   const monitorUrl = `http://127.0.0.1:${monitorPort}`;
   const logFile = join(directory, 'nats.log');
   const start = (): Promise<ChildProcess> => run(binary, configFile, logFile, monitorUrl);
@@ -79,28 +77,6 @@ export async function startNats(options: NatsFixtureOptions = {}): Promise<NatsF
       await rm(directory, { recursive: true, force: true });
     },
   };
-}
-
-/** The path of a nats-server binary. Throws with what to do when there is none. */
-export function findNatsServer(): string {
-  const { PATH: path = '', CODEGOD_NATS_SERVER: configured } = process.env;
-  const candidates = [
-    ...(configured === undefined ? [] : [configured]),
-    ...path.split(delimiter).map(directory => join(directory, 'nats-server')),
-    '/tmp/natsenv/bin/nats-server',
-  ];
-  const found = candidates.find(isExecutable);
-  if (found !== undefined) return found;
-  throw new Error('no nats-server: set CODEGOD_NATS_SERVER or put one into the PATH');
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A port that was free a moment ago, on loopback. */

@@ -1,3 +1,4 @@
+/** The text of the bus server's configuration. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { renderConfig } from './configure.ts';
