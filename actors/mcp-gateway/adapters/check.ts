@@ -12,18 +12,19 @@ import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { CHECK_OUTPUT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CheckReply, type CheckRequest } from '../../../protocol/workspace.ts';
+import type { Journal } from '../../../runtime/journal.ts';
 import { countTests, isPass, type TestCounts } from '../check-outcome.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
 import type { ContainedResult } from './contained-run.ts';
 import { onDisk } from './disk.ts';
-import type { Ledger } from './ledger.ts';
+
 import type { Sandbox } from './sandbox.ts';
 import type { Workspaces } from './workspace.ts';
 
 export interface CheckOptions {
   readonly workspaces: Pick<Workspaces, 'checkout'>;
   readonly sandbox: Sandbox;
-  readonly ledger: Ledger;
+  readonly journal: Pick<Journal, 'get' | 'put'>;
   readonly scratch: string;
 }
 
@@ -35,10 +36,10 @@ export function createCheck(options: CheckOptions): Check {
   return (request, signal) =>
     queue.run(request.build, async () => {
       const key = `check.${request.build}.${request.round}`;
-      const known = await options.ledger.get(key); // C2
-      if (known !== null) return CheckReply.parse(known);
+      const known = await options.journal.get(key); // C2
+      if (known !== undefined) return CheckReply.parse(known);
       const reply = await onDisk('checking', () => checkOnce(options, request, signal));
-      await options.ledger.put(key, reply);
+      await options.journal.put(key, reply);
       return reply;
     });
 }
