@@ -46,6 +46,8 @@ export interface SupervisorOptions {
   readonly policy?: Partial<ChildPolicy>;
   readonly clock?: Clock;
   readonly onChange?: (record: SystemRecord) => void;
+  /** Something that does not stop the supervisor but that somebody should know. */
+  readonly onProblem?: (sentence: string) => void;
 }
 
 export interface Supervisor {
@@ -126,27 +128,30 @@ class ProcessSupervisor implements Supervisor {
 
   ready(signal?: AbortSignal): Promise<SystemRecord> {
     return new Promise((resolve, reject) => {
-      const finish = (settle: () => void): void => {
+      const look = (): void => {
+        const outcome = this.#startOutcome(signal);
+        if (outcome === null) return;
         this.#listeners.delete(look);
         signal?.removeEventListener('abort', look);
-        settle();
-      };
-      const look = (): void => {
-        if (signal?.aborted) return finish(() => reject(signal.reason));
-        const record = this.record();
-        if (record.state === 'ready') return finish(() => resolve(record));
-        if (record.state === 'stopping') {
-          return finish(() => reject(new Error('the system is being stopped')));
-        }
-        const dying = [record.bus, ...record.actors].find(
-          one => one.state !== 'ready' && one.restarts >= START_DEATHS_MAX,
-        );
-        if (dying) finish(() => reject(new Error(`${dying.name} keeps dying: ${dying.reason}`)));
+        if (outcome instanceof Error) reject(outcome);
+        else resolve(outcome);
       };
       this.#listeners.add(look);
       signal?.addEventListener('abort', look);
       look();
     });
+  }
+
+  /** The ready system, or why it will not become one; null while that is open. */
+  #startOutcome(signal: AbortSignal | undefined): SystemRecord | Error | null {
+    if (signal?.aborted) return toError(signal.reason);
+    const record = this.record();
+    if (record.state === 'ready') return record;
+    if (record.state === 'stopping') return new Error('the system is being stopped');
+    const dying = [record.bus, ...record.actors].find(
+      one => one.state !== 'ready' && one.restarts >= START_DEATHS_MAX,
+    );
+    return dying ? new Error(`${dying.name} keeps dying: ${dying.reason}`) : null;
   }
 
   stop(): Promise<void> {
@@ -193,7 +198,12 @@ class ProcessSupervisor implements Supervisor {
   /** S2. */
   #changed(): void {
     const record = this.record();
-    writeSystem(this.#options.stateFolder, record);
+    try {
+      writeSystem(this.#options.stateFolder, record);
+    } catch (error) {
+      // A full disk must not end the supervision of what runs; the next change writes again.
+      this.#options.onProblem?.(`system.json cannot be written: ${toError(error).message}`);
+    }
     this.#options.onChange?.(record);
     for (const listener of [...this.#listeners]) listener();
   }
@@ -248,6 +258,9 @@ const FOREIGN_BUS: ProcessRecord = {
   restarts: 0,
   reason: null,
 };
+
+const toError = (reason: unknown): Error =>
+  reason instanceof Error ? reason : new Error(String(reason));
 
 function systemState(bus: ProcessRecord, actors: readonly ProcessRecord[]): SystemRecord['state'] {
   const all = [bus, ...actors];

@@ -69,6 +69,7 @@ async function startSystem(options: SystemOptions): Promise<Supervisor> {
     bus: plan,
     actors: options.actors ?? (bus => actorCommands(config, bus)),
     clock: systemClock,
+    onProblem: options.onProgress,
     ...(options.onChange ? { onChange: options.onChange } : {}),
   });
 }

@@ -1,0 +1,148 @@
+/** The supervisor with a real bus server and fake actors, which are killed in every way. */
+import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { systemClock } from '../../runtime/clock.ts';
+import { identityOf } from '../../runtime/process-identity.ts';
+import { logFile } from './log-file.ts';
+import { type Supervisor, type SupervisorOptions, stopLeftovers } from './supervisor.ts';
+import {
+  readSystem,
+  runningSystem,
+  type SystemRecord,
+  survivors,
+  writeSystem,
+} from './system-record.ts';
+import { startFakeSystem } from './test-system.ts';
+
+const OPTIONS = { timeout: 120_000 };
+
+/** A folder, and systems in it that are stopped before it is removed. */
+function world(t: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), 'codegod-supervisor-'));
+  const systems: Supervisor[] = [];
+  t.after(async () => {
+    await Promise.all(systems.map(system => system.stop()));
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const start = async (names: string[], options: Partial<SupervisorOptions> = {}) => {
+    const system = await startFakeSystem(folder, names, options);
+    systems.push(system);
+    return system;
+  };
+  return { folder, start };
+}
+
+async function until<T>(what: string, look: () => T | null | undefined | false): Promise<T> {
+  const deadline = systemClock.monotonic() + 30_000;
+  for (;;) {
+    const found = look();
+    if (found) return found;
+    if (systemClock.monotonic() > deadline) throw new Error(`never: ${what}`);
+    await systemClock.sleep(20);
+  }
+}
+
+const pidOf = (record: SystemRecord, name: string): number => {
+  const one = [record.bus, ...record.actors].find(candidate => candidate.name === name);
+  assert.ok(one?.pid, `${name} has a process`);
+  return one.pid;
+};
+
+test('each process that is killed comes back, the bus on the same port', OPTIONS, async t => {
+  const { folder, start } = world(t);
+  const system = await start(['master', 'worker']);
+  const first = await system.ready();
+  assert.equal(first.http.url, 'http://127.0.0.1:9');
+  for (const name of ['master', 'worker', 'nats-server']) {
+    const pid = pidOf(system.record(), name);
+    process.kill(pid, 'SIGKILL');
+    const next = await until(`${name} is ready again`, () => {
+      const record = runningSystem(folder);
+      const one = [record?.bus, ...(record?.actors ?? [])].find(it => it?.name === name);
+      return one?.state === 'ready' && one.pid !== pid && one;
+    });
+    assert.equal(next.restarts, 1);
+    assert.equal(next.reason, 'killed by SIGKILL');
+  }
+  assert.equal(system.record().bus.url, first.bus.url);
+  assert.match(readFileSync(logFile(folder, 'worker'), 'utf8'), /hello from worker\nhello from/);
+});
+
+test('stopping leaves no process and no note', OPTIONS, async t => {
+  const { folder, start } = world(t);
+  const system = await start(['master', 'stubborn'], {
+    policy: { drain_ms: 300 },
+  });
+  const record = await system.ready();
+  assert.deepEqual(readSystem(folder), record);
+  await Promise.all([system.stop(), system.stop()]);
+  assert.deepEqual(survivors(record), []);
+  assert.equal(readSystem(folder), null);
+});
+
+test('an actor that keeps dying fails the start with its name and reason', OPTIONS, async t => {
+  const { folder, start } = world(t);
+  const system = await start(['master', 'broken']);
+  await assert.rejects(system.ready(), /broken keeps dying: exit code 7/);
+  const broken = await until('the crash loop is noted', () =>
+    runningSystem(folder)?.actors.find(one => one.state === 'crash_loop'),
+  );
+  assert.equal(broken.name, 'broken');
+});
+
+test('nothing survives a killed supervisor, and the next start sweeps up', OPTIONS, async t => {
+  const { folder, start } = world(t);
+  const program = join(import.meta.dirname, `test-system${import.meta.filename.slice(-3)}`);
+  const supervisor = fork(program, [folder], { stdio: 'ignore' });
+  const record = await until('the system is ready', () => {
+    const running = runningSystem(folder);
+    return running?.state === 'ready' && running;
+  });
+  supervisor.kill('SIGKILL');
+  await until('its children are gone', () => survivors(record).length === 0);
+  assert.equal(runningSystem(folder), null);
+  assert.notEqual(readSystem(folder), null, 'the note of the dead lies there');
+  const system = await start(['master']);
+  const next = await system.ready();
+  assert.notEqual(next.supervisor_pid, record.supervisor_pid);
+  await system.stop();
+});
+
+test('leftovers of a dead supervisor are stopped, processes of reused ids are not', async t => {
+  const { folder } = world(t);
+  const orphan = fork(join(folderWithSleeper(folder), 'sleeper.mjs'), { stdio: 'ignore' });
+  const bystander = fork(join(folder, 'sleeper.mjs'), { stdio: 'ignore' });
+  t.after(() => bystander.kill('SIGKILL'));
+  const one = (name: string, pid: number, started: string | null) => ({
+    name,
+    pid,
+    pid_started: started,
+    state: 'ready' as const,
+    restarts: 0,
+    reason: null,
+  });
+  const orphanPid = orphan.pid ?? 0;
+  const bystanderPid = bystander.pid ?? 0;
+  writeSystem(folder, {
+    supervisor_pid: 1,
+    supervisor_started: 'long ago',
+    mode: 'detached',
+    state: 'ready',
+    started_at: 0,
+    bus: { ...one('nats-server', bystanderPid, 'earlier'), url: null, monitoring_url: null },
+    http: { url: null },
+    actors: [one('worker', orphanPid, identityOf(orphanPid)?.started ?? null)],
+  });
+  assert.deepEqual(await stopLeftovers(folder, systemClock), ['worker']);
+  assert.equal(identityOf(orphanPid), null);
+  assert.notEqual(identityOf(bystanderPid), null);
+});
+
+function folderWithSleeper(folder: string): string {
+  writeFileSync(join(folder, 'sleeper.mjs'), 'setInterval(() => {}, 1000);');
+  return folder;
+}
