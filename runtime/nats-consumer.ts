@@ -7,6 +7,7 @@
  *     becomes an event.
  */
 import type { ConsumeOptions } from './bus.ts';
+import { growingPauseMs } from './bus-append.ts';
 import { asError } from './bus-serve.ts';
 import type {
   Acknowledger,
@@ -135,7 +136,9 @@ class Link implements ConsumerLink {
     const { clock, emit, wire } = this.#parts;
     for (let tries = 0; !signal.aborted; tries += 1) {
       try {
-        if (tries > 0) await clock.sleep(this.#pauseMs(tries), signal);
+        if (tries > 0) {
+          await clock.sleep(growingPauseMs(clock, tries, PAUSE_MIN_MS, PAUSE_MAX_MS), signal);
+        }
         if (!wire.connected) break; // `reconnected` comes back here.
         await this.#ensure();
         if (!signal.aborted) this.#open();
@@ -147,11 +150,6 @@ class Link implements ConsumerLink {
       }
     }
     this.#reopening = false;
-  }
-
-  #pauseMs(tries: number): number {
-    const longest = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** Math.min(tries, 10));
-    return longest * (0.5 + this.#parts.clock.random() / 2);
   }
 
   async #ensure(): Promise<void> {

@@ -3,22 +3,26 @@
  *
  * S1  What the server does not know it drops in silence: the configuration it answers is compared
  *     with the one it was asked for.
- * S2  Every try of one append carries the same message id, so a try whose answer was lost is
- *     stored once.
+ * S2  The server checks an expected sequence before it looks for a repeated message id. A try whose
+ *     answer was lost must not look like another writer's success.
  */
 import { z } from 'zod';
 import { CodeGodError } from '../protocol/errors.ts';
 import type { MessageHeaders, StoredMessage, StreamConfig, StreamInfo } from './bus.ts';
-import type { AppendHeaders, Store, StoreAck, TailItem, TailOptions } from './bus-wire.ts';
+import { appendPatiently } from './bus-append.ts';
+import {
+  type AppendHeaders,
+  HEADER,
+  type Store,
+  type StoreAck,
+  type TailItem,
+  type TailOptions,
+} from './bus-wire.ts';
 import { API_ERROR, ApiError, decodeApiReply, explained, isPassing } from './nats-api.ts';
 import type { NatsParts } from './nats-parts.ts';
 import { tail } from './nats-tail.ts';
 
 const NANOS_PER_MS = 1_000_000;
-/** One try of an append; a lost answer is noticed after so long. */
-const TRY_MS = 2_000;
-const PAUSE_MIN_MS = 50;
-const PAUSE_MAX_MS = 1_000;
 
 const StreamReply = z.object({
   config: z.record(z.string(), z.unknown()),
@@ -38,6 +42,13 @@ const MessageReply = z.object({
     data: z.string().default(''),
     hdrs: z.string().default(''),
   }),
+});
+
+const StreamNames = z.object({
+  streams: z
+    .array(z.string())
+    .nullable()
+    .transform(n => n ?? []),
 });
 
 const AckReply = z.object({ seq: z.number(), duplicate: z.boolean().default(false) });
@@ -75,21 +86,12 @@ export class NatsStore implements Store {
   }
 
   async append(subject: string, body: Uint8Array, options: AppendHeaders): Promise<StoreAck> {
-    const { clock } = this.#parts;
-    const startMs = clock.monotonic();
-    for (let tries = 1; ; tries += 1) {
-      const leftMs = startMs + options.timeoutMs - clock.monotonic();
-      try {
-        return await this.#append(subject, body, options.headers, Math.min(leftMs, TRY_MS));
-      } catch (error) {
-        const elapsedMs = clock.monotonic() - startMs;
-        const longest = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** Math.min(tries, 10));
-        const pauseMs = longest * (0.5 + clock.random() / 2);
-        const limitMs = isMissing(error) ? options.graceMs : options.timeoutMs;
-        const again = isMissing(error) || isPassing(error);
-        if (!again || elapsedMs + pauseMs >= limitMs) throw explained(error, `append ${subject}`);
-        await clock.sleep(pauseMs);
-      }
+    try {
+      return await appendPatiently(this.#parts.clock, options, isPassing, timeoutMs =>
+        this.#append(subject, body, options.headers, timeoutMs),
+      );
+    } catch (error) {
+      throw explained(error, `append ${subject}`);
     }
   }
 
@@ -136,13 +138,28 @@ export class NatsStore implements Store {
       return { kind: 'appended', ...AckReply.parse(decodeApiReply(reply.body)) };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.number === API_ERROR.wrongLastSequence) return { kind: 'wrong_last_sequence' };
-      if (error.number === API_ERROR.wrongLastSequenceUnknown) {
-        return { kind: 'wrong_last_sequence' };
+      switch (error.number) {
+        case API_ERROR.wrongLastSequence:
+        case API_ERROR.wrongLastSequenceUnknown:
+          return this.#ownLast(subject, headers);
+        case API_ERROR.storeFailed:
+          return { kind: error.message.includes('per subject') ? 'subject_full' : 'stream_full' };
+        default:
+          throw error;
       }
-      if (error.number !== API_ERROR.storeFailed) throw error;
-      return { kind: error.message.includes('per subject') ? 'subject_full' : 'stream_full' };
     }
+  }
+
+  /** Whether the unexpected last message is this very one, stored by an earlier try (S2). */
+  async #ownLast(subject: string, headers: MessageHeaders): Promise<StoreAck> {
+    const { streams } = StreamNames.parse(await this.#parts.api.call('STREAM.NAMES', { subject }));
+    const [stream] = streams;
+    const filter = headers[HEADER.expectedSubjectFilter] ?? subject;
+    const last = stream === undefined ? null : await this.last(stream, filter);
+    const own = last !== null && last.headers[HEADER.messageId] === headers[HEADER.messageId];
+    return own
+      ? { kind: 'appended', seq: last.seq, duplicate: true }
+      : { kind: 'wrong_last_sequence' };
   }
 
   async #createOrUpdate(name: string, config: object): Promise<Record<string, unknown>> {
@@ -163,9 +180,6 @@ export class NatsStore implements Store {
 
 const isNumbered = (error: unknown, number: number): boolean =>
   error instanceof ApiError && error.number === number;
-
-const isMissing = (error: unknown): boolean =>
-  error instanceof CodeGodError && error.code === 'no_responders';
 
 function wireConfig(config: StreamConfig): Record<string, unknown> {
   const nanos = (ms: number | undefined): number => (ms ?? 0) * NANOS_PER_MS;

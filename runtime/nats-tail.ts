@@ -8,7 +8,9 @@
  * L1  Messages are yielded in stream order, each once, within one life of the stream.
  * L2  At most WINDOW messages wait here.
  */
+
 import { CodeGodError } from '../protocol/errors.ts';
+import { growingPauseMs } from './bus-append.ts';
 import type { TailItem, TailOptions } from './bus-wire.ts';
 import type { Clock } from './clock.ts';
 import { API_ERROR, ApiError } from './nats-api.ts';
@@ -121,9 +123,8 @@ async function recover(
 }
 
 async function pause(clock: Clock, failures: number, signal: AbortSignal): Promise<void> {
-  const longest = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** Math.min(failures, 10));
   try {
-    await clock.sleep(longest * (0.5 + clock.random() / 2), signal);
+    await clock.sleep(growingPauseMs(clock, failures, PAUSE_MIN_MS, PAUSE_MAX_MS), signal);
   } catch (error) {
     if (!signal.aborted) throw error;
   }
