@@ -27,8 +27,8 @@ export interface Journal {
   put(key: string, value: unknown): Promise<void>;
   /** One synced batch: all of it or nothing. */
   batch(operations: readonly JournalOperation[]): Promise<void>;
-  /** Every entry whose key starts with the prefix, by key, as it stood at the time of the call. */
-  entries(prefix: string): AsyncIterable<readonly [key: string, value: unknown]>;
+  /** Every entry whose key starts with the prefix (and is greater than `after`), by key. */
+  entries(prefix: string, after?: string): AsyncIterable<readonly [key: string, value: unknown]>;
   close(): Promise<void>;
 }
 
@@ -127,9 +127,10 @@ class PackedJournal implements Journal {
     });
   }
 
-  async *entries(prefix: string): AsyncIterable<readonly [string, unknown]> {
-    for await (const [key, stored] of this.#store.range(prefix, `${prefix}\u{10ffff}`)) {
-      yield [key, this.#unpack(key, stored)];
+  async *entries(prefix: string, after = ''): AsyncIterable<readonly [string, unknown]> {
+    const from = after > prefix ? after : prefix;
+    for await (const [key, stored] of this.#store.range(from, `${prefix}\u{10ffff}`)) {
+      if (key !== after) yield [key, this.#unpack(key, stored)];
     }
   }
 
