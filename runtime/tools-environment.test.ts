@@ -84,7 +84,8 @@ function python(fake: FakePython = {}): void {
   );
 }
 
-const UV = `case $1 in
+const UV = `[ "$1" != --no-cache ] || shift
+case $1 in
   venv) for last; do :; done; make_venv "$last" ;;
   pip) echo "index \${UV_DEFAULT_INDEX:-none} venv \${VIRTUAL_ENV:-none}" >>"$CALLS" ;;
 esac`;
@@ -156,7 +157,7 @@ describe('an environment', () => {
     uv({ onPath: false });
     await ensureEnvironment(options());
     assert.match(calls(), /python3 -m pip install .*--require-hashes .*--target .*uv-[0-9a-f]+ -r/);
-    assert.match(calls(), /uv venv/);
+    assert.match(calls(), /uv --no-cache venv/);
   });
 
   it('is installed with pip where uv cannot be had', async () => {

@@ -108,14 +108,25 @@ function works(python: string): boolean {
   }
 }
 
+/** One installation under way. */
+interface Job {
+  readonly folder: string;
+  readonly options: EnvironmentOptions;
+  /** Why each way that was tried did not work. */
+  readonly tried: string[];
+}
+
+type Command = readonly [program: string, ...args: string[]];
+
 /** Each way in turn, fastest first. Returns how it was done; throws with all reasons. */
 async function install(folder: string, options: EnvironmentOptions): Promise<string> {
   const tried: string[] = [];
+  const job = { folder, options, tried };
   let python = await findPython(options.env, tried, options.signal);
-  let way = python && (await installWith(python, folder, options, tried));
+  let way = python && (await installWith(python, job));
   if (!way && !python?.hasEnsurepip) {
-    python = await aptInstallPython(options, tried);
-    way = python && (await installWith(python, folder, options, tried));
+    python = await aptInstallPython(job);
+    way = python && (await installWith(python, job));
   }
   if (way) return way;
   if (!python?.hasEnsurepip) throw noPython(tried);
@@ -129,52 +140,44 @@ async function install(folder: string, options: EnvironmentOptions): Promise<str
   );
 }
 
-async function installWith(
-  python: Python,
-  folder: string,
-  options: EnvironmentOptions,
-  tried: string[],
-): Promise<'uv' | 'pip' | null> {
-  const uv = (await uvOnPath(options)) ?? (await obtainUv(python, options, tried));
-  if (uv && (await installWithUv(uv, python, folder, options, tried))) return 'uv';
-  if (!python.hasEnsurepip) tried.push(`${python.path}: has no ensurepip`);
-  else if (await installWithPip(python, folder, options, tried)) return 'pip';
+async function installWith(python: Python, job: Job): Promise<'uv' | 'pip' | null> {
+  const uv = (await uvOnPath(job)) ?? (await obtainUv(python, job));
+  if (uv && (await installWithUv(uv, python, job))) return 'uv';
+  if (!python.hasEnsurepip) job.tried.push(`${python.path}: has no ensurepip`);
+  else if (await installWithPip(python, job)) return 'pip';
   return null;
 }
 
-async function uvOnPath(options: EnvironmentOptions): Promise<string | null> {
-  const result = await run('uv', ['--version'], options, 10_000);
-  return result.failure === null ? 'uv' : null;
+async function uvOnPath(job: Job): Promise<Command | null> {
+  const result = await run(['uv', '--version'], job, 10_000);
+  return result.failure === null ? ['uv'] : null;
 }
 
 /**
  * Our own copy of uv, hash-locked like the rest and kept beside the environments. Fetching it with
- * pip and then using it is several times faster than installing with pip.
+ * pip and then using it is several times faster than installing with pip. It leaves no cache behind,
+ * which nobody else would ever use.
  */
-async function obtainUv(
-  python: Python,
-  options: EnvironmentOptions,
-  tried: string[],
-): Promise<string | null> {
+async function obtainUv(python: Python, job: Job): Promise<Command | null> {
   const lock = join(packageRoot(), 'tools', 'uv.txt');
-  const folder = join(options.dir, `uv-${hashOf(lock)}`);
+  const folder = join(job.options.dir, `uv-${hashOf(lock)}`);
   const uv = join(folder, 'bin', process.platform === 'win32' ? 'uv.exe' : 'uv');
-  const waiting = { waitMs: WAIT_FOR_OTHER_MS, signal: options.signal };
+  const waiting = { waitMs: WAIT_FOR_OTHER_MS, signal: job.options.signal };
   return await withProcessLock(`${folder}.lock`, waiting, async () => {
-    if (existsSync(join(folder, '.complete'))) return uv;
+    if (existsSync(join(folder, '.complete'))) return [uv, '--no-cache'];
     rmSync(folder, { recursive: true, force: true });
-    const args = ['-m', 'pip', 'install', ...PIP_FLAGS, '--target', folder, '-r', lock];
     let pip = python.path;
+    const uvJob = { ...job, folder };
     if (!python.hasPip) {
       if (!python.hasEnsurepip) return null;
       const venv = join(folder, 'pip');
-      const step = ['-m', 'venv', venv];
-      if (!(await allSucceed('venv', pip, [step], folder, options, tried))) return null;
+      if (!(await allSucceed('venv', [[pip, '-m', 'venv', venv]], uvJob))) return null;
       pip = environmentAt(venv).python;
     }
-    if (!(await allSucceed('uv by pip', pip, [args], folder, options, tried))) return null;
+    const args = ['install', ...PIP_FLAGS, '--target', folder, '-r', lock];
+    if (!(await allSucceed('uv by pip', [[pip, '-m', 'pip', ...args]], uvJob))) return null;
     await writeFile(join(folder, '.complete'), '');
-    return uv;
+    return [uv, '--no-cache'];
   });
 }
 
@@ -190,83 +193,57 @@ const PIP_FLAGS = [
   '--only-binary=:all:',
 ];
 
-async function installWithUv(
-  uv: string,
-  python: Python,
-  folder: string,
-  options: EnvironmentOptions,
-  tried: string[],
-): Promise<boolean> {
-  const steps = [
-    ['venv', '--quiet', '--no-project', '--no-config', '--python', python.path, folder],
-    [
-      ...['pip', 'install', '--quiet', '--no-deps', '--require-hashes', '--only-binary', ':all:'],
-      ...['--python', environmentAt(folder).python, '-r', requirementsOf(options)],
-    ],
+async function installWithUv(uv: Command, python: Python, job: Job): Promise<boolean> {
+  const venv = ['venv', '--quiet', '--no-project', '--no-config', '--python', python.path];
+  const install = ['pip', 'install', '--quiet', '--no-deps', '--require-hashes'];
+  const target = ['--only-binary', ':all:', '--python', environmentAt(job.folder).python];
+  const steps: Command[] = [
+    [...uv, ...venv, job.folder],
+    [...uv, ...install, ...target, '-r', requirementsOf(job.options)],
   ];
-  return await allSucceed('uv', uv, steps, folder, options, tried);
+  return await allSucceed('uv', steps, job);
 }
 
-async function installWithPip(
-  python: Python,
-  folder: string,
-  options: EnvironmentOptions,
-  tried: string[],
-): Promise<boolean> {
-  const made = await allSucceed(
-    'venv',
-    python.path,
-    [['-m', 'venv', folder]],
-    folder,
-    options,
-    tried,
-  );
+async function installWithPip(python: Python, job: Job): Promise<boolean> {
+  const made = await allSucceed('venv', [[python.path, '-m', 'venv', job.folder]], job);
   if (!made) return false;
-  const args = ['-m', 'pip', 'install', ...PIP_FLAGS, '-r', requirementsOf(options)];
-  return await allSucceed('pip', environmentAt(folder).python, [args], folder, options, tried);
+  const pip = environmentAt(job.folder).python;
+  const args = ['install', ...PIP_FLAGS, '-r', requirementsOf(job.options)];
+  return await allSucceed('pip', [[pip, '-m', 'pip', ...args]], job);
 }
 
 /** Runs the steps in order; a failed one is noted in `tried` and leaves no folder behind (T2). */
-async function allSucceed(
-  name: string,
-  program: string,
-  steps: readonly (readonly string[])[],
-  folder: string,
-  options: EnvironmentOptions,
-  tried: string[],
-): Promise<boolean> {
-  await mkdir(dirname(folder), { recursive: true, mode: 0o700 });
-  for (const args of steps) {
-    const result = await run(program, args, options, INSTALL_TIMEOUT_MS);
+async function allSucceed(name: string, steps: readonly Command[], job: Job): Promise<boolean> {
+  await mkdir(dirname(job.folder), { recursive: true, mode: 0o700 });
+  for (const command of steps) {
+    const result = await run(command, job, INSTALL_TIMEOUT_MS);
     if (result.failure === null) continue;
-    tried.push(`${name}: ${lastLine(result.failure)}`);
-    await rm(folder, { recursive: true, force: true });
+    job.tried.push(`${name}: ${lastLine(result.failure)}`);
+    await rm(job.folder, { recursive: true, force: true });
     return false;
   }
   return true;
 }
 
 /** Debian and its children, as root: Python itself or the missing half of it. */
-async function aptInstallPython(
-  options: EnvironmentOptions,
-  tried: string[],
-): Promise<Python | null> {
+async function aptInstallPython(job: Job): Promise<Python | null> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) return null;
-  const apt = await run('apt-get', ['--version'], options, 10_000);
+  const apt = await run(['apt-get', '--version'], job, 10_000);
   if (apt.failure !== null) return null;
-  options.onProgress?.('installing the system package python3-venv with apt-get');
-  const args = ['install', '-y', '--no-install-recommends', 'python3', 'python3-venv'];
-  let result = await run('apt-get', args, options, APT_TIMEOUT_MS);
+  job.options.onProgress?.('installing the system package python3-venv with apt-get');
+  const packages = ['--no-install-recommends', 'python3', 'python3-venv'];
+  const command: Command = ['apt-get', 'install', '-y', ...packages];
+  let result = await run(command, job, APT_TIMEOUT_MS);
   if (result.failure !== null) {
     // A fresh container has no package lists yet.
-    await run('apt-get', ['update'], options, APT_TIMEOUT_MS);
-    result = await run('apt-get', args, options, APT_TIMEOUT_MS);
+    await run(['apt-get', 'update'], job, APT_TIMEOUT_MS);
+    result = await run(command, job, APT_TIMEOUT_MS);
   }
   if (result.failure !== null) {
-    tried.push(`apt-get: ${lastLine(result.failure)}`);
+    job.tried.push(`apt-get: ${lastLine(result.failure)}`);
     return null;
   }
-  return await findPython(options.env, tried, options.signal);
+  return await findPython(job.options.env, job.tried, job.options.signal);
 }
 
 function noPython(tried: readonly string[]): CodeGodError {
@@ -282,14 +259,10 @@ function noPython(tried: readonly string[]): CodeGodError {
   );
 }
 
-function run(
-  program: string,
-  args: readonly string[],
-  options: EnvironmentOptions,
-  timeoutMs: number,
-): ReturnType<typeof runProgram> {
-  const env = installerEnvironment(options.env);
-  return runProgram(program, args, { env, timeoutMs, signal: options.signal });
+function run(command: Command, job: Job, timeoutMs: number): ReturnType<typeof runProgram> {
+  const [program, ...args] = command;
+  const { env, signal } = job.options;
+  return runProgram(program, args, { env: installerEnvironment(env), timeoutMs, signal });
 }
 
 /**
