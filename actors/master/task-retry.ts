@@ -1,0 +1,106 @@
+/**
+ * What follows when an attempt comes to nothing: another attempt, or the end of the task.
+ *
+ * R1: failures of the model are bounded by ATTEMPTS_MAX, failures of the machinery by their own
+ *     bound; the second do not count as the first.
+ * R2: an attempt is repeated after a pause that grows, held as a deadline, not as a timer.
+ */
+import type { WireError } from '../../protocol/errors.ts';
+import { ATTEMPTS_MAX } from '../../protocol/limits.ts';
+import type { TaskRecord } from './build-context.ts';
+
+export const INFRASTRUCTURE_FAILURES_MAX = 8;
+export const CONFLICTS_MAX = 2;
+const CONTEXT_TOKENS_MAX = 131_072;
+const PAUSE_AFTER_MODEL_MS = 250;
+const PAUSE_AFTER_INFRASTRUCTURE_MS = 1_000;
+const PAUSE_MAX_MS = 60_000;
+/** Lines of an error that go into the next prompt. */
+const ERROR_LINES_MAX = 50;
+const ERROR_LENGTH_MAX = 8_192;
+
+export type Blame = 'model' | 'infrastructure';
+
+/** The task after its current attempt failed at `at` (R1, R2). */
+export function afterFailure(
+  task: TaskRecord,
+  error: WireError,
+  blame: Blame,
+  at: number,
+): TaskRecord {
+  const counted: TaskRecord = {
+    ...task,
+    error,
+    lease: null,
+    deadline_at: null,
+    unplaced: null,
+    model_failures: task.model_failures + (blame === 'model' ? 1 : 0),
+    infrastructure_failures: task.infrastructure_failures + (blame === 'model' ? 0 : 1),
+  };
+  if (isHopeless(counted, error)) return { ...counted, state: 'failed' };
+  return {
+    ...counted,
+    state: 'retry_wait',
+    retry_at: at + pauseMs(counted, blame),
+    // The model learns from its own errors; those of the machinery say nothing to it.
+    previous_error: blame === 'model' ? promptError(error) : task.previous_error,
+    context_tokens:
+      error.code === 'answer_truncated'
+        ? Math.min(CONTEXT_TOKENS_MAX, task.context_tokens * 2)
+        : task.context_tokens,
+  };
+}
+
+/** The task after its work did not fit onto main: done again on the new base, at most twice. */
+export function afterConflict(task: TaskRecord, conflicts: readonly string[]): TaskRecord {
+  const files = conflicts.slice(0, 16).join(', ');
+  const error: WireError = {
+    code: 'merge_conflict',
+    message: `the work does not fit onto main; in conflict: ${files}`,
+  };
+  const counted = { ...task, conflicts: task.conflicts + 1, error, lease: null, commit: null };
+  if (counted.conflicts > CONFLICTS_MAX) return { ...counted, state: 'failed' };
+  return { ...counted, state: 'ready', previous_error: error.message };
+}
+
+/** A failed task gets its whole allowance again; attempts go on counting. */
+export function renewed(task: TaskRecord): TaskRecord {
+  return {
+    ...task,
+    state: 'pending',
+    model_failures: 0,
+    infrastructure_failures: 0,
+    conflicts: 0,
+    lease: null,
+    retry_at: null,
+    unplaced: null,
+    avoid: [],
+  };
+}
+
+/** The scaffold engine is deterministic: what it refuses once it refuses always. */
+function isHopeless(task: TaskRecord, error: WireError): boolean {
+  return (
+    error.code === 'scaffold_refused' ||
+    task.model_failures >= ATTEMPTS_MAX ||
+    task.infrastructure_failures > INFRASTRUCTURE_FAILURES_MAX
+  );
+}
+
+function pauseMs(task: TaskRecord, blame: Blame): number {
+  const [base, failures] =
+    blame === 'model'
+      ? [PAUSE_AFTER_MODEL_MS, task.model_failures]
+      : [PAUSE_AFTER_INFRASTRUCTURE_MS, task.infrastructure_failures];
+  return Math.min(PAUSE_MAX_MS, base * 2 ** (failures - 1));
+}
+
+/** An error as the next prompt quotes it. */
+function promptError(error: WireError): string {
+  return lastLines(`${error.code}: ${error.message}`);
+}
+
+/** The end of a text, where errors say what they are. */
+export function lastLines(text: string): string {
+  return text.split('\n').slice(-ERROR_LINES_MAX).join('\n').slice(-ERROR_LENGTH_MAX);
+}
