@@ -20,7 +20,7 @@ import type { Bus, BusEvent, Durability } from './bus.ts';
 import { growingPauseMs } from './bus-append.ts';
 import { assembleBus, type Connection, EventHub } from './bus-core.ts';
 import { Inbox } from './bus-inbox.ts';
-import { asError } from './bus-serve.ts';
+import { asError, settledWithin } from './bus-serve.ts';
 import { TimerWheel } from './bus-wheel.ts';
 import type { Clock } from './clock.ts';
 import { JetStreamApi } from './nats-api.ts';
@@ -84,7 +84,7 @@ export async function connectNats(options: NatsOptions): Promise<Bus> {
     clock,
     store: new NatsStore(parts),
     openConsumer: openConsumer(parts),
-    connection: connectionOf(connection, wire, options),
+    connection: connectionOf(connection, wire, wheel, options),
     newId: () => nuid.next(),
   });
   void watchStatus(connection, wire, hub, reconnects);
@@ -180,6 +180,7 @@ function eventOf(status: Status): BusEvent | null {
 function connectionOf(
   connection: NatsConnection,
   wire: NatsWire,
+  wheel: TimerWheel,
   options: NatsOptions,
 ): Connection {
   let known = connection.info;
@@ -200,8 +201,7 @@ function connectionOf(
     requireDurable: () => requireDurable(known?.version ?? '0.0.0', options.monitorUrl),
     async disconnect() {
       // Sends what is still in the buffer; a server that is gone must not hold up the end.
-      const flushed = wire.connected ? connection.flush().catch(() => undefined) : null;
-      await Promise.race([flushed, options.clock.sleep(DISCONNECT_MS)]);
+      if (wire.connected) await settledWithin(wheel, DISCONNECT_MS, [connection.flush()]);
       await connection.close();
     },
   };

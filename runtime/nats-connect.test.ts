@@ -1,0 +1,120 @@
+/**
+ * Connecting, credentials, permissions, and what the server tells about itself.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { nkeys } from '@nats-io/nats-core';
+import { freePort, type NatsFixtureOptions, startNats } from '../test/nats-fixture.ts';
+import type { Bus, BusEvent } from './bus.ts';
+import { bytes, until } from './bus-suite.ts';
+import { systemClock } from './clock.ts';
+import { connectNats, type NatsOptions } from './nats-bus.ts';
+
+async function withServer(
+  fixture: NatsFixtureOptions,
+  body: (connect: (more?: Partial<NatsOptions>) => Promise<Bus>, pid: number) => Promise<void>,
+): Promise<void> {
+  const server = await startNats(fixture);
+  const opened: Bus[] = [];
+  try {
+    await body(async more => {
+      const { url, monitorUrl } = server;
+      const options = { servers: [url], name: 'test', clock: systemClock, monitorUrl, ...more };
+      const bus = await connectNats(options);
+      opened.push(bus);
+      return bus;
+    }, server.pid);
+  } finally {
+    await Promise.all(opened.map(bus => bus.close()));
+    await server.stop();
+  }
+}
+
+test('no server: the error says where', async () => {
+  const url = `nats://127.0.0.1:${await freePort()}`;
+  const connecting = connectNats({ servers: [url], name: 'test', clock: systemClock });
+  await assert.rejects(connecting, { code: 'bus_unavailable', message: new RegExp(url) });
+});
+
+test('a server that syncs before it acknowledges is durable', () =>
+  withServer({}, async connect => {
+    assert.deepEqual(await (await connect()).requireDurable(), { ok: true });
+  }));
+
+test('a server that syncs later, or whose monitoring is unknown or silent, is not', () =>
+  withServer({ sync: 'default' }, async connect => {
+    const lazy = await (await connect()).requireDurable();
+    assert(!lazy.ok);
+    assert.match(lazy.fix, /sync_interval: always/);
+    const silent = { monitorUrl: `http://127.0.0.1:${await freePort()}` };
+    assert.equal((await (await connect(silent)).requireDurable()).ok, false);
+    const { monitorUrl: _, ...unknown } = { monitorUrl: '', name: 'unknown' };
+    const blind = await connectNats({
+      servers: [(await connect()).info().url],
+      clock: systemClock,
+      ...unknown,
+    });
+    const refused = await blind.requireDurable();
+    await blind.close();
+    assert(!refused.ok);
+    assert.match(refused.fix, /monitoring/);
+  }));
+
+test('credentials let in, their absence is unauthorized, what they forbid is an event', async () => {
+  const pair = nkeys.createUser();
+  const nkeySeed = new TextDecoder().decode(pair.getSeed());
+  const config = `authorization { users: [
+    { user: ann, password: secret, permissions: { publish: ["ok.>", "_INBOX.>"], subscribe: [">"] } },
+    { nkey: ${pair.getPublicKey()} }
+  ] }`;
+  await withServer({ config }, async connect => {
+    await assert.rejects(connect(), { code: 'unauthorized' });
+    const wrong = { credentials: { user: 'ann', pass: 'guess' } };
+    await assert.rejects(connect(wrong), { code: 'unauthorized' });
+    const ann = await connect({ credentials: { user: 'ann', pass: 'secret' } });
+    const events: BusEvent[] = [];
+    ann.status(event => events.push(event));
+    ann.publish('forbidden', bytes('x'));
+    await until('an event', () => events.length > 0);
+    assert.deepEqual(events, [
+      { type: 'permission_denied', operation: 'publish', subject: 'forbidden' },
+    ]);
+    const bob = await connect({ credentials: { nkeySeed }, inboxPrefix: '_INBOX.bob' });
+    bob.serve('ok.echo', async ({ body }) => ({ body }));
+    await bob.rtt();
+    const reply = await ann.ask('ok.echo', bytes('hi'), { timeout_ms: 2_000 });
+    assert.equal(reply.body.length, 2);
+  });
+});
+
+test('a token lets in', () =>
+  withServer({ config: 'authorization { token: "t0ken" }' }, async connect => {
+    await assert.rejects(connect(), { code: 'unauthorized' });
+    await connect({ credentials: { token: 't0ken' } });
+  }));
+
+test('a server that prepares to stop is announced', () =>
+  withServer(
+    { config: 'lame_duck_duration: "30s", lame_duck_grace_period: "1s"' },
+    async (connect, pid) => {
+      const bus = await connect();
+      const events: BusEvent[] = [];
+      bus.status(event => events.push(event));
+      process.kill(pid, 'SIGUSR2');
+      await until('an event', () => events.some(event => event.type === 'lame_duck'));
+    },
+  ));
+
+test('a message bound of the server is known to its clients', () =>
+  withServer({ maxPayloadBytes: 65_536 }, async connect => {
+    const bus = await connect();
+    assert.equal(bus.info().max_payload_bytes, 65_536);
+    assert.match(bus.info().server_version, /^2\./);
+    assert.throws(() => bus.publish('x', new Uint8Array(65_537)), { code: 'too_large' });
+  }));
+
+test('a header that could smuggle another one is refused', () =>
+  withServer({}, async connect => {
+    const bus = await connect();
+    assert.throws(() => bus.publish('x', bytes(''), { A: 'b\r\nC: d' }), { code: 'bad_message' });
+  }));
