@@ -79,7 +79,9 @@ export function place(
   nodes: readonly NodeView[],
   now: number,
 ): Placement {
-  const offers = nodes.flatMap(view => offersOf(request, view, now));
+  const offers = [...nodes]
+    .sort((left, right) => compareText(left.node, right.node))
+    .flatMap(view => offersOf(request, view, now));
   const wanted = offers.filter(offer => isWanted(request, offer));
   const tier = tierOf(request, wanted);
   const model = largestTakeable(tier);

@@ -1,0 +1,120 @@
+/** Nodes for tests: adverts with everything at hand that a test does not care about. */
+
+import { NodeId } from '../protocol/ids.ts';
+import { CapacityAdvert, RuntimeAdvert } from '../protocol/node.ts';
+import type { NodeView } from './node-view.ts';
+
+export const NOW = 1_000_000;
+export const GIB = 1024 ** 3;
+
+export interface ModelInput {
+  readonly name: string;
+  readonly size_bytes: number;
+  readonly loaded?: boolean;
+  readonly context_tokens?: number;
+  readonly capabilities?: readonly string[];
+}
+
+export interface NodeInput {
+  readonly id: string;
+  /** Free and total GPU memory; null: no GPU. `free: null`: unknown. */
+  readonly gpu?: { readonly free: number | null; readonly total: number | null } | null;
+  readonly ram?: { readonly available: number; readonly total: number };
+  readonly reserve?: number;
+  readonly models?: readonly ModelInput[];
+  readonly scaffold?: boolean;
+  readonly remote?: boolean;
+  readonly ollama?: boolean;
+  readonly leases?: readonly { readonly model: string; readonly bytes: number }[];
+  readonly slots?: number;
+  readonly slots_used?: number;
+  readonly state?: string;
+  readonly seen_at?: number;
+}
+
+export function nodeView(input: NodeInput): NodeView {
+  const node = NodeId.parse(input.id);
+  const seen_at = input.seen_at ?? NOW;
+  const head = { node, epoch: 1, host: input.id, state: input.state ?? 'ready', at: seen_at };
+  const ram = input.ram ?? { available: 8 * GIB, total: 16 * GIB };
+  const gpu = input.gpu ?? null;
+  const capacity = CapacityAdvert.parse({
+    ...head,
+    os: 'linux',
+    arch: 'x64',
+    cpu: { model: 'cpu', cores: 2, load: null },
+    ram: { total_bytes: ram.total, available_bytes: ram.available },
+    disk: { total_bytes: null, free_bytes: null },
+    gpus: gpu === null ? [] : [gpuOf(gpu, seen_at)],
+    reserve_bytes: input.reserve ?? 0,
+    unknown: [],
+  });
+  const runtime = RuntimeAdvert.parse({
+    ...head,
+    engines: enginesOf(input),
+    leases: (input.leases ?? []).map((lease, index) => ({
+      lease: `lease-${index}`,
+      build: 'b1',
+      task: 'store',
+      attempt: index + 1,
+      expires_at: NOW + 60_000,
+      ...lease,
+    })),
+    slots: input.slots ?? 4,
+    slots_used: input.slots_used ?? 0,
+  });
+  return {
+    node,
+    capacity: { advert: capacity, seen_at },
+    runtime: { advert: runtime, seen_at },
+  };
+}
+
+function gpuOf(gpu: { free: number | null; total: number | null }, measured_at: number) {
+  return {
+    index: 0,
+    uuid: null,
+    name: 'gpu',
+    vendor: 'nvidia',
+    total_bytes: gpu.total,
+    used_bytes: null,
+    free_bytes: gpu.free,
+    unified: false,
+    utilization: null,
+    temperature_c: null,
+    power_w: null,
+    source: 'test',
+    measured_at,
+  };
+}
+
+function enginesOf(input: NodeInput): unknown[] {
+  const engine = (name: string, available: boolean, models: readonly ModelInput[]) => ({
+    name,
+    available,
+    version: null,
+    reason: available ? null : `${name} is not running`,
+    models: models.map(model => ({
+      digest: 'd',
+      family: 'f',
+      parameter_size: '7B',
+      quantization: 'Q4',
+      context_max: 32_768,
+      capabilities: ['completion'],
+      loaded: false,
+      vram_bytes: model.loaded === true ? model.size_bytes : null,
+      ram_bytes: model.loaded === true ? model.size_bytes : null,
+      context_tokens: null,
+      ...model,
+    })),
+  });
+  return [
+    engine('ollama', input.ollama ?? true, input.models ?? []),
+    ...(input.remote === true
+      ? [engine('anthropic', true, [{ name: 'claude', size_bytes: 0 }])]
+      : []),
+    ...(input.scaffold === true
+      ? [engine('scaffold', true, [{ name: 'scaffold', size_bytes: 0 }])]
+      : []),
+  ];
+}
