@@ -117,6 +117,9 @@ export const Settings = z.strictObject({
       .regex(/^((nats|tls|ws|wss):\/\/)?[^\s/]+\/?$/, 'expected nats://host:port')
       .optional()
       .describe('address of a running bus; absent: one is started on this machine'),
+    host: text()
+      .default('127.0.0.1')
+      .describe('address the bus started here listens on; any other machine needs a token'),
     port: integer(1, 65_535)
       .optional()
       .describe('port of the bus started here; absent: 4222, or a free one if that is taken'),

@@ -174,9 +174,9 @@ describe('the start is refused, with the place and the remedy, for', () => {
 
   it('a project folder that would start programs or lower a guard', () => {
     write('work/codegod.yaml', 'mcp: {servers: {evil: {command: /tmp/x}}}\nsandbox: none\n');
-    write('work/.env', 'CODEGOD_NATS_SERVER=/tmp/y');
+    write('work/.env', 'CODEGOD_NATS_SERVER=/tmp/y\nCODEGOD_HOME=/tmp/z');
     const message = refusal(load);
-    for (const key of ['mcp.servers', 'sandbox', 'nats_server']) {
+    for (const key of ['mcp.servers', 'sandbox', 'nats_server', 'CODEGOD_HOME']) {
       assert(message.includes(`${key} (`), key);
     }
     rmSync(join(root, 'work'), { recursive: true });

@@ -40,10 +40,12 @@ export function loadConfig(options: LoadOptions = {}): Config {
   const cwd = options.cwd ?? process.cwd();
   const paths = pathsFor(env, cwd);
   const problems: string[] = [];
+  const dotEnv = readDotEnv(join(cwd, '.env'));
+  if (dotEnv['CODEGOD_HOME']) problems.push('CODEGOD_HOME (.env): only the environment sets this');
   const layers = [
     flagLayer(options.flags ?? {}, problems),
     envLayer('env', env, problems),
-    guarded(envLayer('.env', readDotEnv(join(cwd, '.env')), problems), problems),
+    guarded(envLayer('.env', dotEnv, problems), problems),
     guarded(fileLayer(join(cwd, 'codegod.yaml'), problems), problems),
     fileLayer(join(paths.config, 'config.yaml'), problems),
     fileLayer(options.machineFile ?? '/etc/codegod/config.yaml', problems),
@@ -91,7 +93,13 @@ const KEY_OF_VARIABLE: ReadonlyMap<string, string> = new Map(
 );
 
 /** K3. */
-const GUARDED: ReadonlySet<string> = new Set(['nats_server', 'mcp.servers', 'sandbox']);
+const GUARDED: ReadonlySet<string> = new Set([
+  'nats_server',
+  'mcp.servers',
+  'sandbox',
+  'bus.host',
+  'http.host',
+]);
 
 function guarded(layer: Layer, problems: string[]): Layer {
   for (const [key, { origin }] of layer) {

@@ -108,6 +108,7 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
       binary: server.binary,
       configDir: config.paths.config,
       storeDir: join(config.paths.data, 'nats'),
+      host: config.bus.host,
       port: config.bus.port,
       monitoringPort: config.bus.monitoring_port,
       token: config.bus.token,

@@ -7,6 +7,7 @@
  * C3: the file may hold a token, so only its owner reads it (0600).
  */
 import { renameSync, writeFileSync } from 'node:fs';
+import { CodeGodError } from '../../protocol/errors.ts';
 
 export interface ServerConfigOptions {
   /** Default 127.0.0.1; anything else needs a token. */
@@ -21,11 +22,15 @@ export interface ServerConfigOptions {
   readonly token?: string | undefined;
 }
 
-/** The text of the configuration file. */
+/** The text of the configuration file. Throws CodeGodError `config_invalid` where C2 is broken. */
 export function renderConfig(options: ServerConfigOptions): string {
   const host = options.host ?? '127.0.0.1';
   const isLoopback = host === '127.0.0.1' || host === '::1' || host === 'localhost';
-  if (!isLoopback && !options.token) throw new Error('a bus on the network needs a token'); // C2
+  if (!isLoopback && !options.token) {
+    throw new CodeGodError('config_invalid', `bus.host: a bus at ${host} needs a token`, {
+      hint: 'set bus.token (CODEGOD_NATS_TOKEN) to the same secret on all machines',
+    });
+  }
   const lines = [
     '# Written by Code-God at every start; changes made here are lost.',
     `server_name: ${quote(options.serverName)}`,

@@ -11,7 +11,8 @@ import { after, before, describe, it } from 'node:test';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
 import { identityOf } from '../process-identity.ts';
-import { launchNatsServer, type RunningServer, stopOrphan } from './launch.ts';
+import { launchNatsServer, type RunningServer } from './launch.ts';
+import { stopOrphan } from './orphan.ts';
 import { testServerBinary } from './test-server.ts';
 import { verifyBus } from './verify.ts';
 
@@ -29,7 +30,7 @@ after(() => {
   rmSync(root, { recursive: true, force: true });
 });
 
-async function launch(name: string, more: { port?: number; token?: string } = {}) {
+async function launch(name: string, more: { port?: number; token?: string; host?: string } = {}) {
   const lines: string[] = [];
   const server = await launchNatsServer({
     binary,
@@ -108,6 +109,17 @@ describe('launching', () => {
     const { server } = await launch('token', { token: 'se"cret\\ $HOME' });
     assert.equal((await verifyBus(server.url, null)).auth_required, true);
     assert.equal(statSync(join(root, 'token', 'config', 'nats-server.conf')).mode & 0o777, 0o600);
+    await server.stopLameDuck();
+  });
+
+  it('listens on the network with a token only', async () => {
+    await assert.rejects(
+      launch('open', { host: '0.0.0.0' }),
+      error => error instanceof CodeGodError && error.code === 'config_invalid',
+    );
+    const { server } = await launch('open', { host: '0.0.0.0', token: 'secret' });
+    assert.match(server.url, /127\.0\.0\.1/);
+    assert.equal((await verifyBus(server.url, null)).auth_required, true);
     await server.stopLameDuck();
   });
 

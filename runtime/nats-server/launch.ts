@@ -3,21 +3,19 @@
  *
  * S1: it is ready only when its own monitoring port says so, and only if it really syncs every
  *     write and stores where we said: somebody else's server on the same port is not ours.
- * S2: it does not outlive its supervisor: on Linux the kernel ends it with its parent, and a start
- *     ends what an earlier supervisor left behind.
- * S3: only a process that runs with *our* configuration file is ever stopped as an orphan, and none
- *     whose supervisor lives.
+ * S2: it does not outlive its supervisor: on Linux the kernel ends it with its parent, and elsewhere
+ *     a start ends what an earlier supervisor left behind (orphan.ts).
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
-import { isAlive, ownIdentity, type ProcessIdentity } from '../process-identity.ts';
 import { withProcessLock } from '../process-lock.ts';
 import { runProgram } from '../run-program.ts';
 import { writeConfig } from './configure.ts';
+import { claimFolder, serverFile, stopOrphan } from './orphan.ts';
 import { choosePorts, type Ports, rememberPorts } from './ports.ts';
 import { readVarz } from './verify.ts';
 
@@ -30,6 +28,8 @@ export interface LaunchOptions {
   /** Explicit ports are kept or refused; others are chosen and remembered. */
   readonly port?: number | undefined;
   readonly monitoringPort?: number | undefined;
+  /** Where clients connect; default 127.0.0.1. Any other needs a token. */
+  readonly host?: string | undefined;
   readonly token?: string | undefined;
   readonly serverName?: string | undefined;
   /** One line of the server's log. */
@@ -44,7 +44,7 @@ export interface ServerExit {
 
 export interface RunningServer {
   readonly pid: number;
-  /** For clients; without the token, which the configuration holds. */
+  /** For clients on this machine; without the token, which the configuration holds. */
   readonly url: string;
   readonly monitoringUrl: string;
   readonly exited: Promise<ServerExit>;
@@ -57,6 +57,7 @@ export interface RunningServer {
 // Recovering a large store on a slow disk takes long; a server that cannot start exits by itself.
 const READY_TIMEOUT_MS = 60_000;
 const READY_POLL_MS = 20;
+const LOOPBACK = '127.0.0.1';
 const LAME_DUCK_MS = 3_000;
 const TERMINATE_MS = 6_000;
 const PORT_RETRIES_MAX = 3;
@@ -64,8 +65,8 @@ const LAST_LINES_MAX = 20;
 
 /**
  * Starts the server and waits until it is ready. Throws CodeGodError: `conflict` when a living
- * supervisor runs one from this folder, `port_in_use`, `timeout`, or `bus_unavailable` with the last
- * lines of its log.
+ * supervisor runs one from this folder, `config_invalid`, `port_in_use`, `timeout`, or
+ * `bus_unavailable` with the last lines of its log.
  */
 export async function launchNatsServer(options: LaunchOptions): Promise<RunningServer> {
   for (const folder of [options.configDir, options.storeDir]) {
@@ -78,11 +79,12 @@ export async function launchNatsServer(options: LaunchOptions): Promise<RunningS
 
 async function launchAlone(options: LaunchOptions): Promise<RunningServer> {
   await stopOrphan(options.configDir);
-  writeFileSync(fileIn(options.configDir, 'supervisor'), JSON.stringify(ownIdentity()));
+  claimFolder(options.configDir);
   const wishes = {
     port: options.port,
     monitoringPort: options.monitoringPort,
-    file: fileIn(options.configDir, 'ports'),
+    host: options.host ?? LOOPBACK,
+    file: serverFile(options.configDir, 'ports'),
   };
   const prefix = await parentDeathPrefix(options.binary);
   for (let attempt = 1; ; attempt++) {
@@ -97,17 +99,6 @@ async function launchAlone(options: LaunchOptions): Promise<RunningServer> {
   }
 }
 
-const FILES = {
-  config: 'nats-server.conf',
-  pid: 'nats-server.pid',
-  ports: 'nats-server.ports.json',
-  supervisor: 'nats-server.supervisor.json',
-};
-
-function fileIn(configDir: string, file: keyof typeof FILES): string {
-  return join(configDir, FILES[file]);
-}
-
 type Outcome =
   | { readonly kind: 'ready'; readonly server: RunningServer }
   | { readonly kind: 'failed'; readonly isPortTaken: boolean; readonly error: CodeGodError };
@@ -117,12 +108,13 @@ async function start(
   ports: Ports,
   prefix: readonly string[],
 ): Promise<Outcome> {
-  const configFile = fileIn(options.configDir, 'config');
+  const configFile = serverFile(options.configDir, 'config');
   writeConfig(configFile, {
+    host: options.host,
     port: ports.port,
     monitoringPort: ports.monitoring_port,
     storeDir: options.storeDir,
-    pidFile: fileIn(options.configDir, 'pid'),
+    pidFile: serverFile(options.configDir, 'pid'),
     serverName: options.serverName ?? 'codegod',
     token: options.token,
   });
@@ -135,8 +127,10 @@ async function start(
   });
   const lastLines = followLog(child, options.log);
   const exited = exitOf(child);
-  const monitoringUrl = `http://127.0.0.1:${ports.monitoring_port}`;
-  const url = `nats://127.0.0.1:${ports.port}`;
+  const monitoringUrl = `http://${LOOPBACK}:${ports.monitoring_port}`;
+  const isEverywhere = options.host === '0.0.0.0' || options.host === '::';
+  const host = isEverywhere ? LOOPBACK : (options.host ?? LOOPBACK);
+  const url = `nats://${host.includes(':') ? `[${host}]` : host}:${ports.port}`;
 
   const state = await waitUntilReady(monitoringUrl, ports, options, exited);
   if (state === 'ready' && child.pid !== undefined) {
@@ -260,71 +254,4 @@ async function parentDeathPrefix(binary: string): Promise<readonly string[]> {
   const [program, ...args] = prefix;
   const probe = await runProgram(program, [...args, binary, '--version'], { timeoutMs: 5_000 });
   return probe.failure === null ? prefix : [];
-}
-
-/**
- * Stops the server that a dead supervisor left running from this folder, if there is one (S3).
- * Returns its pid, or null. Throws CodeGodError `conflict` when its supervisor lives.
- */
-export async function stopOrphan(configDir: string): Promise<number | null> {
-  const pid = Number(readIfThere(fileIn(configDir, 'pid')));
-  if (!Number.isInteger(pid) || pid <= 0) return null;
-  if (!runsFrom(pid, fileIn(configDir, 'config'))) return null;
-  const supervisor = readSupervisor(configDir);
-  if (supervisor && supervisor.pid !== process.pid && isAlive(supervisor)) {
-    throw new CodeGodError('conflict', `process ${supervisor.pid} runs the bus of ${configDir}`, {
-      hint: 'use the running system, or stop it with `codegod down`',
-    });
-  }
-  for (const [signal, waitMs] of [
-    ['SIGTERM', TERMINATE_MS],
-    ['SIGKILL', 2_000],
-  ] as const) {
-    kill(pid, signal);
-    const deadline = systemClock.monotonic() + waitMs;
-    while (systemClock.monotonic() < deadline) {
-      if (!runsFrom(pid, fileIn(configDir, 'config'))) return pid;
-      await systemClock.sleep(READY_POLL_MS);
-    }
-  }
-  throw new CodeGodError('conflict', `the orphaned bus server ${pid} cannot be stopped`);
-}
-
-function kill(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // ESRCH: already gone.
-  }
-}
-
-/** True when the process was started with that very configuration file: only ours ever is. */
-function runsFrom(pid: number, configFile: string): boolean {
-  try {
-    const command =
-      process.platform === 'linux'
-        ? readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
-        : execFileSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' });
-    return command.includes(configFile);
-  } catch {
-    return false; // No such process, or none that we may look at: not ours.
-  }
-}
-
-function readSupervisor(configDir: string): ProcessIdentity | null {
-  const text = readIfThere(fileIn(configDir, 'supervisor'));
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null; // Absent or cut short: nobody claims the server.
-  }
-}
-
-function readIfThere(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw error;
-  }
 }

@@ -20,6 +20,8 @@ export interface PortWishes {
   /** An explicitly configured port is taken as it is, or it is an error. */
   readonly port?: number | undefined;
   readonly monitoringPort?: number | undefined;
+  /** The address that clients connect to; monitoring is on the loopback address always. */
+  readonly host: string;
   /** Where the last choice is remembered. */
   readonly file: string;
 }
@@ -29,14 +31,21 @@ const PREFERRED: Ports = { port: 4222, monitoring_port: 8222 };
 /** Throws CodeGodError `port_in_use` when an explicitly configured port is taken. */
 export async function choosePorts(wishes: PortWishes): Promise<Ports> {
   const remembered = readPorts(wishes.file) ?? PREFERRED;
-  const port = await choose('bus.port', wishes.port, [remembered.port, PREFERRED.port], []);
-  const monitoring = await choose(
-    'bus.monitoring_port',
-    wishes.monitoringPort,
-    [remembered.monitoring_port, PREFERRED.monitoring_port],
-    [port],
-  );
-  return { port, monitoring_port: monitoring };
+  const port = await choose({
+    key: 'bus.port',
+    host: wishes.host,
+    explicit: wishes.port,
+    candidates: [remembered.port, PREFERRED.port],
+    taken: null,
+  });
+  const monitoringPort = await choose({
+    key: 'bus.monitoring_port',
+    host: '127.0.0.1',
+    explicit: wishes.monitoringPort,
+    candidates: [remembered.monitoring_port, PREFERRED.monitoring_port],
+    taken: port,
+  });
+  return { port, monitoring_port: monitoringPort };
 }
 
 /** Remembers the ports of a server that runs. */
@@ -47,32 +56,36 @@ export function rememberPorts(file: string, ports: Ports): void {
   renameSync(draft, file);
 }
 
-async function choose(
-  key: string,
-  explicit: number | undefined,
-  candidates: readonly number[],
-  taken: readonly number[],
-): Promise<number> {
+interface Choice {
+  readonly key: string;
+  readonly host: string;
+  readonly explicit: number | undefined;
+  readonly candidates: readonly number[];
+  /** A port that is given away already. */
+  readonly taken: number | null;
+}
+
+async function choose({ key, host, explicit, candidates, taken }: Choice): Promise<number> {
   if (explicit !== undefined) {
-    if (!taken.includes(explicit) && (await tryPort(explicit)) !== null) return explicit;
+    if (explicit !== taken && (await tryPort(explicit, host)) !== null) return explicit;
     throw new CodeGodError('port_in_use', `${key}: port ${explicit} is taken by another program`, {
       hint: `free it, or leave ${key} out to have a free port chosen`,
     });
   }
   for (const candidate of candidates) {
-    if (!taken.includes(candidate) && (await tryPort(candidate)) !== null) return candidate;
+    if (candidate !== taken && (await tryPort(candidate, host)) !== null) return candidate;
   }
-  const free = await tryPort(0);
-  if (free === null) throw new CodeGodError('port_in_use', 'no free port on the loopback address');
-  return free;
+  const free = await tryPort(0, host);
+  if (free !== null) return free;
+  throw new CodeGodError('port_in_use', `${key}: there is no free port at ${host}`);
 }
 
-/** Binds a port of the loopback address for an instant (0: any). Returns it, or null if taken. */
-function tryPort(port: number): Promise<number | null> {
+/** Binds a port for an instant (0: any). Returns it, or null where that cannot be. */
+function tryPort(port: number, host: string): Promise<number | null> {
   return new Promise(resolve => {
     const server = createServer();
     server.once('error', () => resolve(null));
-    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => {
+    server.listen({ port, host, exclusive: true }, () => {
       const address = server.address();
       const bound = typeof address === 'object' && address ? address.port : port;
       server.close(() => resolve(bound));
