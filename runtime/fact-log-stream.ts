@@ -2,7 +2,8 @@
  * Facts in a JetStream stream, one subject tree per build: the log of the master.
  *
  * S1  An append names the sequence of the last fact it knows: two writers cannot both succeed.
- * S2  A writer that was overtaken under a newer lease is told `not_leader`, never corrected.
+ * S2  A writer that was overtaken under a newer lease is told `not_leader`, never corrected. Facts of
+ *     an older lease, or of its own late append, only put it `behind`.
  * S3  The hash of a fact stands in a header beside it, so that even the last one, which no other
  *     fact vouches for yet, cannot be altered unnoticed.
  */
@@ -99,7 +100,8 @@ async function afterConflict(
   }
   const isOurs = first.position.hash === sealed.hash && unknown.length === 1;
   if (isOurs) return { kind: 'appended', position: first.position };
-  const overtaken = unknown.some(fact => fact.fence >= ownFence);
+  // A lease's revision is one writer's: under our own fence only a late append of ours can stand.
+  const overtaken = unknown.some(({ fence }) => fence > ownFence || ownFence === 0);
   return overtaken ? { kind: 'not_leader' } : { kind: 'behind' };
 }
 
