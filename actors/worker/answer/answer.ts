@@ -61,3 +61,6 @@ export interface AnswerContext {
 
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Whether an owned glob names exactly one file. */
+export const isLiteral = (glob: string): boolean => !/[*?]/.test(glob) && !glob.endsWith('/');

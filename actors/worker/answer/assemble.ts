@@ -9,11 +9,11 @@
  */
 import { FILES_PER_ANSWER_MAX, TOOL_CALLS_MAX } from '../../../protocol/limits.ts';
 import type { ToolDescription } from '../../../protocol/mcp.ts';
+import { ownsPath } from '../../../protocol/owned-paths.ts';
 import { pathFault } from '../../../protocol/text.ts';
-import { type AnswerCall, type AnswerContext, isRecord } from './answer.ts';
+import { type AnswerCall, type AnswerContext, isLiteral, isRecord } from './answer.ts';
 import { findElision, isPlaceholder } from './elision.ts';
 import type { Envelope, RawCall } from './envelope.ts';
-import { isLiteral, isOwned } from './owned-paths.ts';
 import { type ResolvedCall, resolveTool } from './resolve-tool.ts';
 
 export const WRITE_TOOL = { server: 'filesystem', tool: 'write_file' } as const;
@@ -230,7 +230,7 @@ class Assembler {
   }
 
   #owned(path: string): boolean {
-    return this.#context.owns.length === 0 || isOwned(path, this.#context.owns);
+    return this.#context.owns.length === 0 || ownsPath(this.#context.owns, path);
   }
 }
 

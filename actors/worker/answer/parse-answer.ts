@@ -7,11 +7,11 @@
  * P3: the last envelope wins. If the last one is broken an earlier one does not take its place.
  */
 import { ANSWER_LENGTH_MAX } from '../../../protocol/limits.ts';
-import type { Answer, AnswerContext } from './answer.ts';
+import { ownsPath } from '../../../protocol/owned-paths.ts';
+import { type Answer, type AnswerContext, isLiteral } from './answer.ts';
 import { assemble, type Material } from './assemble.ts';
 import { asEnvelope, type Envelope } from './envelope.ts';
 import { type FencedBlock, type Split, splitFences } from './fences.ts';
-import { isLiteral, isOwned } from './owned-paths.ts';
 import { refusalIn } from './refusal.ts';
 import { readTextCalls, xmlCallAt } from './text-calls.ts';
 import { stripThinking } from './thinking.ts';
@@ -150,7 +150,7 @@ function collectBlocks(
 /** A path in a comment counts only where it is one of the task's own. */
 function ownedComment(block: FencedBlock, context: AnswerContext): FencedBlock['comment'] {
   const { comment } = block;
-  return comment?.kind === 'path' && isOwned(comment.path, context.owns) ? comment : null;
+  return comment?.kind === 'path' && ownsPath(context.owns, comment.path) ? comment : null;
 }
 
 interface Found {
@@ -164,7 +164,7 @@ function lastEnvelope(split: Split, blocks: Map<string, string>, context: Answer
   for (const block of split.blocks) {
     if (!/^\s*[{[]/.test(block.text)) continue;
     const path = block.heading?.kind === 'path' ? block.heading.path : null;
-    if (path !== null && (isOwned(path, context.owns) || !/"tool_calls"/.test(block.text)))
+    if (path !== null && (ownsPath(context.owns, path) || !/"tool_calls"/.test(block.text)))
       continue;
     if (path !== null) blocks.delete(path);
     candidates.push({ text: block.text, at: block.at, complete: block.closed });
