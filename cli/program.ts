@@ -4,8 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { packageRoot } from '../runtime/paths.ts';
+import type { BuildOptions } from './build-request.ts';
 import { type CommandContext, createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
 import { createTerminal, type Terminal, type TextStream } from './terminal.ts';
@@ -77,6 +78,7 @@ function buildProgram(terminal: Terminal, run: Run): Command {
       outputError: () => {},
     })
     .showSuggestionAfterError();
+  buildCommands(program, run);
   systemCommands(program, run);
   return program;
 }
@@ -87,6 +89,28 @@ function command(program: Command, synopsis: string, description: string): Comma
     .command(synopsis)
     .description(description)
     .addOption(new Option('--json', 'print JSON on stdout'));
+}
+
+function buildCommands(program: Command, run: Run): void {
+  command(program, 'build [prompt...]', 'build a project from a prompt (`-`: read it from stdin)')
+    .option('--file <file>', 'read the prompt from a file')
+    .option('--out <dir>', 'bring the finished project into this folder')
+    .option('--name <name>', 'name of the project')
+    .addOption(new Option('--stack <stack>', 'technology').choices(['node', 'fastapi']))
+    .option('--model <model>', 'model that every task must use')
+    .option('--no-sandbox', "run the checks of a model's project without a sandbox")
+    .option('--approve', 'stop after planning until `codegod approve ID`', false)
+    .option('--detach', 'print the id and return', false)
+    .addOption(new Option('--timeout <seconds>', 'stop looking after this').argParser(seconds))
+    .action((words: string[], options: BuildOptions) =>
+      run(async context => (await import('./commands/build.ts')).build(context, words, options)),
+    );
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new InvalidArgumentError('expected a number of seconds');
 }
 
 function systemCommands(program: Command, run: Run): void {

@@ -23,7 +23,7 @@ export interface ChildPolicy {
 
 export const DEFAULT_POLICY: ChildPolicy = {
   start_ms: 60_000,
-  drain_ms: 10_000,
+  drain_ms: 15_000, // An actor bounds its own drain at 10 s and its stop at 5 s.
   steady_ms: 10_000,
   backoff_first_ms: 250,
   backoff_max_ms: 8_000,

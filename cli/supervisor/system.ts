@@ -111,6 +111,7 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
       host: config.bus.host,
       port: config.bus.port,
       monitoringPort: config.bus.monitoring_port,
+      host: config.bus.host,
       token: config.bus.token,
       stateFolder: config.paths.state,
     },

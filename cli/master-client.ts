@@ -1,0 +1,77 @@
+/**
+ * Reads from the master's HTTP door. The master may just be starting again, so a door that does not
+ * answer is knocked at for a while; its address is looked up each time, since it may change.
+ */
+import { systemClock } from '../runtime/clock.ts';
+import type { Config } from '../runtime/config.ts';
+import { CliError } from './exit-code.ts';
+import { runningSystem } from './supervisor/system-record.ts';
+
+const KNOCK_MS = 5_000;
+const PAUSE_MS = 150;
+const ANSWER_TIMEOUT_MS = 10_000;
+
+/** The door's address: of the system that runs here, or as configured; null where neither is. */
+export function masterUrl(config: Config): string | null {
+  const running = runningSystem(config.paths.state)?.http.url;
+  if (running !== undefined && running !== null) return running;
+  const keys = ['bus.url', 'http.host', 'http.port'];
+  const isConfigured = keys.some(key => config.origins[key] !== 'default');
+  return isConfigured ? `http://${config.http.host}:${config.http.port}` : null;
+}
+
+/**
+ * GET, as parsed JSON.
+ * @throws CliError with the door's own code and hint; `bus_unavailable` where nothing answers
+ */
+export async function getFromMaster(config: Config, path: string): Promise<unknown> {
+  const deadline = systemClock.monotonic() + KNOCK_MS;
+  for (;;) {
+    const url = masterUrl(config);
+    if (url === null && runningSystem(config.paths.state) === null) throw nothingRuns();
+    const answer = url === null ? null : await knock(new URL(path, url));
+    if (answer !== null && !(answer instanceof Error)) return answer.body;
+    if (systemClock.monotonic() > deadline) {
+      throw new CliError(
+        'bus_unavailable',
+        `the master does not answer at ${url}${answer ? `: ${answer.message}` : ''}`,
+        '`codegod status` shows how its processes do',
+      );
+    }
+    await systemClock.sleep(PAUSE_MS);
+  }
+}
+
+export const nothingRuns = (): CliError =>
+  new CliError('bus_unavailable', 'nothing runs here', 'start the system with `codegod up -d`');
+
+/** The answer, or why there is none yet. Throws what no waiting mends. */
+async function knock(url: URL): Promise<{ readonly body: unknown } | Error> {
+  let response: Response;
+  try {
+    response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
+  } catch (error) {
+    const { cause, message } = error as Error;
+    return cause instanceof Error ? cause : new Error(message);
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (response.ok) return { body };
+  const failure = failureOf(body, response.status);
+  if (response.status >= 500) return failure;
+  throw failure;
+}
+
+/** Error bodies are `{"error":{code,message,hint}}`. */
+function failureOf(body: unknown, status: number): CliError {
+  const error = (body as { error?: unknown } | null)?.error;
+  const { code, message, hint } = (typeof error === 'object' && error !== null ? error : {}) as {
+    readonly code?: unknown;
+    readonly message?: unknown;
+    readonly hint?: unknown;
+  };
+  return new CliError(
+    typeof code === 'string' ? code : status === 404 ? 'not_found' : 'internal',
+    typeof message === 'string' ? message : `the master answers ${status}`,
+    typeof hint === 'string' ? hint : null,
+  );
+}
