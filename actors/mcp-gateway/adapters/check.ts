@@ -15,32 +15,45 @@ import { CheckReply, type CheckRequest } from '../../../protocol/workspace.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import { countTests, isPass, type TestCounts } from '../check-outcome.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
+import { createSlots } from '../slots.ts';
 import type { ContainedResult } from './contained-run.ts';
 import { onDisk } from './disk.ts';
 
 import type { Sandbox } from './sandbox.ts';
+import type { SandboxView } from './sandbox-view.ts';
 import type { Workspaces } from './workspace.ts';
 
 export interface CheckOptions {
   readonly workspaces: Pick<Workspaces, 'checkout'>;
   readonly sandbox: Sandbox;
+  /** What the command needs to see; makes the checks environment where it is one of Python. */
+  readonly viewFor: (request: CheckRequest) => Promise<SandboxView>;
   readonly journal: Pick<Journal, 'get' | 'put'>;
   readonly scratch: string;
 }
+
+/** Each may use several processors; more would only make each other's time limits strike. */
+const CHECKS_AT_ONCE = 2;
 
 export type Check = (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
 
 /** @throws CodeGodError `sandbox_required`, `not_found`, `cancelled`, `disk_full`. */
 export function createCheck(options: CheckOptions): Check {
   const queue = createKeyedQueue();
+  const slots = createSlots(CHECKS_AT_ONCE);
   return (request, signal) =>
     queue.run(request.build, async () => {
       const key = `check.${request.build}.${request.round}`;
       const known = await options.journal.get(key); // C2
       if (known !== undefined) return CheckReply.parse(known);
-      const reply = await onDisk('checking', () => checkOnce(options, request, signal));
-      await options.journal.put(key, reply);
-      return reply;
+      const release = await slots.take();
+      try {
+        const reply = await onDisk('checking', () => checkOnce(options, request, signal));
+        await options.journal.put(key, reply);
+        return reply;
+      } finally {
+        release();
+      }
     });
 }
 
@@ -62,8 +75,9 @@ async function checkOnce(
     const work = join(folder, 'work'); // C1
     await mkdir(work);
     await options.workspaces.checkout(request.build, work);
+    const view = await options.viewFor(request);
     const limits = { timeoutMs: request.timeout_s * 1_000 };
-    const result = await sandbox.run({ work, command: request.command, limits, signal });
+    const result = await sandbox.run({ work, command: request.command, view, limits, signal });
     if (result.end === 'cancelled') throw new CodeGodError('cancelled', 'the check was cancelled');
     return replyOf(request, sandbox, result);
   } finally {

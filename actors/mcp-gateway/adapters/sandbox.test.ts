@@ -12,7 +12,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../../runtime/clock.ts';
 import { TEST_PATH, tempDir } from '../test-world.ts';
-import { findSandbox, type Sandbox, type SandboxRung } from './sandbox.ts';
+import { findSandbox, type SandboxRun, type SandboxRung } from './sandbox.ts';
 import { sandboxView } from './sandbox-view.ts';
 
 const MIB = 1024 ** 2;
@@ -23,17 +23,18 @@ async function sandboxWorld(t: TestContext, rung: SandboxRung) {
   const work = join(folder, 'work');
   await mkdir(work);
   const view = await sandboxView({ node: process.execPath, python: null });
-  const sandbox = await findSandbox({
-    view,
+  const found = await findSandbox({
     scratch: join(folder, 'scratch'),
     path: TEST_PATH,
     clock: systemClock,
     ladder: [rung],
   });
+  const run = (options: Omit<SandboxRun, 'view'>) => found.run({ ...options, view });
+  const sandbox = { rung: found.rung, account: found.account, run };
   return { folder, work, sandbox };
 }
 
-async function node(sandbox: Sandbox, work: string, script: string, limits = {}) {
+async function node(sandbox: World['sandbox'], work: string, script: string, limits = {}) {
   await writeFile(join(work, 'script.mjs'), script);
   const bounded = { timeoutMs: 20_000, ...limits };
   return sandbox.run({ work, command: ['node', 'script.mjs'], limits: bounded });
@@ -202,9 +203,7 @@ test('without a rung the program still has a bound and a clear environment', asy
 
 test('a ladder whose rungs fail says why', async t => {
   const folder = await tempDir(t);
-  const view = await sandboxView({ node: process.execPath, python: null });
   const sandbox = await findSandbox({
-    view,
     scratch: folder,
     path: '/nowhere',
     clock: systemClock,

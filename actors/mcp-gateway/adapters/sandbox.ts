@@ -18,7 +18,7 @@ import {
   unshareArguments,
 } from '../sandbox-plan.ts';
 import { type ContainedResult, runContained } from './contained-run.ts';
-import type { SandboxView } from './sandbox-view.ts';
+import { type SandboxView, sandboxView } from './sandbox-view.ts';
 
 export type SandboxRung = 'bwrap' | 'unshare' | 'none';
 
@@ -26,6 +26,7 @@ export interface SandboxRun {
   /** Everything in it belongs to the program from here on. */
   readonly work: string;
   readonly command: readonly string[];
+  readonly view: SandboxView;
   readonly limits?: Partial<SandboxLimits>;
   readonly signal?: AbortSignal;
 }
@@ -38,7 +39,6 @@ export interface Sandbox {
 }
 
 export interface SandboxOptions {
-  readonly view: SandboxView;
   /** A folder for roots under construction. */
   readonly scratch: string;
   /** The search path on which `bwrap`, `unshare` and `setpriv` are looked for. */
@@ -98,8 +98,8 @@ function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]
       if (uid !== null) await execa('chown', ['-R', `${uid}:${uid}`, run.work]);
       const home = way.rung === 'none' ? join(run.work, '.home') : '/tmp';
       if (way.rung === 'none') await mkdir(home, { recursive: true });
-      const environment = environmentOf(options.view, home);
-      const { readOnly, links } = options.view;
+      const environment = environmentOf(run.view, home);
+      const { readOnly, links } = run.view;
       const { work, command } = run;
       const plan: SandboxPlan = { readOnly, links, work, command, environment, limits, uid };
       return launch(way.rung, plan, options, run.signal);
@@ -162,13 +162,14 @@ async function launch(
 
 /** Null where a trial program ran; otherwise why not. */
 async function trial(sandbox: Sandbox, options: SandboxOptions): Promise<string | null> {
+  const view = await sandboxView({ node: process.execPath, python: null });
   await mkdir(options.scratch, { recursive: true });
   const work = await mkdtemp(join(options.scratch, 'trial-'));
   try {
     await chmod(work, 0o755);
     const command = ['sh', '-c', 'echo ready > done && cat done'];
     const limits = { timeoutMs: TRIAL_TIMEOUT_MS };
-    const result = await sandbox.run({ work, command, limits });
+    const result = await sandbox.run({ work, command, view, limits });
     if (result.exitCode === 0 && result.output === 'ready\n') return null;
     return result.output.trim().split('\n').at(-1)?.slice(0, 200) || `ended with ${result.end}`;
   } finally {

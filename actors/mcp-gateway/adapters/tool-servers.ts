@@ -20,6 +20,7 @@ import {
   type ServerTimings,
   serverMachine,
 } from '../server-machine.ts';
+import { createSlots, type Slots } from '../slots.ts';
 import { type Located, locateServer, type ServerHost } from './locate-server.ts';
 import {
   type CallLimits,
@@ -291,29 +292,4 @@ function cacheVersion(located: Extract<Located, { kind: 'found' }>): string {
     .update(JSON.stringify([program, args]))
     .digest('hex')
     .slice(0, 12);
-}
-
-interface Slots {
-  /** Waits for a free slot; answers the way to give it back, once. */
-  take(): Promise<() => void>;
-}
-
-/** V2. */
-function createSlots(count: number): Slots {
-  let free = count;
-  const waiting: (() => void)[] = [];
-  return {
-    async take() {
-      if (free > 0) free -= 1;
-      else await new Promise<void>(resolve => waiting.push(resolve));
-      let held = true;
-      return () => {
-        if (!held) return;
-        held = false;
-        const next = waiting.shift();
-        if (next === undefined) free += 1;
-        else next();
-      };
-    },
-  };
 }

@@ -1,0 +1,129 @@
+/**
+ * What the gateway answers on the bus: one line per subject, and its advert every five seconds.
+ *
+ * G1: every request may be repeated; the parts behind it see to that.
+ */
+import { z } from 'zod';
+import type { BuildId, GatewayId, NodeId } from '../../protocol/ids.ts';
+import {
+  type CallReply,
+  CallRequest,
+  type ListReply,
+  ListRequest,
+  type McpStatusReply,
+} from '../../protocol/mcp.ts';
+import type { Acknowledgement, GatewayAdvert, LifecycleState } from '../../protocol/node.ts';
+import { ADVERT_EVERY_MS, BUCKETS } from '../../protocol/streams.ts';
+import { advertKey, mcpSubject, workspaceSubject } from '../../protocol/subjects.ts';
+import {
+  type ArchiveReply,
+  ArchiveRequest,
+  type CheckReply,
+  CheckRequest,
+  CommitRequest,
+  CreateWorkspaceRequest,
+  FinishRequest,
+  MergeRequest,
+  OpenAttemptRequest,
+  ReadFilesRequest,
+} from '../../protocol/workspace.ts';
+import type { Subscription } from '../../runtime/bus.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import type { Logger } from '../../runtime/log.ts';
+import type { Messenger } from '../../runtime/messages.ts';
+import type { GatewayWorkspaces } from './ports.ts';
+
+/** What stands behind the subjects. */
+export interface GatewayParts {
+  readonly workspaces: GatewayWorkspaces;
+  readonly check: (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
+  readonly archive: (build: BuildId) => Promise<ArchiveReply>;
+  /** Removes the attempts of a build and what is remembered of them. */
+  readonly finish: (build: BuildId) => Promise<void>;
+  readonly call: (request: CallRequest, signal: AbortSignal) => Promise<CallReply>;
+  readonly list: (request: ListRequest, signal: AbortSignal) => Promise<ListReply>;
+  readonly status: () => Promise<McpStatusReply>;
+}
+
+const DONE: Acknowledgement = { ok: true };
+
+export function serveGateway(
+  messenger: Messenger,
+  gateway: GatewayId,
+  parts: GatewayParts,
+): Subscription {
+  const { workspaces } = parts;
+  const mcp = (verb: Parameters<typeof mcpSubject>[1]) => mcpSubject(gateway, verb);
+  const at = (verb: Parameters<typeof workspaceSubject>[1]) => workspaceSubject(gateway, verb);
+  const served = [
+    messenger.serve(mcp('call'), CallRequest, (request, { signal }) => parts.call(request, signal)),
+    messenger.serve(mcp('list'), ListRequest, (request, { signal }) => parts.list(request, signal)),
+    messenger.serve(mcp('status'), z.looseObject({}), () => parts.status()),
+    messenger.serve(at('create'), CreateWorkspaceRequest, request => workspaces.create(request)),
+    messenger.serve(at('open'), OpenAttemptRequest, request => workspaces.open(request)),
+    messenger.serve(at('read'), ReadFilesRequest, request => workspaces.read(request)),
+    messenger.serve(at('commit'), CommitRequest, request => workspaces.commit(request)),
+    messenger.serve(at('merge'), MergeRequest, request => workspaces.merge(request)),
+    messenger.serve(at('check'), CheckRequest, (request, { signal }) =>
+      parts.check(request, signal),
+    ),
+    messenger.serve(at('archive'), ArchiveRequest, request => parts.archive(request.build)),
+    messenger.serve(at('finish'), FinishRequest, async request => {
+      await parts.finish(request.build);
+      return DONE;
+    }),
+  ];
+  return {
+    async stop() {
+      await Promise.all(served.map(subscription => subscription.stop()));
+    },
+  };
+}
+
+export interface AdvertOptions {
+  readonly messenger: Messenger;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly node: NodeId;
+  readonly host: string;
+  readonly epoch: number;
+  readonly sandbox: GatewayAdvert['sandbox'];
+  readonly state: () => LifecycleState;
+  readonly status: () => Promise<McpStatusReply>;
+}
+
+/** Says every five seconds, and once at the beginning, that this gateway is here. */
+export function advertise(options: AdvertOptions): Subscription {
+  const { messenger, clock, log, node, host, epoch, sandbox } = options;
+  const bucket = messenger.bus.kv(BUCKETS.node.name);
+  const over = new AbortController();
+  const put = async (): Promise<void> => {
+    const { servers } = await options.status();
+    const advert: GatewayAdvert = {
+      node,
+      epoch,
+      host,
+      state: options.state(),
+      at: clock.now(),
+      gateway: node as string as GatewayId,
+      sandbox,
+      servers: servers.map(({ name, state, tools }) => ({ name, state, tools: tools.length })),
+    };
+    await bucket.put(advertKey(node, 'gateway'), new TextEncoder().encode(JSON.stringify(advert)));
+  };
+  const loop = async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      // A lost advert is repeated by the next one; silence for longer is what the TTL is for.
+      await put().catch((error: unknown) => log.warn('gateway.advert_failed', { error }));
+      await clock.sleep(ADVERT_EVERY_MS, over.signal).catch(() => undefined);
+    }
+  };
+  const running = loop();
+  return {
+    async stop() {
+      over.abort();
+      await running;
+      await bucket.delete(advertKey(node, 'gateway'));
+    },
+  };
+}

@@ -1,0 +1,138 @@
+/** The mcp-gateway's process: tool servers, workspaces, git and the sandbox behind bus subjects. */
+import { createReadStream } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BuildId, GatewayId } from '../../protocol/ids.ts';
+import { ARTIFACTS } from '../../protocol/streams.ts';
+import type { ArchiveReply, CheckRequest } from '../../protocol/workspace.ts';
+import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
+import { envFor, wholeEnvironment } from '../../runtime/config.ts';
+import { openJournal } from '../../runtime/journal.ts';
+import { ensureStores } from '../../runtime/stores.ts';
+import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environment.ts';
+import { createArgumentSchemas } from './adapters/argument-schemas.ts';
+import { createCheck } from './adapters/check.ts';
+import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
+import { createGit } from './adapters/git.ts';
+import { ensureSandbox } from './adapters/sandbox-setup.ts';
+import { sandboxView } from './adapters/sandbox-view.ts';
+import { createToolCache } from './adapters/tool-cache.ts';
+import { createCallTool, forgetCalls } from './adapters/tool-calls.ts';
+import { listTools } from './adapters/tool-list.ts';
+import { createToolServers } from './adapters/tool-servers.ts';
+import { createWorkspaces, type Workspaces } from './adapters/workspace.ts';
+import { workspaceRoots } from './adapters/workspace-place.ts';
+import { CATALOG, configuredEntry } from './catalog.ts';
+import { advertise, serveGateway } from './gateway.ts';
+
+/** What a server with business outside may know of this machine's way there. */
+const NETWORK_VARIABLES = [
+  ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'http_proxy', 'https_proxy', 'no_proxy'],
+  ...['SSL_CERT_FILE', 'SSL_CERT_DIR', 'NODE_EXTRA_CA_CERTS', 'REQUESTS_CA_BUNDLE'],
+];
+
+await runActor({
+  name: 'mcp-gateway',
+  version: '0.1.0',
+  description: 'runs tool calls, keeps projects and checks them in a sandbox',
+  start,
+});
+
+async function start(context: ActorContext): Promise<RunningActor> {
+  const { config, paths, clock, log, messenger } = context;
+  await ensureStores(context.bus);
+  const { PATH: path = '/usr/local/bin:/usr/bin:/bin' } = envFor(['PATH']);
+  const roots = workspaceRoots(paths.data);
+  // The journal is held by one process at a time: what lies half-made is of an earlier life.
+  const journal = await openJournal(join(paths.state, 'mcp-gateway', 'journal'));
+  await rm(roots.scratch, { recursive: true, force: true });
+  const home = join(paths.state, 'mcp-gateway', 'home');
+  await Promise.all(
+    [home, roots.scratch, roots.worktrees].map(dir => mkdir(dir, { recursive: true })),
+  );
+  const git = createGit({ path, now: () => clock.now() });
+  // The git server insists on a repository above all worktrees that it is allowed to touch.
+  await git.run(null, ['init', '--quiet', '--template=', roots.worktrees]);
+  const workspaces = createWorkspaces(git, roots);
+  const environments = join(paths.data, 'environments');
+  const proxy = await startEgressProxy();
+  const servers = createToolServers({
+    entries: [
+      ...CATALOG,
+      ...Object.entries(config.mcp.servers).map(([name, server]) => configuredEntry(name, server)),
+    ],
+    host: {
+      node: process.execPath,
+      python: findEnvironment({ name: 'tools', dir: environments })?.python ?? null,
+      path,
+      networkEnvironment: envFor(NETWORK_VARIABLES),
+      home,
+      places: {
+        worktrees: roots.worktrees,
+        memory: join(paths.data, 'memory.jsonl'),
+        proxy: proxy.url,
+      },
+    },
+    cache: createToolCache(join(paths.cache, 'tools')),
+    clock,
+    log,
+  });
+  const env = wholeEnvironment();
+  const sandbox = await ensureSandbox({
+    wanted: config.sandbox,
+    scratch: roots.scratch,
+    path,
+    clock,
+    log,
+    env,
+  });
+  const viewFor = async ({ stack, command }: CheckRequest) => {
+    const needed =
+      /python|fastapi|flask|django/i.test(stack) || /^(python|pytest)/.test(command[0] ?? '');
+    const checks = needed
+      ? await ensureEnvironment({ name: 'checks', dir: environments, env })
+      : null;
+    return sandboxView({ node: process.execPath, python: checks?.python ?? null });
+  };
+  const status = async () => ({ servers: await servers.status() });
+  const schemas = createArgumentSchemas();
+  const served = serveGateway(messenger, GatewayId.parse(context.node), {
+    workspaces,
+    check: createCheck({ workspaces, sandbox, journal, viewFor, scratch: roots.scratch }),
+    archive: build => storeArchive(context, workspaces, build),
+    finish: async build => {
+      await workspaces.finish(build);
+      await forgetCalls(journal, build);
+    },
+    call: createCallTool({ servers, workspaces, schemas, journal, resolve: resolveHost }),
+    list: (request, signal) => listTools(servers, request, signal),
+    status,
+  });
+  const advert = advertise({ ...context, sandbox: sandbox.rung, status });
+  return {
+    drain: () => served.stop(),
+    stop: async () => {
+      await advert.stop();
+      await servers.close();
+      await proxy.close();
+      await journal.close();
+    },
+  };
+}
+
+async function storeArchive(
+  context: ActorContext,
+  workspaces: Workspaces,
+  build: BuildId,
+): Promise<ArchiveReply> {
+  const archive = await workspaces.archive(build);
+  try {
+    const name = `${build}/${archive.name}`;
+    const store = context.bus.objects(ARTIFACTS.name);
+    const { size, sha256 } = await store.put(name, createReadStream(archive.file));
+    const reference = { bucket: ARTIFACTS.name, name, sha256, size };
+    return { archive: reference, head: archive.head, files: archive.files };
+  } finally {
+    await rm(archive.folder, { recursive: true, force: true });
+  }
+}
