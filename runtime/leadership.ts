@@ -13,7 +13,7 @@ import { z } from 'zod';
 import { decode, encode } from '../protocol/codec.ts';
 import { CodeGodError } from '../protocol/errors.ts';
 import type { Kv, KvEntry } from './bus.ts';
-import type { Clock } from './clock.ts';
+import type { Clock, TimerHandle } from './clock.ts';
 import { isAlive, ownIdentity } from './process-identity.ts';
 
 const KEY = 'leader.master';
@@ -72,6 +72,7 @@ interface Tenure {
   revision: number;
   /** On the monotonic clock. */
   safeUntilMs: number;
+  alarm: TimerHandle | null;
 }
 
 class KvLeadership implements Leadership {
@@ -139,6 +140,7 @@ class KvLeadership implements Leadership {
       revision: fence,
       lost: new AbortController(),
       safeUntilMs: sentMs + this.#safeMs,
+      alarm: null,
     };
     this.#tenure = tenure;
     void this.#keep(tenure);
@@ -188,13 +190,13 @@ class KvLeadership implements Leadership {
     const { clock } = this.#options;
     if (tenure.lost.signal.aborted) return;
     const leftMs = tenure.safeUntilMs - clock.monotonic();
-    if (leftMs <= 0) return this.#lose(tenure, 'it was not renewed in time');
-    const timer = clock.setTimeout(() => this.#watch(tenure), leftMs);
-    tenure.lost.signal.addEventListener('abort', () => clock.clearTimeout(timer), { once: true });
+    if (leftMs <= 0) this.#lose(tenure, 'it was not renewed in time');
+    else tenure.alarm = clock.setTimeout(() => this.#watch(tenure), leftMs);
   }
 
   #lose(tenure: Tenure, reason: string): void {
     if (this.#tenure === tenure) this.#tenure = null;
+    if (tenure.alarm !== null) this.#options.clock.clearTimeout(tenure.alarm);
     tenure.lost.abort(new CodeGodError('lease_lost', `leadership ended: ${reason}`));
   }
 }
