@@ -5,6 +5,7 @@
  */
 
 import type { FieldDraft } from './field.ts';
+import type { Noun } from './noun-phrase.ts';
 
 /** `explicit`: has fields or stands in a relation; `named`: is what the service is for; `hinted`: "a X app". */
 export type Certainty = 'explicit' | 'named' | 'hinted';
@@ -29,13 +30,13 @@ export interface Draft {
   readonly domains: string[];
   /** Fields that were listed before it was clear whose they are. */
   readonly loose: FieldDraft[];
-  /** Whether the prompt said, with a verb, that something is to be kept. */
-  keeps: boolean;
+  /** What was last spoken of: whom "it has …" and "each with …" mean. */
+  topic: readonly Noun[];
 }
 
 /** @returns a draft in which nothing is understood yet. */
 export function emptyDraft(): Draft {
-  return { entities: new Map(), relations: [], domains: [], loose: [], keeps: false };
+  return { entities: new Map(), relations: [], domains: [], loose: [], topic: [] };
 }
 
 const RANK: Record<Certainty, number> = { hinted: 0, named: 1, explicit: 2 };

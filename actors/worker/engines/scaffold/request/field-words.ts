@@ -7,17 +7,16 @@ const words = (text: string): ReadonlySet<string> => new Set(text.split(/\s+/));
 /** Words a person writes to name a type outright: `price: decimal`, `tags (list)`. */
 export const TYPE_NAMES: ReadonlyMap<string, string> = new Map(
   Object.entries({
-    string:
-      'string str varchar char character nvarchar uuid guid word words phrase name alphanumeric',
+    string: 'string str varchar char character nvarchar uuid guid alphanumeric',
     text: 'text longtext mediumtext textarea markdown paragraph multiline',
     integer: 'int integer bigint smallint tinyint serial bigserial long int32 int64 uint',
     number: 'number float double decimal numeric real money float64 float32 currency',
     boolean: 'bool boolean flag checkbox bit yesno truefalse',
-    date: 'date day',
+    date: 'date',
     datetime: 'datetime timestamp timestamptz datetimetz instant',
     email: 'email mail emailstr',
     url: 'url uri link href httpurl',
-    list: 'list array strings tags set',
+    list: 'list array strings',
   }).flatMap(([type, names]) => names.split(' ').map(name => [name, type] as const)),
 );
 

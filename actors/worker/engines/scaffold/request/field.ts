@@ -58,13 +58,15 @@ export function readField(phrase: string, note = ''): FieldDraft | null {
   const listOf = /^(?:\W*(?:a|an|the))?\s*(?:list|array|set|collection)\s+of\b/i.test(phrase);
   const countOf = /^(?:\W*(?:a|an|the))?\s*(?:number|count|amount)\s+of\b/i.test(phrase);
   const named = nameWords(listOf || countOf ? raw.slice(raw.indexOf('of') + 1) : raw);
+  const isFlag = named.length > 1 && named.at(-1) === 'flag';
+  if (isFlag) named.pop();
   if (named.length === 0 || (named.length === 1 && named[0] === 'id')) return null;
   const measured = unit === null ? named : [...named, unit];
   const name = (countOf && named.length < 3 ? [...named.map(singular), 'count'] : measured).join(
     '_',
   );
   const all = `${phrase} ${note}`;
-  const typed = typeOf(named, note, { listOf, countOf, unit });
+  const typed = typeOf(named, isFlag ? 'boolean' : note, { listOf, countOf, unit });
   return {
     name: safeFieldName(name.slice(0, 40).replace(/_+$/, '')),
     ...typed,
@@ -110,12 +112,18 @@ function typeOf(
 ): Typed {
   const minimum = named.some(word => SIGNED_WORDS.has(word)) ? null : 0;
   return (
-    typeOfNote(note, minimum) ??
+    refined(typeOfNote(note, minimum), named) ??
     (hints.listOf ? plain('list') : null) ??
     (hints.countOf ? plain('integer', 0) : null) ??
     (hints.unit === null ? null : plain(UNITS.get(hints.unit) ?? 'number', minimum)) ??
     typeOfName(named, minimum)
   );
+}
+
+/** Who writes `email: string` still means an email address. */
+function refined(typed: Typed | null, named: readonly string[]): Typed | null {
+  const loose = typed?.type === 'string' || typed?.type === 'text';
+  return loose && named.at(-1) === 'email' ? plain('email') : typed;
 }
 
 /** `(easy, medium, hard)`, `(list)`, `(1-5)`, `: decimal`, `(in minutes)`; null when the note says no type. */
@@ -169,6 +177,8 @@ function typeOfName(named: readonly string[], minimum: number | null): Typed {
   const phrase = named.join(' ');
   if (/^(?:is|has|can|was|should|allow|allows)$/.test(first) && named.length > 1)
     return plain('boolean');
+  if (/^(?:max|maximum|min|minimum|total)$/.test(first) && isPlural(head))
+    return plain('integer', 0);
   if (head === 'at' || DATETIME_WORDS.has(head)) return plain('datetime');
   if (named.length > 1 && head === 'on') return plain('date');
   if (/\b(?:email|mail)(?: address)?$/.test(phrase)) return plain('email');

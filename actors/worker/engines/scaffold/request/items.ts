@@ -14,13 +14,11 @@ export interface Item {
   readonly noteItems: readonly Item[];
 }
 
-const SEPARATORS = new Set(['and', 'or', 'plus', '&', 'then', 'also']);
-/** An item ends here: what follows speaks about something else. */
-const STOPS = new Set(
-  'where which that so because using without when while if then who but via use should must can'.split(
-    ' ',
-  ),
-);
+const SEPARATORS = new Set(['and', 'or', 'plus', '&', 'also']);
+/** An item ends here: what follows describes it. */
+const ITEM_STOPS = new Set('which that without when while if who should must can'.split(' '));
+/** The whole list ends here: what follows speaks about something else. */
+const LIST_STOPS = new Set('where so because using then but via use'.split(' '));
 const NESTING_MAX = 3;
 const ITEMS_MAX = 60;
 
@@ -29,12 +27,14 @@ export function readItems(list: readonly Token[], depth = 0): Item[] {
   const groups: Token[][] = [[]];
   let stopped = false;
   for (const token of list) {
+    const begun = groups.some(group => group.length > 0);
+    if (token.kind === 'word' && begun && LIST_STOPS.has(token.lower)) break;
     if (token.kind === 'comma' || (token.kind === 'word' && SEPARATORS.has(token.lower))) {
       groups.push([]);
       stopped = false;
     } else if (
       token.kind === 'word' &&
-      STOPS.has(token.lower) &&
+      ITEM_STOPS.has(token.lower) &&
       (groups.at(-1)?.length ?? 0) > 0
     ) {
       stopped = true;

@@ -326,11 +326,9 @@ export const JOINS: ReadonlyMap<string, readonly (readonly string[])[]> = new Ma
 
 /** Whole phrases that mean one thing to keep. */
 export const PHRASES: readonly (readonly [RegExp, string])[] = [
-  [
-    /\bto[\s-]?dos?\b(?=\s*(?:list|app|api|item|tracker|manager|service|$|[,.;:]|with\b|and\b|rest\b|crud\b|backend\b))/gi,
-    'todo',
-  ],
-  [/\bto-dos\b/gi, 'todos'],
+  [/\bto[\s-]dos\b/gi, 'todos'],
+  [/\bto[\s-]do\b(?=\s*(?:list|app|api|item|tracker|manager|service|rest|crud|backend))/gi, 'todo'],
+  [/\bto-do\b/gi, 'todo'],
   [/\baddress book\b/gi, 'contact list'],
   [/\bphone ?book\b/gi, 'contact list'],
   [/\bshopping list\b/gi, 'shopping item list'],
@@ -342,4 +340,7 @@ export const PHRASES: readonly (readonly [RegExp, string])[] = [
   [/\be-commerce\b/gi, 'ecommerce'],
   [/\bhelp desk\b/gi, 'helpdesk'],
   [/\bw\//gi, 'with '],
+  [/\b(?:mit|avec|con)\b/gi, 'with'],
+  [/\b(?:und|et)\b/gi, 'and'],
+  [/(?<=^|\s)(?:für|pour|para)(?=\s)/gi, 'for'],
 ];

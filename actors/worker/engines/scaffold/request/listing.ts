@@ -1,5 +1,5 @@
 /**
- * Written-out structures inside a prompt: SQL tables, JSON, brace blocks (`interface Book { … }`, `model Book { … }`).
+ * Written-out structures inside a prompt: routes, SQL tables, JSON, brace blocks (`interface Book { … }`, `model Book { … }`).
  *
  * Each block that is understood is read into the draft and cut from the text, so that prose never sees it.
  */
@@ -15,7 +15,21 @@ const NOT_COLUMNS = /^\s*(?:primary|foreign|unique|constraint|check|index|key|@@
 
 /** @returns the text without the blocks that were read. */
 export function readListings(draft: Draft, text: string): string {
-  return readBraces(draft, readTables(draft, text));
+  return readBraces(draft, readTables(draft, readRoutes(draft, text)));
+}
+
+/** `GET /authors/{id}/books`: the plural parts of a path are collections. */
+function readRoutes(draft: Draft, text: string): string {
+  return text.replace(
+    /\b(?:GET|POST|PUT|PATCH|DELETE)(?:\s*[,/|]\s*(?:GET|POST|PUT|PATCH|DELETE))*\s+(\/[\w/{}:<>.-]*)/g,
+    (_, path: string) => {
+      for (const part of path.split('/')) {
+        const noun = /^[a-z][\w-]*$/i.test(part) ? readNoun(part) : null;
+        if (noun?.plural && noun.name !== '') mention(draft, noun.name, 'explicit');
+      }
+      return ' ';
+    },
+  );
 }
 
 function readTables(draft: Draft, text: string): string {
@@ -32,7 +46,6 @@ function readColumns(draft: Draft, table: string, body: string): void {
   const noun = readNoun(table.replaceAll('_', ' '));
   if (noun === null || noun.name === '') return;
   const entity = mention(draft, noun.name, 'explicit');
-  draft.keeps = true;
   for (const line of body.split(/,(?![^()]*\))|\n/).slice(0, LINES_MAX)) {
     const reference = /\breferences\s+["'`[]?(\w+)/i.exec(line)?.[1];
     const target = reference === undefined ? null : readNoun(reference.replaceAll('_', ' '));

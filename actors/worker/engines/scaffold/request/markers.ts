@@ -29,15 +29,15 @@ export interface Marker {
   /** Where its list begins. */
   readonly to: number;
   readonly subjects: readonly string[];
-  /** Whether the subject may also be the last item of the list before. */
-  readonly glued: boolean;
   /** The entity that joins subject and object ("borrow" → loan); null otherwise. */
   readonly joiner: string | null;
 }
 
 const SUBJECT_WORDS_MAX = 3;
 const PREPOSITIONS = new Set('in at on by to from for under with of into'.split(' '));
-const KEEP_LEADS = new Set('to that which can i we and please me app for'.split(' '));
+const KEEP_LEADS = new Set(
+  'to that which can i we and please me app for people users user customers members'.split(' '),
+);
 const PARTICIPLE =
   /^(?:[a-z]+ed|kept|held|made|taught|written|sold|led|given|sent|bought|built|run|set|born)$/;
 
@@ -75,7 +75,7 @@ function markerAt(
   const make = (kind: Marker['kind'], to: number, joiner: string | null = null): Marker => {
     const from = subjectStart(sentence, at, floor);
     const subjects = subjectsOf(sentence, from, at, floor);
-    return { kind, verb: word, from, at, to, subjects, glued: true, joiner };
+    return { kind, verb: word, from, at, to, subjects, joiner };
   };
   if (/^belong(?:s|ing)?$/.test(word) && next === 'to') return make('belongs', at + 2);
   if ((word === 'is' || word === 'are') && PARTICIPLE.test(next)) {
@@ -136,7 +136,9 @@ function relationVerb(
   const word = lowerAt(sentence, at);
   const joiner = JOINING_VERBS.get(word);
   if (joiner === undefined && !ACTIVE_VERBS.has(word)) return null;
-  const subject = readNoun(lowerAt(sentence, at - 1));
+  let before = at - 1;
+  while (MODALS.has(lowerAt(sentence, before))) before--;
+  const subject = readNoun(lowerAt(sentence, before));
   const step =
     DETERMINERS.has(lowerAt(sentence, at + 1)) || MANY.has(lowerAt(sentence, at + 1)) ? 2 : 1;
   const object = readNoun(lowerAt(sentence, at + step));
@@ -151,7 +153,10 @@ function keepEnd(sentence: readonly Token[], at: number, make: Make): Marker | n
   const word = lowerAt(sentence, at);
   const next = lowerAt(sentence, at + 1);
   const before = lowerAt(sentence, at - 1);
-  const plainFor = word === 'for' || (word === 'of' && CONTAINER_WORDS.has(before));
+  const plainFor =
+    word === 'for' ||
+    word === 'about' ||
+    (word === 'of' && (CONTAINER_WORDS.has(before) || before === 'data'));
   if (plainFor && (next !== '' || sentence[at + 1]?.kind === 'word')) {
     const skip = gerundSkip(sentence, at + 1);
     return subjectless(make('for', at + 1 + skip), at);
@@ -191,7 +196,7 @@ function gerundSkip(sentence: readonly Token[], at: number): number {
 }
 
 function subjectless(marker: Marker, at: number): Marker {
-  return { ...marker, from: at, subjects: [], glued: false };
+  return { ...marker, from: at, subjects: [] };
 }
 
 /** Walks back over the words of the subject; brackets right before the marker belong to it too. */

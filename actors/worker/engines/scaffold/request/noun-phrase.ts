@@ -2,6 +2,7 @@
  * A noun phrase to the name of the thing it speaks of: "my small bird list" is about `bird`.
  */
 
+import { INTEGER_WORDS, LIST_WORDS, SINGULAR_SENSE } from './field-words.ts';
 import { DOMAINS, USUAL_FIELDS } from './lexicon.ts';
 import {
   ADJECTIVES,
@@ -29,6 +30,7 @@ export function readNoun(phrase: string): Noun | null {
   const raw = asciiWords(phrase);
   const boundary = raw.findIndex((word, index) => index > 0 && BOUNDARIES.has(word));
   const kept = boundary < 0 ? raw : raw.slice(0, boundary);
+  if (boundary > 0 && kept.length > 1 && /[a-z]{2}ed$/.test(kept.at(-1) ?? '')) kept.pop();
   const before = kept.length;
   while (kept.length > 0 && isSoftware(kept.at(-1) ?? '', kept)) kept.pop();
   const contained = kept.length < before;
@@ -63,4 +65,19 @@ export function isFeature(phrase: string): boolean {
 /** Whether the lexicon knows the noun as something kept: `order_item` by itself or by its last word. */
 export function isKnownThing(name: string): boolean {
   return USUAL_FIELDS.has(name) || USUAL_FIELDS.has(name.slice(name.lastIndexOf('_') + 1));
+}
+
+/** Plurals that count something of their owner ("pages") and are no things of their own. */
+export function isMeasure(phrase: string): boolean {
+  const word = lastWord(phrase);
+  return SINGULAR_SENSE.has(word) || INTEGER_WORDS.has(word);
+}
+
+/** Plurals that are usually a list of words ("tags"). */
+export function isListWord(phrase: string): boolean {
+  return LIST_WORDS.has(lastWord(phrase));
+}
+
+function lastWord(phrase: string): string {
+  return asciiWords(phrase).at(-1) ?? '';
 }

@@ -14,6 +14,8 @@ import {
   ENTITY_HEADINGS,
   FIELD_HEADINGS,
   HAVE_VERBS,
+  KEEP_GERUNDS,
+  KEEP_VERBS,
   OTHER_HEADINGS,
   SERVICE_WORDS,
 } from './vocabulary.ts';
@@ -32,6 +34,7 @@ type Section =
   | { readonly kind: 'other' };
 
 const LINES_MAX = 400;
+const HEADING_WORDS_MAX = 4;
 
 /** Reads the outline into the draft. @returns the sentences that are prose. */
 export function readOutline(draft: Draft, text: string): Token[][] {
@@ -43,10 +46,11 @@ export function readOutline(draft: Draft, text: string): Token[][] {
     if (heading !== null) {
       const inside = section?.kind === 'entities' && (line.bullet || line.indent > section.indent);
       section = { ...sectionOf(draft, heading, inside), indent: line.indent };
+      if (asciiWords(heading).length > HEADING_WORDS_MAX)
+        prose.push(`${heading.replace(/:$/, '')}.`);
       return;
     }
     if (section !== null && !line.bullet && line.indent <= section.indent) section = null;
-    if (readRoute(draft, line.text)) return;
     if (section !== null && readUnder(draft, section, line)) return;
     if (readEntityLine(draft, line)) return;
     prose.push(line.bullet ? `${line.text}.` : line.text);
@@ -74,28 +78,32 @@ function linesOf(text: string): Line[] {
     });
 }
 
-/** A short line that ends in a colon, or one over deeper lines. */
+/** A line that ends in a colon, or a short one over deeper bullets. */
 function headingOf(line: Line, next: Line | undefined): string | null {
   const words = asciiWords(line.text);
-  if (words.length === 0 || words.length > 4) return null;
-  if (/[:：]$/.test(line.text)) return line.text;
+  if (words.length === 0) return null;
+  if (/:$/.test(line.text)) return line.text;
   const over = next !== undefined && next.indent > line.indent && next.bullet;
-  return over && !/[,.(]/.test(line.text) ? line.text : null;
+  return over && words.length <= HEADING_WORDS_MAX && !/[,.(]/.test(line.text) ? line.text : null;
 }
 
 function sectionOf(draft: Draft, heading: string, inside: boolean): Section {
   const words = asciiWords(heading);
   const last = words.at(-1) ?? '';
   if (!inside && ENTITY_HEADINGS.has(last)) return { kind: 'entities' };
-  const noun = readNoun(words.filter(word => !FIELD_HEADINGS.has(word)).join(' '));
-  if (FIELD_HEADINGS.has(last)) return { kind: 'fields', of: noun?.name ?? '' };
-  if (
-    words.some(word => OTHER_HEADINGS.has(word) || SERVICE_WORDS.has(word)) ||
-    words.some(word => BOUNDARIES.has(word))
-  ) {
+  if (KEEP_VERBS.has(last) || KEEP_GERUNDS.has(last) || last === 'for') return { kind: 'entities' };
+  const ofFields = FIELD_HEADINGS.has(last) || HAVE_VERBS.has(last);
+  if (words.length > HEADING_WORDS_MAX)
+    return ofFields ? { kind: 'fields', of: '' } : { kind: 'other' };
+  const noun = readNoun(
+    words.filter(word => !FIELD_HEADINGS.has(word) && !HAVE_VERBS.has(word)).join(' '),
+  );
+  if (ofFields) return { kind: 'fields', of: noun?.name ?? '' };
+  const other = (word: string): boolean =>
+    OTHER_HEADINGS.has(word) || SERVICE_WORDS.has(word) || BOUNDARIES.has(word);
+  if (words.some(other) || noun === null || noun.name === '' || isFeature(heading)) {
     return { kind: 'other' };
   }
-  if (noun === null || noun.name === '' || isFeature(heading)) return { kind: 'other' };
   return { kind: 'fields', of: mention(draft, noun.name, 'explicit').name };
 }
 
@@ -185,6 +193,7 @@ function readTypedLine(draft: Draft, line: Line): boolean {
     line.text,
   );
   if (match === null || !TYPE_NAMES.has(asciiWords(match[2] ?? '')[0] ?? '')) return false;
+  if (asciiWords(match[1] ?? '').some(word => BOUNDARIES.has(word))) return false;
   pushLoose(draft, match[1] ?? '', match[2] ?? '');
   return true;
 }
@@ -192,18 +201,4 @@ function readTypedLine(draft: Draft, line: Line): boolean {
 function pushLoose(draft: Draft, phrase: string, note: string): void {
   const field = readField(phrase, note);
   if (field !== null) draft.loose.push(field);
-}
-
-/** `GET /authors/{id}/books`: the parts of the path are collections. */
-function readRoute(draft: Draft, text: string): boolean {
-  const path =
-    /^\W*(?:GET|POST|PUT|PATCH|DELETE)(?:\s*[,/|]\s*(?:GET|POST|PUT|PATCH|DELETE))*\s+(\/[\w/{}:<>.-]*)/.exec(
-      text,
-    )?.[1];
-  if (path === undefined) return false;
-  for (const part of path.split('/')) {
-    const noun = /^[a-z][\w-]*$/i.test(part) ? readNoun(part) : null;
-    if (noun?.plural && noun.name !== '') mention(draft, noun.name, 'named');
-  }
-  return true;
 }

@@ -14,8 +14,9 @@ import { readSentence, thingsOf } from './prose.ts';
 import { outOfScope, speaksOfService } from './scope.ts';
 import { settle } from './settle.ts';
 import type { Reading, ServiceSpec } from './spec.ts';
-import { chooseStack } from './stack.ts';
+import { chooseStack, withoutTechnology } from './stack.ts';
 import { normalise, type Token } from './text.ts';
+import { DETERMINERS } from './vocabulary.ts';
 import { isPlural, kebab, singular, spaced } from './words.ts';
 
 const NAME_CHARS_MAX = 46;
@@ -23,7 +24,7 @@ const SHORT_PROMPT_WORDS = 8;
 
 /** What the engine can do, in words for its user. */
 export const ABILITY =
-  'The scaffold engine is rule-based: it builds REST services that keep records, such as "a REST API for books with ' +
+  'The scaffold engine is rule-based and reads English: it builds REST services that keep records, such as "a REST API for books with ' +
   'title, author and year", on Node or FastAPI. For anything else install a real model, for example ' +
   '`ollama pull qwen2.5-coder:7b`, and build again.';
 
@@ -45,7 +46,7 @@ export function readRequest(
     return refused(`"${choice.technology}" is not covered; the stacks are Node and FastAPI.`);
   }
   const draft = emptyDraft();
-  const prose = readOutline(draft, readListings(draft, text));
+  const prose = readOutline(draft, readListings(draft, withoutTechnology(text)));
   const things = new Set([...thingsOf(prose), ...draft.entities.keys()]);
   for (const sentence of prose) readSentence(draft, sentence, things);
   if (!isEnough(draft, text)) scanForThings(draft, prose, text);
@@ -71,8 +72,7 @@ function refused(reason: string): Reading {
 /** Whether what was understood speaks of keeping data and not of any noun in any sentence. */
 function isEnough(draft: Draft, text: string): boolean {
   const entities = [...draft.entities.values()];
-  if (entities.some(entity => entity.certainty === 'explicit' && entity.fields.size > 0))
-    return true;
+  if (entities.some(entity => entity.certainty === 'explicit')) return true;
   const named =
     entities.length > 0 ||
     draft.domains.some(domain => DOMAINS.has(domain.slice(domain.lastIndexOf('_') + 1)));
@@ -85,13 +85,16 @@ function scanForThings(draft: Draft, prose: readonly (readonly Token[])[], text:
   const words = prose.flat().filter(token => token.kind === 'word');
   const short = words.length <= SHORT_PROMPT_WORDS;
   if (!short && !speaksOfService(text)) return;
-  for (const word of words) {
-    const one = singular(word.lower);
-    if (!isKnownThing(one) || (!isPlural(word.lower) && !speaksOfService(text))) continue;
-    const entity = mention(draft, one, 'named');
-    if (short && isPlural(word.lower)) entity.certainty = 'named';
+  const outright = words.every(
+    ({ lower }) => isThingWord(lower) || lower === 'and' || DETERMINERS.has(lower),
+  );
+  for (const { lower } of words) {
+    if (!isThingWord(lower) && !(speaksOfService(text) && isKnownThing(lower))) continue;
+    mention(draft, singular(lower), outright ? 'explicit' : 'named');
   }
 }
+
+const isThingWord = (word: string): boolean => isPlural(word) && isKnownThing(singular(word));
 
 function serviceName(draft: Draft, first: string): string {
   const subject = draft.domains[0] ?? first;

@@ -11,6 +11,11 @@ import { safeEntityName, safeFieldName } from './reserved.ts';
 import { ENTITIES_MAX, type Entity, FIELDS_MAX, type Field } from './spec.ts';
 import { plural, singular } from './words.ts';
 
+/** A field of such a name tells one record from another. */
+const NAMING_WORDS = /^(?:name|title|label|subject|full_name|first_name|username)$/;
+/** A text of such a name does not. */
+const WEAK_WORDS = /(?:^|_)(?:status|state|type|kind|category|genre|color|colour|note|comment)$/;
+
 /** @returns the entities, and sentences about what was cut; no entities when nothing to keep was named. */
 export function settle(draft: Draft): { entities: Entity[]; notes: string[] } {
   const notes: string[] = [];
@@ -37,15 +42,6 @@ function chooseEntities(draft: Draft): void {
   const withCertainty = (certainty: string): EntityDraft[] =>
     [...draft.entities.values()].filter(entity => entity.certainty === certainty);
   const explicit = withCertainty('explicit');
-  if (explicit.length > 0) {
-    for (const entity of withCertainty('named')) {
-      const known = USUAL_FIELDS.has(entity.name) || JOINS.has(entity.name);
-      const part = explicit.some(
-        other => other.name.includes(entity.name) || entity.name.includes(other.name),
-      );
-      if (!known && part) draft.entities.delete(entity.name);
-    }
-  }
   const sure = explicit.length + withCertainty('named').length;
   if (sure > 0) for (const entity of withCertainty('hinted')) draft.entities.delete(entity.name);
   if (draft.entities.size === 0) {
@@ -79,7 +75,8 @@ function fillIn(draft: Draft, entity: EntityDraft): void {
 
 /** A loan among books and members refers to both, unless the prompt already said what it joins. */
 function joinOthers(draft: Draft, entity: EntityDraft): void {
-  const sides = JOINS.get(entity.name) ?? [];
+  const said = draft.relations.some(relation => relation.from === entity.name);
+  const sides = said ? [] : (JOINS.get(entity.name) ?? []);
   const targets = sides
     .map(side => [...draft.entities.keys()].find(name => name !== entity.name && fits(name, side)))
     .filter(target => target !== undefined);
@@ -157,7 +154,13 @@ function named(
     return {
       name,
       plural: pluralName(name),
-      fields: [...required(own.slice(0, room)), ...references].slice(0, FIELDS_MAX),
+      fields: [
+        ...required(
+          own.slice(0, room),
+          references.some(field => field.required),
+        ),
+        ...references,
+      ].slice(0, FIELDS_MAX),
     };
   });
 }
@@ -181,10 +184,17 @@ function referenceField(from: string, to: string, isRequired: boolean): Field {
   };
 }
 
-/** Unless the prompt says otherwise, the field that names a record is required and the others are not. */
-function required(drafts: readonly FieldDraft[]): Field[] {
-  const naming = drafts.findIndex(
-    field => field.required !== false && ['string', 'text', 'email', 'url'].includes(field.type),
-  );
-  return drafts.map((field, index) => ({ ...field, required: field.required ?? index === naming }));
+/**
+ * Unless the prompt says otherwise, the field that names a record is required and the others are
+ * not. A record that must refer to another needs no name unless it clearly has one.
+ */
+function required(drafts: readonly FieldDraft[], hasOwner: boolean): Field[] {
+  const open = drafts.filter(field => field.required !== false);
+  const naming =
+    open.find(field => NAMING_WORDS.test(field.name)) ??
+    (hasOwner
+      ? undefined
+      : open.find(field => field.type === 'string' && !WEAK_WORDS.test(field.name))) ??
+    (hasOwner ? undefined : open.find(field => ['text', 'email', 'url'].includes(field.type)));
+  return drafts.map(field => ({ ...field, required: field.required ?? field === naming }));
 }

@@ -106,6 +106,15 @@ function unsupportedIn(prompt: string): string | null {
   return match === null ? null : (match[1] ?? match[2] ?? '').trim();
 }
 
+/** Names that mean a technology wherever they stand; they are cut before the prompt is read. */
+const TECHNOLOGY =
+  /\b(?:fast[\s-]?api|pydantic|pytest|flask|starlette|python(?:\s*3(?:\.\d+)?)?|node(?:\.?js)|express(?:\.?js)?|koa|fastify|nest\.?js|hono|type ?script|java ?script|deno|postgres(?:ql)?|mysql|mariadb|sqlite|mongo(?:db)?|redis|sqlalchemy|prisma|dynamodb|react(?:\.?js)?|vue(?:\.?js)?|angular|svelte|next\.?js|nuxt|tailwind|docker(?:file)?|kubernetes|jwt|oauth2?|swagger|openapi|graphql|grpc)\b/gi;
+
+/** @returns the text without the names of technologies. */
+export function withoutTechnology(text: string): string {
+  return text.replace(TECHNOLOGY, ' ');
+}
+
 /** "no authentication", "without a database" ask for nothing. */
 function withoutDenials(text: string): string {
   return text.replace(

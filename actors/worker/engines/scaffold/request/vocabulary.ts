@@ -27,7 +27,7 @@ export const ADJECTIVES = words(
 );
 
 export const DETERMINERS = words(
-  'a an the each every all any some its their our my your his her this these those',
+  'a an the each every all any some its their our my your his her this these those des les la le un une eine ein',
 );
 
 /** A noun phrase ends before these. */
@@ -81,6 +81,12 @@ export const JOINING_VERBS: ReadonlyMap<string, string> = new Map(
     reserves: 'reservation',
     attend: 'registration',
     attends: 'registration',
+    review: 'review',
+    reviews: 'review',
+    rate: 'review',
+    rates: 'review',
+    adopt: 'adoption',
+    adopts: 'adoption',
   }),
 );
 
@@ -100,10 +106,10 @@ export const FEATURE_WORDS = words(
     'caching cache rate limiting cors https ssl deployment ci cd github dependencies dependency coverage best ' +
     'practices code support api rest restful routes route routing http json methods method get put patch status ' +
     'codes response responses request requests health check fields field attributes properties entities entity ' +
-    'resources resource models model tables table data storage persistence memory in-memory file files backend ' +
+    'resources resource models model tables table storage persistence memory in-memory file files backend ' +
     'server service microservice app application framework language pydantic sqlalchemy orm pytest jest linting ' +
     'types typing security permissions roles relations relationships relationship basic full simple proper good ' +
-    'good-quality clean async following features feature functionality details information info things stuff create ' +
+    'good-quality clean async following features feature functionality details things stuff create ' +
     'read update delete list add remove edit use usage me you us him them everyone learning production everything',
 );
 

@@ -26,7 +26,7 @@ const TYPE_NAMES: Record<FieldType, string> = {
 export function fieldsFile(spec: ServiceSpec): string {
   const used = new Set(spec.entities.flatMap(entity => entity.fields.map(field => field.type)));
   const parts = PARTS.filter(part => part.types.some(type => used.has(type)));
-  const body = parts.map(part => part.text).join('\n\n');
+  const body = `${parts.map(part => part.text).join('\n\n')}\n`;
   const has = (word: RegExp): boolean => word.test(body);
   const standard = [
     has(/\bre\./) ? 'import re' : '',
