@@ -208,7 +208,7 @@ class ActorProcess {
 
   #onBusEvent(event: BusEvent): void {
     const { type, ...fields } = event;
-    const log = event.type === 'connected' || event.type === 'reconnected' ? 'info' : 'warn';
+    const log = event.type === 'reconnected' ? 'info' : 'warn';
     this.#log[event.type === 'error' ? 'error' : log](`bus.${type}`, fields);
     if (event.type === 'handler_fatal') this.#fail('actor.handler_fatal', fields);
     if (event.type === 'closed' && !this.#ending) {

@@ -1,3 +1,4 @@
+/** The consumer against a server that is this test: redelivery, working, stopping. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BusEvent, Delivery, Outcome } from './bus.ts';

@@ -37,12 +37,20 @@ export interface Connection {
   disconnect(): Promise<void>;
 }
 
-/** Where events go: to everybody who listens. */
+/** Where events go: to everybody who listens. A listener that throws is a bug and ends the process. */
 export class EventHub {
   readonly #listeners = new Set<(event: BusEvent) => void>();
 
   readonly emit: Emit = event => {
-    for (const listener of this.#listeners) listener(event);
+    for (const listener of this.#listeners) {
+      try {
+        listener(event);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
   };
 
   listen(listener: (event: BusEvent) => void): () => void {
@@ -96,15 +104,7 @@ class AssembledBus implements Bus {
     handler: (message: ReceivedMessage) => void,
     options?: { readonly queue?: string },
   ): Subscription {
-    const { wire, hub } = this.#core;
-    const guarded = (message: ReceivedMessage): void => {
-      try {
-        handler(message);
-      } catch (error) {
-        hub.emit({ type: 'error', where: `subscribe ${subject}`, error: asError(error) });
-      }
-    };
-    const subscription = wire.subscribe(subject, guarded, options?.queue);
+    const subscription = this.#core.wire.subscribe(subject, handler, options?.queue);
     return this.#track({ stop: async () => subscription.stop() });
   }
 
@@ -202,7 +202,7 @@ class AssembledBus implements Bus {
     this.#publishesDropped = 0;
     if (count > 0) emit({ type: 'publishes_dropped', count });
     for (const [bucket, kv] of this.#buckets) {
-      kv.heal().catch(error => {
+      kv.recover().catch(error => {
         emit({ type: 'error', where: `ensure bucket ${bucket}`, error: asError(error) });
       });
     }

@@ -41,6 +41,11 @@ export class StreamKv implements Kv {
     this.#config = config;
   }
 
+  /** After a reconnect: a bucket in memory may be gone (K1). */
+  async recover(): Promise<void> {
+    if (this.#config?.storage === 'memory') await this.heal();
+  }
+
   /** Creates the bucket again where it was ensured before (K1). */
   async heal(): Promise<void> {
     if (this.#config !== null) await this.ensure(this.#config);

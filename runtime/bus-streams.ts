@@ -86,7 +86,9 @@ export async function* read(
       if (message.seq === lastSeq) return;
     }
   } finally {
+    // A tail that waits ends by the signal, one that was left at a message by `return`.
     abort.abort();
+    await items.return?.();
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * One behaviour suite for every adapter of the bus: messages, asking, serving, reply streams.
- * Streams, consumers and buckets are in `bus-suite-streams.ts`, `bus-suite-buckets.ts`.
+ * Streams, consumers and buckets are in `bus-streams-suite.ts`, `bus-buckets-suite.ts`.
  *
  * Only tests import this. Every test has its own subjects and buses, so tests may share a server.
  */

@@ -1,3 +1,4 @@
+/** The timer wheel under a simulated clock. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TimerWheel } from './bus-wheel.ts';

@@ -33,6 +33,7 @@ export interface Wire {
   readonly maxPayloadBytes: number;
   /** Throws `bus_unavailable` while disconnected, `too_large`, `bad_message`. */
   publish(subject: string, body: Uint8Array, headers?: MessageHeaders, reply?: string): void;
+  /** What the handler throws becomes an `error` event. */
   subscribe(
     subject: string,
     handler: (message: WireMessage) => void,

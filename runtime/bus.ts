@@ -258,10 +258,9 @@ export interface Objects {
 }
 
 export type BusEvent =
-  | { readonly type: 'connected' | 'disconnected' | 'reconnected'; readonly server: string }
+  | { readonly type: 'disconnected' | 'reconnected'; readonly server: string }
   | { readonly type: 'lame_duck'; readonly server: string }
   | { readonly type: 'closed'; readonly reason: string | null }
-  | { readonly type: 'slow_consumer'; readonly subject: string; readonly pending: number }
   | { readonly type: 'permission_denied'; readonly operation: string; readonly subject: string }
   | { readonly type: 'heartbeats_missed'; readonly stream: string; readonly consumer: string }
   /** Core publishes given up while disconnected; counted since the last such event. */

@@ -1,3 +1,4 @@
+/** Both clocks: order of timers, cancelling, repeatable chance. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SimulatedClock, systemClock } from './clock.ts';

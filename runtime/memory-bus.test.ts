@@ -1,8 +1,9 @@
+/** The in-memory bus behaves like every bus. */
+import { KV_BEHAVIOURS, OBJECT_BEHAVIOURS } from './bus-buckets-suite.ts';
+import { CONSUMER_BEHAVIOURS } from './bus-consumers-suite.ts';
+import { REPLY_STREAM_BEHAVIOURS } from './bus-replies-suite.ts';
+import { STREAM_BEHAVIOURS } from './bus-streams-suite.ts';
 import { type BusHarness, CORE_BEHAVIOURS, testBehaviours } from './bus-suite.ts';
-import { KV_BEHAVIOURS, OBJECT_BEHAVIOURS } from './bus-suite-buckets.ts';
-import { CONSUMER_BEHAVIOURS } from './bus-suite-consumers.ts';
-import { REPLY_STREAM_BEHAVIOURS } from './bus-suite-replies.ts';
-import { STREAM_BEHAVIOURS } from './bus-suite-streams.ts';
 import { systemClock } from './clock.ts';
 import { createMemoryBroker } from './memory-bus.ts';
 

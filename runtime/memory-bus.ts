@@ -140,12 +140,17 @@ class MemoryWire implements Wire {
     handler: (message: WireMessage) => void,
     queue?: string,
   ): WireSubscription {
-    const connected = (): boolean => this.connected;
     const stop = this.#server.subscribe({
       filter: subject,
       queue: queue ?? null,
-      connected,
-      handler,
+      connected: () => this.connected,
+      handler: message => {
+        try {
+          handler(message);
+        } catch (error) {
+          this.hub.emit({ type: 'error', where: `subscribe ${subject}`, error: asError(error) });
+        }
+      },
     });
     return { stop };
   }

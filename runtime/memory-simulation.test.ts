@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BusEvent, Outcome } from './bus.ts';
+import { watching } from './bus-buckets-suite.ts';
+import { streamOf } from './bus-streams-suite.ts';
 import { bytes, text } from './bus-suite.ts';
-import { watching } from './bus-suite-buckets.ts';
-import { streamOf } from './bus-suite-streams.ts';
 import { SimulatedClock } from './clock.ts';
 import { createMemoryBroker, type MemoryBrokerOptions, type MemoryBus } from './memory-bus.ts';
 

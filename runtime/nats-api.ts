@@ -61,13 +61,22 @@ export class JetStreamApi {
 
 /** A reply of the API or an acknowledgement of a stream. Throws `ApiError`. */
 export function decodeApiReply(body: Uint8Array): Record<string, unknown> {
-  const reply: unknown = JSON.parse(decoder.decode(body));
+  const reply = parseJson(decoder.decode(body));
   const failure = ApiFailure.safeParse(reply);
   if (failure.success) {
     const { code, err_code, description } = failure.data.error;
     throw new ApiError(err_code, code, description);
   }
   return z.record(z.string(), z.unknown()).parse(reply);
+}
+
+/** Whoever else answers on a stream's subject need not speak JSON. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new CodeGodError('bad_message', 'the answer is not one of JetStream', { cause });
+  }
 }
 
 /** True when the same call may succeed in a moment. */

@@ -1,10 +1,13 @@
-import { after, before } from 'node:test';
+/** The NATS bus behaves like every bus, against a real server. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type NatsFixture, startNats } from '../test/nats-fixture.ts';
-import { type BusHarness, CORE_BEHAVIOURS, testBehaviours } from './bus-suite.ts';
-import { KV_BEHAVIOURS, OBJECT_BEHAVIOURS } from './bus-suite-buckets.ts';
-import { CONSUMER_BEHAVIOURS } from './bus-suite-consumers.ts';
-import { REPLY_STREAM_BEHAVIOURS } from './bus-suite-replies.ts';
-import { STREAM_BEHAVIOURS } from './bus-suite-streams.ts';
+import { KV_BEHAVIOURS, OBJECT_BEHAVIOURS } from './bus-buckets-suite.ts';
+import { CONSUMER_BEHAVIOURS } from './bus-consumers-suite.ts';
+import { REPLY_STREAM_BEHAVIOURS } from './bus-replies-suite.ts';
+import { STREAM_BEHAVIOURS, streamOf } from './bus-streams-suite.ts';
+import { type BusHarness, bytes, CORE_BEHAVIOURS, testBehaviours, text } from './bus-suite.ts';
 import { systemClock } from './clock.ts';
 import { connectNats } from './nats-bus.ts';
 
@@ -27,3 +30,42 @@ testBehaviours(harness, [
   ...KV_BEHAVIOURS,
   ...OBJECT_BEHAVIOURS,
 ]);
+
+test('readers and followers that were left leave no consumer behind', async () => {
+  const bus = await harness.connect();
+  await bus.streams.ensure(streamOf('left'));
+  for (let i = 0; i < 100; i += 1) await bus.streams.append('left.a', bytes('x'));
+  const options = { filter: 'left.>', from_seq: 1 };
+  for (let i = 0; i < 10; i += 1) {
+    for await (const { seq } of bus.streams.read('LEFT', options)) if (seq === i) break;
+    const { signal } = new AbortController();
+    for await (const _ of bus.streams.follow('LEFT', { ...options, signal })) break;
+  }
+  const consumers = async (): Promise<number> => {
+    const reply = await bus.ask('$JS.API.STREAM.INFO.LEFT', bytes(''), { timeout_ms: 2_000 });
+    return JSON.parse(text(reply.body)).state.consumer_count;
+  };
+  for (let tries = 0; tries < 100 && (await consumers()) > 0; tries += 1) await sleep(20);
+  assert.equal(await consumers(), 0);
+  await bus.close();
+});
+
+test('what other clients call a bucket and an object is the same here', async () => {
+  const bus = await harness.connect();
+  const kv = bus.kv('shared');
+  await kv.ensure({ storage: 'memory', ttl_ms: 60_000 });
+  const revision = await kv.put('a.b', bytes('x'));
+  const last = await bus.streams.last('KV_shared', '$KV.shared.a.b');
+  assert.deepEqual([last?.seq, last && text(last.body)], [revision, 'x']);
+  const objects = bus.objects('shared');
+  await objects.ensure({ storage: 'file' });
+  await objects.put('dir/a b', bytes('content'));
+  const name = Buffer.from('dir/a b').toString('base64url');
+  const meta = await bus.streams.last('OBJ_shared', `$O.shared.M.${name.padEnd(12, '=')}`);
+  const { digest, chunks, size, nuid } = JSON.parse(text(meta?.body ?? bytes('null')));
+  assert.deepEqual([chunks, size], [1, 7]);
+  assert.equal(digest, 'SHA-256=7XACtDnprIRfIjV9giusFERzD722AW0-yUMil7nsn3M=');
+  const chunk = await bus.streams.last('OBJ_shared', `$O.shared.C.${nuid}`);
+  assert.equal(chunk && text(chunk.body), 'content');
+  await bus.close();
+});

@@ -159,12 +159,6 @@ function eventOf(status: Status): BusEvent | null {
       return { type: 'reconnected', server: status.server };
     case 'ldm':
       return { type: 'lame_duck', server: status.server };
-    case 'slowConsumer':
-      return {
-        type: 'slow_consumer',
-        subject: status.sub.getSubject(),
-        pending: status.pending,
-      };
     case 'error': {
       const { error } = status;
       if (error instanceof errors.PermissionViolationError) {
@@ -202,6 +196,8 @@ function connectionOf(
     async disconnect() {
       // Sends what is still in the buffer; a server that is gone must not hold up the end.
       if (wire.connected) await settledWithin(wheel, DISCONNECT_MS, [connection.flush()]);
+      // Said by the client only later; nothing must be sent from here on.
+      wire.connected = false;
       await connection.close();
     },
   };

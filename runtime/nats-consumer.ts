@@ -17,12 +17,13 @@ import type {
   WireMessage,
   WireSubscription,
 } from './bus-wire.ts';
-import { explained } from './nats-api.ts';
+import { explained, isPassing } from './nats-api.ts';
 import type { NatsParts } from './nats-parts.ts';
 import { Pull, type Pulled } from './nats-pull.ts';
 
 const NANOS_PER_MS = 1_000_000;
 const ACK_TIMEOUT_MS = 5_000;
+const ACK_TOTAL_MS = 10_000;
 const PAUSE_MIN_MS = 100;
 const PAUSE_MAX_MS = 5_000;
 
@@ -180,14 +181,13 @@ class Link implements ConsumerLink {
  * Answers one delivery. Only `done` is confirmed by the server; the others need not be: when they
  * are lost, the message comes again after the ack wait and gets the same answer.
  */
-function acknowledger({ wire, inbox }: NatsParts, { ack }: Pulled): Acknowledger {
+function acknowledger(parts: NatsParts, { ack }: Pulled): Acknowledger {
+  const { wire } = parts;
   const tell = (text: string): void => {
     if (wire.connected) wire.publish(ack, encoder.encode(text));
   };
   return {
-    async done() {
-      await inbox.ask(ack, encoder.encode(ACK.done), { timeout_ms: ACK_TIMEOUT_MS });
-    },
+    done: () => confirmDone(parts, ack),
     retry(delayMs) {
       tell(`${ACK.retry} ${JSON.stringify({ delay: Math.round(delayMs) * NANOS_PER_MS })}`);
     },
@@ -198,4 +198,18 @@ function acknowledger({ wire, inbox }: NatsParts, { ack }: Pulled): Acknowledger
       tell(ACK.working);
     },
   };
+}
+
+/** Tries for a while, since a lost `done` means that finished work is handed out again. */
+async function confirmDone({ inbox, clock }: NatsParts, ack: string): Promise<void> {
+  const startMs = clock.monotonic();
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await inbox.ask(ack, encoder.encode(ACK.done), { timeout_ms: ACK_TIMEOUT_MS });
+      return;
+    } catch (error) {
+      if (!isPassing(error) || clock.monotonic() - startMs > ACK_TOTAL_MS) throw error;
+      await clock.sleep(growingPauseMs(clock, tries, PAUSE_MIN_MS, PAUSE_MAX_MS));
+    }
+  }
 }

@@ -41,6 +41,8 @@ export interface Pulled {
 
 export interface PullHandlers {
   deliver(pulled: Pulled): void;
+  /** The server has nothing to deliver now. */
+  idle?(): void;
   lost(reason: 'heartbeats_missed' | 'gone'): void;
 }
 
@@ -112,8 +114,11 @@ export class Pull {
     } else if (status === STATUS_EXPIRED) {
       const unfilled = Number(message.headers['Nats-Pending-Messages'] ?? this.#requested);
       this.#requested = Math.max(0, this.#requested - unfilled);
+      this.#handlers.idle?.();
       this.#request();
-    } else if (status !== STATUS_HEARTBEAT) {
+    } else if (status === STATUS_HEARTBEAT) {
+      this.#handlers.idle?.();
+    } else {
       this.#lose('gone');
     }
   }

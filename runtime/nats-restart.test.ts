@@ -8,9 +8,9 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type NatsFixture, startNats } from '../test/nats-fixture.ts';
 import type { Bus, BusEvent } from './bus.ts';
+import { watching } from './bus-buckets-suite.ts';
+import { readAll, streamOf } from './bus-streams-suite.ts';
 import { bytes, text, until } from './bus-suite.ts';
-import { watching } from './bus-suite-buckets.ts';
-import { readAll, streamOf } from './bus-suite-streams.ts';
 import { systemClock } from './clock.ts';
 import { connectNats } from './nats-bus.ts';
 
@@ -238,4 +238,47 @@ restartTest('closing while the server is down takes no longer than its bound', a
   const startMs = Date.now();
   await world.bus.close();
   assert(Date.now() - startMs < 6_000);
+});
+
+restartTest('a server that hangs is noticed, and everything goes on when it wakes', async world => {
+  const { server, bus, events } = world;
+  await bus.streams.ensure(streamOf('s'));
+  const followed: string[] = [];
+  const consumed: string[] = [];
+  const abort = new AbortController();
+  void (async () => {
+    const options = { filter: 's.>', from_seq: 1, signal: abort.signal };
+    for await (const { body } of bus.streams.follow('S', options)) followed.push(text(body));
+  })();
+  const options = {
+    durable: 'worker',
+    filter: 's.>',
+    ack_wait_ms: 30_000,
+    max_deliver: -1,
+    max_ack_pending: 10,
+    concurrency: 1,
+  };
+  await bus.consume('S', options, async ({ body }) => {
+    consumed.push(text(body));
+    return { kind: 'done' };
+  });
+  await bus.streams.append('s.a', bytes('before'));
+  await until('before', () => followed.length === 1 && consumed.length === 1);
+  process.kill(server.pid, 'SIGSTOP');
+  try {
+    const missed = () => events.filter(event => event.type === 'heartbeats_missed').length;
+    await until('both notice', () => missed() === 2, 25_000);
+  } finally {
+    process.kill(server.pid, 'SIGCONT');
+  }
+  await bus.streams.append('s.a', bytes('after'), { timeout_ms: 20_000 });
+  await until('after', () => followed.length === 2 && consumed.length === 2, 20_000);
+  assert.deepEqual(
+    [followed, consumed],
+    [
+      ['before', 'after'],
+      ['before', 'after'],
+    ],
+  );
+  abort.abort();
 });

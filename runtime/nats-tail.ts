@@ -12,7 +12,6 @@
 import { CodeGodError } from '../protocol/errors.ts';
 import { growingPauseMs } from './bus-append.ts';
 import type { TailItem, TailOptions } from './bus-wire.ts';
-import type { Clock } from './clock.ts';
 import { API_ERROR, ApiError } from './nats-api.ts';
 import type { NatsParts } from './nats-parts.ts';
 import { Pull, type Pulled } from './nats-pull.ts';
@@ -48,7 +47,7 @@ export async function* tail(
     } catch (error) {
       failures += 1;
       await recover(parts, stream, options, error);
-      await pause(parts.clock, failures, signal);
+      await pause(parts, failures, signal);
       continue;
     }
     failures = 0;
@@ -59,10 +58,12 @@ export async function* tail(
     const session = new Session(parts, stream, opened.consumer, signal);
     try {
       let caughtUp = opened.pending === 0;
-      for (let pulled = await session.next(); pulled !== null; pulled = await session.next()) {
-        lastSeq = pulled.message.seq;
-        yield { kind: 'message', message: pulled.message };
-        if (!caughtUp && pulled.pending === 0) {
+      for (let next = await session.next(); next !== null; next = await session.next()) {
+        if (next !== 'idle') {
+          lastSeq = next.message.seq;
+          yield { kind: 'message', message: next.message };
+        }
+        if (!caughtUp && (next === 'idle' || next.pending === 0)) {
           caughtUp = true;
           yield { kind: 'caught_up' };
         }
@@ -122,11 +123,20 @@ async function recover(
   }
 }
 
-async function pause(clock: Clock, failures: number, signal: AbortSignal): Promise<void> {
+/** Waits a growing while, but not longer than until the connection is back. */
+async function pause(parts: NatsParts, failures: number, signal: AbortSignal): Promise<void> {
+  const { clock, listen } = parts;
+  const back = new AbortController();
+  const stopListening = listen(event => {
+    if (event.type === 'reconnected') back.abort();
+  });
+  const either = AbortSignal.any([signal, back.signal]);
   try {
-    await clock.sleep(growingPauseMs(clock, failures, PAUSE_MIN_MS, PAUSE_MAX_MS), signal);
+    await clock.sleep(growingPauseMs(clock, failures, PAUSE_MIN_MS, PAUSE_MAX_MS), either);
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (!either.aborted) throw error;
+  } finally {
+    stopListening();
   }
 }
 
@@ -148,6 +158,7 @@ class Session {
   };
   #taken = 0;
   #consumerSeq = 0;
+  #idle = false;
   #ended = false;
   #wake: (() => void) | null = null;
 
@@ -163,6 +174,10 @@ class Session {
       { stream, consumer },
       {
         deliver: pulled => this.#deliver(pulled),
+        idle: () => {
+          this.#idle = true;
+          this.#wake?.();
+        },
         lost: reason => {
           if (reason === 'heartbeats_missed') parts.emit({ type: reason, stream, consumer });
           this.#end();
@@ -172,8 +187,11 @@ class Session {
     this.#pull.want(WINDOW);
   }
 
-  /** Null when the session has ended. What arrived in order before that is still given. */
-  async next(): Promise<Pulled | null> {
+  /**
+   * The next message; `idle` when the server says that there is none now, which matters when the
+   * last one expected was removed meanwhile; null when the session has ended.
+   */
+  async next(): Promise<Pulled | 'idle' | null> {
     while (!this.#signal.aborted) {
       const pulled = this.#queue.shift();
       if (pulled !== undefined) {
@@ -182,6 +200,10 @@ class Session {
         return pulled;
       }
       if (this.#ended) return null;
+      if (this.#idle) {
+        this.#idle = false;
+        return 'idle';
+      }
       await new Promise<void>(resolve => {
         this.#wake = resolve;
       });

@@ -12,10 +12,8 @@ import {
 } from '@nats-io/nats-core';
 import { CodeGodError } from '../protocol/errors.ts';
 import type { MessageHeaders } from './bus.ts';
+import { asError } from './bus-serve.ts';
 import type { Emit, Wire, WireMessage, WireSubscription } from './bus-wire.ts';
-
-/** Messages waiting in one subscription before the bus says that it is slow. */
-const SLOW_PENDING = 10_000;
 
 export class NatsWire implements Wire {
   readonly inbox: string;
@@ -50,10 +48,14 @@ export class NatsWire implements Wire {
   ): WireSubscription {
     const subscription = this.#connection.subscribe(subject, {
       ...(queue === undefined ? {} : { queue }),
-      slow: SLOW_PENDING,
       callback: (error, message) => {
-        if (error === null) handler(new NatsMessage(message));
-        else this.#emit({ type: 'error', where: `subscribe ${subject}`, error });
+        try {
+          // A refused subscription is told by the connection.
+          if (error === null) handler(new NatsMessage(message));
+        } catch (thrown) {
+          // What a handler throws must not reach the client, whose parser it would stop.
+          this.#emit({ type: 'error', where: `subscribe ${subject}`, error: asError(thrown) });
+        }
       },
     });
     return { stop: () => subscription.unsubscribe() };

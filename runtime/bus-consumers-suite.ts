@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, BusEvent, ConsumeOptions, Delivery, Outcome } from './bus.ts';
+import { streamOf } from './bus-streams-suite.ts';
 import { type Behaviour, behaviour, bytes, text, until } from './bus-suite.ts';
-import { streamOf } from './bus-suite-streams.ts';
 
 const consumerOf = (unique: string, more: Partial<ConsumeOptions> = {}): ConsumeOptions => ({
   durable: 'worker',
