@@ -73,11 +73,12 @@ export function bubblewrapArguments(plan: SandboxPlan): string[] {
     ...['--unshare-ipc', '--unshare-pid', '--unshare-net', '--unshare-uts'],
     ...['--unshare-cgroup-try', '--die-with-parent', '--new-session', '--clearenv'],
     ...Object.entries(plan.environment).flatMap(([name, value]) => ['--setenv', name, value]),
+    // First of all: what is shown may itself lie below /tmp.
+    ...['--perms', '1777', '--size', String(plan.limits.tmpBytesMax), '--tmpfs', '/tmp'],
     ...parentFolders(plan).flatMap(folder => ['--perms', '0755', '--dir', folder]),
     ...plan.readOnly.flatMap(path => ['--ro-bind-try', path, path]),
     ...plan.links.flatMap(({ path, target }) => ['--symlink', target, path]),
     ...['--proc', '/proc', '--dev', '/dev'],
-    ...['--perms', '1777', '--size', String(plan.limits.tmpBytesMax), '--tmpfs', '/tmp'],
     ...['--bind', plan.work, WORK, '--chdir', WORK],
     '--',
     ...droppedCommand(plan),
@@ -108,6 +109,8 @@ function unshareScript(plan: SandboxPlan, root: string): string {
   return [
     'set -e',
     `mount -t tmpfs -o mode=0755,size=16m tmpfs ${quote(root)}`,
+    `mkdir ${at('/tmp')}`,
+    `mount -t tmpfs -o mode=1777,size=${plan.limits.tmpBytesMax} tmpfs ${at('/tmp')}`,
     ...parentFolders(plan).map(folder => `mkdir -p ${at(folder)}`),
     ...plan.readOnly.flatMap(path => [
       `if [ -e ${quote(path)} ]; then`,
@@ -115,9 +118,8 @@ function unshareScript(plan: SandboxPlan, root: string): string {
       'fi',
     ]),
     ...plan.links.map(({ path, target }) => `ln -s ${quote(target)} ${at(path)}`),
-    `mkdir ${at('/proc')} ${at('/dev')} ${at('/tmp')} ${at(WORK)} ${at('/.old')}`,
+    `mkdir ${at('/proc')} ${at('/dev')} ${at(WORK)} ${at('/.old')}`,
     `mount -t proc proc ${at('/proc')}`,
-    `mount -t tmpfs -o mode=1777,size=${plan.limits.tmpBytesMax} tmpfs ${at('/tmp')}`,
     `for device in null zero full random urandom; do : > ${at('/dev')}/$device; ` +
       `mount --bind /dev/$device ${at('/dev')}/$device; done`,
     `mkdir ${at('/dev/shm')}; mount -t tmpfs -o mode=1777,size=64m tmpfs ${at('/dev/shm')}`,

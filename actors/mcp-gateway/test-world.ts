@@ -1,14 +1,24 @@
-/** What the tests of this room share: a temp folder that goes away, real git, a real workspace. */
+/** What the tests of this room share: a temp folder that goes away, real git, real tool servers. */
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { execa } from 'execa';
-import { Attempt, BuildId, TaskId } from '../../protocol/ids.ts';
-import type { AttemptScope } from '../../protocol/mcp.ts';
+import { Attempt, BuildId, CallId, TaskId } from '../../protocol/ids.ts';
+import type { AttemptScope, CallRequest } from '../../protocol/mcp.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
+import { memoryJournal } from '../../runtime/journal.ts';
+import { silentLogger } from '../../runtime/log.ts';
+import { ensureEnvironment } from '../../runtime/tools-environment.ts';
+import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { createGit, gitEnvironment } from './adapters/git.ts';
+import { createToolCache } from './adapters/tool-cache.ts';
+import { createCallTool } from './adapters/tool-calls.ts';
+import { createToolServers } from './adapters/tool-servers.ts';
 import { createWorkspaces } from './adapters/workspace.ts';
 import { workspaceRoots } from './adapters/workspace-place.ts';
+import { CATALOG, type CatalogEntry } from './catalog.ts';
 
 export const TEST_PATH = '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin';
 
@@ -59,4 +69,77 @@ export async function workspaceWorld(test: TestContext, folder?: string) {
     return workspaces.commit({ ...scope, title: `Do ${scope.task}`, model: 'scaffold', owns });
   };
   return { data, roots, git, workspaces, build, path, head, attempt };
+}
+
+/** The interpreter that the Python tool servers run on; installed by the first test that asks. */
+export async function toolsPython(): Promise<string> {
+  const { paths } = loadConfig({ cwd: tmpdir() });
+  const dir = join(paths.data, 'environments');
+  return (await ensureEnvironment({ name: 'tools', dir, env: wholeEnvironment() })).python;
+}
+
+export interface CallWorldOptions {
+  readonly entries?: readonly CatalogEntry[];
+  readonly python?: string;
+  readonly addresses?: Readonly<Record<string, string>>;
+}
+
+/** A workspace with one open attempt, and the call pipeline over real tool servers. */
+export async function callWorld(test: TestContext, options: CallWorldOptions = {}) {
+  const world = await workspaceWorld(test);
+  const { roots, git, workspaces, data } = world;
+  const { path: worktree } = await workspaces.open(scopeOf());
+  await git.run(null, ['init', '--quiet', '--template=', roots.worktrees]);
+  const home = join(data, 'home');
+  await mkdir(home);
+  const journal = await memoryJournal();
+  const servers = createToolServers({
+    entries: options.entries ?? CATALOG,
+    host: {
+      node: process.execPath,
+      python: options.python ?? null,
+      path: TEST_PATH,
+      networkEnvironment: {},
+      home,
+      places: { worktrees: roots.worktrees, memory: join(data, 'memory.jsonl'), proxy: '' },
+    },
+    cache: createToolCache(join(data, 'tools')),
+    clock: systemClock,
+    log: silentLogger,
+  });
+  test.after(() => servers.close());
+  const resolve = async (host: string) => [options.addresses?.[host] ?? '93.184.216.34'];
+  const make = (kept: Pick<typeof journal, 'get' | 'put'> = journal) =>
+    createCallTool({
+      servers,
+      workspaces,
+      schemas: createArgumentSchemas(),
+      journal: kept,
+      resolve,
+    });
+  const callTool = make();
+  const never = new AbortController().signal;
+  const call = (server: string, tool: string, args: object, extra: Partial<CallRequest> = {}) =>
+    callTool(requestOf(server, tool, args, extra), never);
+  return { ...world, worktree, servers, journal, make, call };
+}
+
+let calls = 0;
+
+export function requestOf(
+  server: string,
+  tool: string,
+  args: object,
+  extra: Partial<CallRequest> = {},
+): CallRequest {
+  calls += 1;
+  return {
+    call_id: CallId.parse(`b7.store.1.1.${calls}`),
+    server,
+    tool,
+    arguments: { ...args },
+    scope: scopeOf(),
+    timeout_ms: 20_000,
+    ...extra,
+  };
 }
