@@ -17,12 +17,14 @@ import { showResult } from './build-result.ts';
 import { type BusSession, withBus } from './bus-session.ts';
 import { CliError, EXIT } from './exit-code.ts';
 import { onStopSignals } from './stop-signals.ts';
+import type { ActorsOf } from './supervisor/system.ts';
 import { runningSystem } from './supervisor/system-record.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface BuildRun {
   readonly config: Config;
   readonly terminal: Terminal;
+  readonly actors: ActorsOf | undefined;
   readonly options: BuildOptions;
   readonly request: BuildRequest;
   readonly publishId: string;

@@ -1,11 +1,14 @@
 /** What every command gets: where to write, the global flags, and the configuration on demand. */
 import type { Config } from '../runtime/config.ts';
+import type { ActorsOf } from './supervisor/system.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface CommandContext {
   readonly terminal: Terminal;
   /** Settings given as flags, by key. */
   readonly flags: Readonly<Record<string, unknown>>;
+  /** What a system runs; undefined: the four actors. */
+  readonly actors: ActorsOf | undefined;
   /** @throws CodeGodError `config_invalid` */
   config(): Promise<Config>;
 }
@@ -13,11 +16,13 @@ export interface CommandContext {
 export function createContext(
   terminal: Terminal,
   flags: Readonly<Record<string, unknown>>,
+  actors: ActorsOf | undefined,
 ): CommandContext {
   let loaded: Config | null = null;
   return {
     terminal,
     flags,
+    actors,
     async config() {
       if (loaded === null) {
         const { loadConfig } = await import('../runtime/config.ts');

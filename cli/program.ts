@@ -7,13 +7,17 @@ import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { packageRoot } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
+import type { LogsOptions } from './commands/logs.ts';
 import { type CommandContext, createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
+import type { ActorsOf } from './supervisor/system.ts';
 import { createTerminal, type Terminal, type TextStream } from './terminal.ts';
 
-export interface CliStreams {
+export interface CliWorld {
   readonly stdout: TextStream;
   readonly stderr: TextStream;
+  /** What a system runs; for tests. Default: the four actors. */
+  readonly actors?: ActorsOf;
 }
 
 type Handler = (context: CommandContext) => Promise<number>;
@@ -21,16 +25,13 @@ type Handler = (context: CommandContext) => Promise<number>;
 type Run = (handler: Handler) => Promise<void>;
 
 /** Runs one command line; answers its exit code and never throws. */
-export async function runCli(
-  argv: readonly string[],
-  streams: CliStreams = process,
-): Promise<number> {
+export async function runCli(argv: readonly string[], world: CliWorld = process): Promise<number> {
   // Asked before parsing, since even a usage error is JSON where JSON was asked for.
   const isJson = argv.includes('--json');
-  const terminal = createTerminal(isJson, streams.stdout, streams.stderr);
+  const terminal = createTerminal(isJson, world.stdout, world.stderr);
   let exitCode: number = EXIT.ok;
   const program = buildProgram(terminal, async handler => {
-    exitCode = await handler(createContext(terminal, globalFlags(program)));
+    exitCode = await handler(createContext(terminal, globalFlags(program), world.actors));
   });
   try {
     await program.parseAsync([...argv], { from: 'user' });
@@ -79,7 +80,10 @@ function buildProgram(terminal: Terminal, run: Run): Command {
     })
     .showSuggestionAfterError();
   buildCommands(program, run);
+  readCommands(program, run);
+  controlCommands(program, run);
   systemCommands(program, run);
+  busCommands(program, run);
   return program;
 }
 
@@ -107,10 +111,82 @@ function buildCommands(program: Command, run: Run): void {
     );
 }
 
+function readCommands(program: Command, run: Run): void {
+  command(program, 'builds', 'all builds, newest first').action(() =>
+    run(async context => (await import('./commands/read.ts')).builds(context)),
+  );
+  command(program, 'show <id>', 'one build (`b42`, `42`, `latest`)').action((id: string) =>
+    run(async context => (await import('./commands/read.ts')).show(context, id)),
+  );
+  command(program, 'logs [id]', 'what happened to one build, or to all')
+    .option('-f, --follow', 'go on until the build ends, or Ctrl-C', false)
+    .option('--since <time>', '10m, 2h, 1d or a date')
+    .option('--actor <name>', 'the log file of an actor, `nats-server` or `supervisor` instead')
+    .addOption(new Option('--lines <n>', 'of an actor').argParser(count).default(100))
+    .action((id: string | undefined, options: LogsOptions) =>
+      run(async context => (await import('./commands/logs.ts')).logs(context, id, options)),
+    );
+  command(program, 'archive <id>', 'a finished project as one tar.gz')
+    .option('-o, --out <file>', 'where to write it; default NAME.tar.gz')
+    .action((id: string, options: { out?: string }) =>
+      run(async context => (await import('./commands/archive.ts')).archive(context, id, options)),
+    );
+  command(program, 'nodes', 'the machines, their memory and models').action(() =>
+    run(async context => (await import('./commands/read.ts')).nodes(context)),
+  );
+  command(program, 'mcp', 'the tool servers').action(() =>
+    run(async context => (await import('./commands/read.ts')).mcp(context)),
+  );
+}
+
+const CONTROLS = {
+  cancel: 'stop a build',
+  approve: 'let a build go on that waits after planning',
+  retry: 'try the failed tasks of a build again',
+  pause: 'start no further task of a build',
+  resume: 'let a paused build go on',
+} as const;
+
+function controlCommands(program: Command, run: Run): void {
+  for (const [action, description] of Object.entries(CONTROLS)) {
+    command(program, `${action} <id>`, description).action((id: string) =>
+      run(async context => {
+        const request = { action: action as keyof typeof CONTROLS };
+        return (await import('./commands/control.ts')).control(context, id, request);
+      }),
+    );
+  }
+}
+
+function busCommands(program: Command, run: Run): void {
+  command(program, 'pub <subject> [body]', 'publish a message (`-`: read it from stdin)').action(
+    (subject: string, body: string | undefined) =>
+      run(async context => (await import('./commands/bus.ts')).pub(context, subject, body)),
+  );
+  command(program, 'req <subject> [body]', 'send a request and print the reply')
+    .addOption(new Option('--timeout <seconds>').argParser(seconds).default(5))
+    .action((subject: string, body: string | undefined, options: { timeout: number }) =>
+      run(async context =>
+        (await import('./commands/bus.ts')).req(context, subject, body, options),
+      ),
+    );
+  command(program, 'sub <subject>', 'print messages as they come')
+    .addOption(new Option('--count <n>', 'end after so many').argParser(count))
+    .action((subject: string, options: { count?: number }) =>
+      run(async context => (await import('./commands/bus.ts')).sub(context, subject, options)),
+    );
+}
+
 function seconds(text: string): number {
   const value = Number(text);
   if (Number.isFinite(value) && value > 0) return value;
   throw new InvalidArgumentError('expected a number of seconds');
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new InvalidArgumentError('expected a whole number');
 }
 
 function systemCommands(program: Command, run: Run): void {
@@ -127,5 +203,18 @@ function systemCommands(program: Command, run: Run): void {
   );
   command(program, 'status', 'what runs here').action(() =>
     run(async context => (await import('./commands/status.ts')).status(context)),
+  );
+  command(program, 'doctor', 'check everything the product stands on').action(() =>
+    run(async context => (await import('./commands/doctor.ts')).doctor(context)),
+  );
+  const config = program.command('config').description('the configuration');
+  command(config, 'show', 'every setting and its value')
+    .option('--origin', 'where each value comes from', false)
+    .action((options: { origin: boolean }) =>
+      run(async context => (await import('./commands/config.ts')).showConfig(context, options)),
+    );
+  command(program, 'test [word]', 'run the tests of this checkout').action(
+    (word: string | undefined) =>
+      run(async context => (await import('./commands/test.ts')).runTests(context, word)),
   );
 }

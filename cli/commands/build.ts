@@ -44,6 +44,7 @@ export async function build(
   const run: BuildRun = {
     config,
     terminal: context.terminal,
+    actors: context.actors,
     options,
     request,
     publishId,
@@ -87,6 +88,7 @@ async function followSomewhere(run: BuildRun): Promise<number | 'lost' | 'held'>
         config,
         mode: 'ephemeral',
         signal: stop.signal,
+        actors: run.actors,
         onProgress: sentence => run.progress.say(sentence),
       },
       async system => {

@@ -12,6 +12,7 @@ import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
 import { statusOf } from '../status-view.ts';
 import { onStopSignals } from '../stop-signals.ts';
+import { sourceLoader } from '../supervisor/actor-process.ts';
 import { logFile, openLog, sizeOf, tailLog } from '../supervisor/log-file.ts';
 import { withSystem } from '../supervisor/system.ts';
 import { runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
@@ -32,17 +33,14 @@ export async function up(
 async function upForeground(context: CommandContext): Promise<number> {
   const config = await context.config();
   const { terminal } = context;
-  let isReady = false;
   const code = await superviseUntilStopped(config, 'foreground', {
+    actors: context.actors,
     onProgress: sentence => terminal.note(sentence),
     onReady: record => {
-      isReady = true;
       announce(context, record);
       terminal.note('stop with Ctrl-C');
     },
-    onChange: changeTeller(record => {
-      if (isReady) terminal.note(describeChange(record));
-    }),
+    onChange: changeTeller(sentence => terminal.note(sentence)),
   });
   if (code !== null) return code;
   return await joinRunning(context, config);
@@ -54,9 +52,10 @@ export async function supervise(context: CommandContext): Promise<number> {
   const say = (sentence: string): void =>
     context.terminal.note(`${new Date(systemClock.now()).toISOString()} ${sentence}`);
   const code = await superviseUntilStopped(config, 'detached', {
+    actors: context.actors,
     onProgress: say,
     onReady: () => say('everything is ready'),
-    onChange: changeTeller(record => say(describeChange(record))),
+    onChange: changeTeller(say),
   });
   return code ?? EXIT.ok;
 }
@@ -65,6 +64,7 @@ interface Hooks {
   readonly onProgress: (sentence: string) => void;
   readonly onReady: (record: SystemRecord) => void;
   readonly onChange: (record: SystemRecord) => void;
+  readonly actors: CommandContext['actors'];
 }
 
 /** Answers null where the home has a supervisor already. */
@@ -83,6 +83,7 @@ async function superviseUntilStopped(
         signal: stop.signal,
         onProgress: hooks.onProgress,
         onChange: hooks.onChange,
+        actors: hooks.actors,
       },
       async system => {
         try {
@@ -126,7 +127,7 @@ export async function ensureDetached(
   const file = logFile(config.paths.state, SUPERVISOR);
   const log = openLog(config.paths.state, SUPERVISOR);
   const from = sizeOf(file);
-  const child = spawn(process.execPath, [...process.execArgv, entry(), 'supervise'], {
+  const child = spawn(process.execPath, [...sourceLoader(), entry(), 'supervise'], {
     cwd: config.paths.state,
     env: { ...childEnvironment(config) },
     detached: true,
@@ -195,24 +196,17 @@ const logHint = (config: Config): string => `the logs are in ${logFile(config.pa
 
 const withoutTime = (line: string): string => line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z /, '');
 
-/** Tells only records whose process states differ from those told before. */
-function changeTeller(tell: (record: SystemRecord) => void): (record: SystemRecord) => void {
-  let last = '';
+/** Tells each process whose state has changed since it was told before. */
+function changeTeller(tell: (sentence: string) => void): (record: SystemRecord) => void {
+  const told = new Map<string, string>();
   return record => {
-    const now = describeChange(record);
-    if (now === last) return;
-    last = now;
-    tell(record);
-  };
-}
-
-function describeChange(record: SystemRecord): string {
-  return [record.bus, ...record.actors]
-    .map(one => {
+    for (const one of [record.bus, ...record.actors]) {
+      if (one.state === 'cold' || told.get(one.name) === one.state) continue;
+      told.set(one.name, one.state);
       const died = one.state === 'backoff' || one.state === 'crash_loop';
-      return `${one.name} ${one.state}${died ? ` (${one.reason})` : ''}`;
-    })
-    .join(', ');
+      tell(`${one.name} ${one.state}${died ? `: ${one.reason}` : ''}`);
+    }
+  };
 }
 
 const aborted = (signal: AbortSignal): Promise<void> =>

@@ -4,7 +4,9 @@
  *
  * A1  An actor is a process group of its own: Ctrl-C at the terminal reaches the supervisor only,
  *     which then stops everything in the right order.
- * A2  Settings go by environment, never by argument list: others can read argument lists.
+ * A2  An actor stands in the state folder: the one we stand in may be removed under it, and its
+ *     settings have been read already.
+ * A3  Settings go by environment, never by argument list: others can read argument lists.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { closeSync } from 'node:fs';
@@ -47,10 +49,16 @@ export const actorProcess = (command: ActorCommand) =>
     };
   });
 
+/** What Node needs to run our sources; nothing where we run from dist/. Any folder will do. */
+export function sourceLoader(): readonly string[] {
+  return import.meta.filename.endsWith('.ts') ? ['--import', import.meta.resolve('tsx')] : [];
+}
+
 function start(command: ActorCommand): ChildProcess {
   const log = openLog(command.stateFolder, command.name);
   try {
     return fork(command.module, [], {
+      cwd: command.stateFolder, // A2
       env: { ...command.env },
       execArgv: [...command.execArgv],
       stdio: ['ignore', log, log, 'ipc'],

@@ -12,7 +12,7 @@ import { findNatsServer } from '../../runtime/nats-server/find.ts';
 import { ensurePaths, packageRoot } from '../../runtime/paths.ts';
 import { withProcessLock } from '../../runtime/process-lock.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
-import type { ActorCommand } from './actor-process.ts';
+import { type ActorCommand, sourceLoader } from './actor-process.ts';
 import { type BusPlan, type Supervisor, startSupervisor } from './supervisor.ts';
 import type { BusRecord, SystemRecord } from './system-record.ts';
 
@@ -25,8 +25,10 @@ export interface SystemOptions {
   readonly onChange?: (record: SystemRecord) => void;
   readonly signal?: AbortSignal | undefined;
   /** Default: the four actors of this installation. */
-  readonly actors?: (bus: BusRecord) => readonly ActorCommand[];
+  readonly actors?: ActorsOf | undefined;
 }
+
+export type ActorsOf = (bus: BusRecord) => readonly ActorCommand[];
 
 /** The folder of all Python environments. */
 export const environmentsFolder = (config: Config): string =>
@@ -111,7 +113,6 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
       host: config.bus.host,
       port: config.bus.port,
       monitoringPort: config.bus.monitoring_port,
-      host: config.bus.host,
       token: config.bus.token,
       stateFolder: config.paths.state,
     },
@@ -120,7 +121,7 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
 
 /** The four actors, from dist/ or from the sources, as this file itself runs. */
 function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
-  const isSource = import.meta.filename.endsWith('.ts');
+  const isSource = sourceLoader().length > 0;
   const folder = isSource ? packageRoot() : join(packageRoot(), 'dist');
   const env = {
     ...childEnvironment(config),
@@ -130,7 +131,7 @@ function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
   return ACTORS.map(name => ({
     name,
     module: join(folder, 'actors', name, isSource ? 'main.ts' : 'main.js'),
-    execArgv: isSource ? ['--import', 'tsx'] : [],
+    execArgv: sourceLoader(),
     env,
     stateFolder: config.paths.state,
   }));

@@ -1,0 +1,12 @@
+/** Moments as people type them: `10m` ago, or a date. */
+
+/** `10m`, `2h`, `30s`, `1d`, or a date; as milliseconds since the epoch. Null: neither. */
+export function parseSince(text: string, now: number): number | null {
+  const [, amount, unit] = /^(\d+)([smhd])$/.exec(text) ?? [];
+  if (amount !== undefined && unit !== undefined) {
+    const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit] ?? 0;
+    return now - Number(amount) * unitMs;
+  }
+  const date = Date.parse(text);
+  return Number.isNaN(date) ? null : date;
+}
