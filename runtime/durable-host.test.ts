@@ -572,11 +572,10 @@ async function live(
   let next = from;
   const day = (async () => {
     await host.open('e');
-    for (; next < script.length; next++) {
-      const step = script[next];
-      if (step === undefined) break;
-      await host.submit('e', step.fact);
-      await clock.advance(step.waitMs);
+    for (const { fact, waitMs } of script.slice(from)) {
+      await host.submit('e', fact);
+      next += 1;
+      await clock.advance(waitMs);
     }
     await clock.advance(30_000);
     await host.stop();
