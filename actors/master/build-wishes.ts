@@ -131,12 +131,11 @@ function checkWish(context: BuildContext): Wishes {
   };
 }
 
-/** First the archive, where there is something in it, then the end. */
+/** First the archive, where there is a project, then the end. */
 function endWish(context: BuildContext): Wishes {
   if (context.withdrawals.length > 0) return {};
   const { workspace } = context;
-  const something = context.tasks.some(task => task.state === 'merged' && task.kind !== 'plan');
-  if (workspace !== null && something && !context.archived) {
+  if (workspace !== null && !context.archived) {
     const key = `archive:${workspace.head}`;
     return { [key]: { kind: 'archive', gateway: workspace.gateway } };
   }

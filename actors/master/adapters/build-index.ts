@@ -1,0 +1,106 @@
+/**
+ * The list of all builds, kept in the local journal. A cache: deleted, it is made again from the
+ * stream of facts.
+ *
+ * X1: a build is in the list from its first fact on. Writes go through one queue, so that `scanned`
+ *     (the place in the stream up to which builds are listed) is never ahead of the list.
+ * X2: of a build that nobody drives the list says `recovering`.
+ */
+import { BUILD_ENDS, BuildSummary } from '../../../protocol/build.ts';
+import { toWireError } from '../../../protocol/errors.ts';
+import type { BuildId } from '../../../protocol/ids.ts';
+import type { Journal } from '../../../runtime/journal.ts';
+import type { Logger } from '../../../runtime/log.ts';
+
+const BUILDS = 'build/';
+const SCANNED = 'scanned';
+const DIGITS = 16;
+
+interface Row {
+  readonly build: BuildId;
+  readonly ended: boolean;
+}
+
+export class BuildIndex {
+  readonly #journal: Journal;
+  readonly #log: Logger;
+  readonly #rows = new Map<BuildId, Row>();
+  #scanned = 0;
+  #queue: Promise<void> = Promise.resolve();
+
+  private constructor(journal: Journal, log: Logger) {
+    this.#journal = journal;
+    this.#log = log;
+  }
+
+  static async open(journal: Journal, log: Logger): Promise<BuildIndex> {
+    const index = new BuildIndex(journal, log);
+    const scanned = await journal.get(SCANNED);
+    index.#scanned = typeof scanned === 'number' ? scanned : 0;
+    for await (const [, value] of journal.entries(BUILDS)) {
+      const summary = BuildSummary.safeParse(value);
+      if (summary.success) index.#remember(summary.data);
+    }
+    return index;
+  }
+
+  /** Up to where in the stream of facts every build is listed. */
+  get scanned(): number {
+    return this.#scanned;
+  }
+
+  unended(): readonly BuildId[] {
+    return [...this.#rows.values()].filter(row => !row.ended).map(row => row.build);
+  }
+
+  /** Ids of builds older than `before`, the newest first. */
+  page(limit: number, before: BuildId | null): readonly BuildId[] {
+    const below = before === null ? Number.POSITIVE_INFINITY : numberOf(before);
+    return [...this.#rows.keys()]
+      .filter(build => numberOf(build) < below)
+      .sort((left, right) => numberOf(right) - numberOf(left))
+      .slice(0, limit);
+  }
+
+  has(build: BuildId): boolean {
+    return this.#rows.has(build);
+  }
+
+  /** The summary as it was last kept (X2). */
+  async get(build: BuildId): Promise<BuildSummary | null> {
+    const stored = BuildSummary.safeParse(await this.#journal.get(keyOf(build)));
+    if (!stored.success) return null;
+    const isEnded = BUILD_ENDS.includes(stored.data.state);
+    return isEnded ? stored.data : { ...stored.data, state: 'recovering' };
+  }
+
+  /** Lists a build, or its new state, as of the fact at `seq`. Failing costs a scan, no more. */
+  put(summary: BuildSummary, seq: number): void {
+    this.#remember(summary);
+    this.#write([
+      { type: 'put', key: keyOf(summary.id), value: summary },
+      { type: 'put', key: SCANNED, value: Math.max(seq, this.#scanned) },
+    ]);
+    this.#scanned = Math.max(seq, this.#scanned);
+  }
+
+  /** Waits until everything is written. */
+  async flush(): Promise<void> {
+    await this.#queue;
+  }
+
+  #remember(summary: BuildSummary): void {
+    const ended = BUILD_ENDS.includes(summary.state);
+    this.#rows.set(summary.id, { build: summary.id, ended });
+  }
+
+  /** X1 */
+  #write(operations: Parameters<Journal['batch']>[0]): void {
+    this.#queue = this.#queue
+      .then(() => this.#journal.batch(operations))
+      .catch(error => this.#log.warn('index.unwritten', { error: toWireError(error) }));
+  }
+}
+
+const numberOf = (build: BuildId): number => Number(build.slice(1));
+const keyOf = (build: BuildId): string => BUILDS + build.slice(1).padStart(DIGITS, '0');

@@ -1,0 +1,175 @@
+/**
+ * The master's process: standby until it holds the lease, one term of office at a time, and what
+ * the HTTP door may ask of it in either case.
+ *
+ * S1: without the lease nothing is decided; reading is always possible.
+ * S2: a lost lease ends the term, not the process: it waits for the next one.
+ */
+import type { BuildSummary } from '../../../protocol/build.ts';
+import { toWireError } from '../../../protocol/errors.ts';
+import type { BuildId } from '../../../protocol/ids.ts';
+import { BUCKETS } from '../../../protocol/streams.ts';
+import type { ActorContext } from '../../../runtime/actor.ts';
+import { type Journal, openJournal } from '../../../runtime/journal.ts';
+import { createLeadership, type Leadership, leaseHolder } from '../../../runtime/leadership.ts';
+import { ensureStores } from '../../../runtime/stores.ts';
+import { BuildIndex } from './build-index.ts';
+import { NodeTable } from './node-table.ts';
+import { Term, type TermSettings } from './term.ts';
+
+/** A term that fails is begun again after this. */
+const PAUSE_MS = 1_000;
+
+export type MasterRole = 'standby' | 'recovering' | 'leading';
+
+export class Master {
+  readonly nodes: NodeTable;
+  readonly index: BuildIndex;
+  readonly #context: MasterContext;
+  readonly #journal: Journal;
+  readonly #leadership: Leadership;
+  readonly #stopping = new AbortController();
+  #role: MasterRole = 'standby';
+  #term: Term | null = null;
+  #terms: Promise<void> = Promise.resolve();
+
+  private constructor(context: MasterContext, journal: Journal, index: BuildIndex) {
+    const { bus, clock, log, node, config, epoch } = context;
+    this.#context = context;
+    this.#journal = journal;
+    this.index = index;
+    this.nodes = new NodeTable({ bus, clock, log, ownNode: node });
+    this.#leadership = createLeadership({
+      kv: bus.kv(BUCKETS.lease.name),
+      holder: leaseHolder(`${node}-${epoch}`),
+      clock,
+      ttl_ms: config.lease_ttl_ms,
+    });
+  }
+
+  /** Opens what it keeps on disk and on the bus. Leads as soon as it may. */
+  static async start(context: MasterContext, journalDirectory: string): Promise<Master> {
+    await ensureStores(context.bus);
+    const journal = await openJournal(journalDirectory);
+    const master = new Master(context, journal, await BuildIndex.open(journal, context.log));
+    await master.nodes.watch(master.#stopping.signal);
+    master.#terms = master.#lead();
+    return master;
+  }
+
+  get role(): MasterRole {
+    return this.#role;
+  }
+
+  /** Resolves when it leads, or when it is plain that somebody else does. */
+  async settled(limitMs: number): Promise<void> {
+    const { clock } = this.#context;
+    const endMs = clock.monotonic() + limitMs;
+    while (this.#role !== 'leading' && clock.monotonic() < endMs) await clock.sleep(20);
+  }
+
+  /** Of a build that is open here, or as it was last listed; null where it is unknown. */
+  async summary(build: BuildId): Promise<BuildSummary | null> {
+    return this.#term?.summary(build) ?? (await this.index.get(build));
+  }
+
+  /** Stops taking in; what is at work on other machines goes on there. */
+  async drain(): Promise<void> {
+    this.#stopping.abort();
+    await this.#terms;
+  }
+
+  async stop(): Promise<void> {
+    await this.drain();
+    await this.#leadership.release();
+    await this.index.flush();
+    await this.#journal.close();
+  }
+
+  /** S2 */
+  async #lead(): Promise<void> {
+    const { log, clock } = this.#context;
+    const stopping = this.#stopping.signal;
+    while (!stopping.aborted) {
+      try {
+        await this.#serveTerm(stopping);
+      } catch (error) {
+        if (stopping.aborted) return;
+        log.error('master.term_failed', { error: toWireError(error) });
+        await this.#leadership.release();
+        await clock.sleep(PAUSE_MS, stopping).catch(() => {
+          // Woken because the process stops: the loop ends.
+        });
+      }
+    }
+  }
+
+  async #serveTerm(stopping: AbortSignal): Promise<void> {
+    const { log, messenger, clock, node, epoch, config } = this.#context;
+    this.#role = 'standby';
+    const { fence, lost } = await this.#leadership.acquire(stopping);
+    log.info('master.leading', { fence });
+    this.#role = 'recovering';
+    const over = new AbortController();
+    const signal = AbortSignal.any([stopping, lost, over.signal]);
+    const term = new Term({
+      messenger,
+      clock,
+      log,
+      journal: this.#journal,
+      index: this.index,
+      nodes: this.nodes,
+      fence,
+      leader: `${node}-${epoch}`,
+      settings: settingsOf(config),
+      overtaken: () => over.abort(),
+    });
+    this.#term = term;
+    try {
+      await term.begin(signal);
+      this.#role = 'leading';
+      await aborted(signal);
+      log.info('master.stepped_back', { fence, lost: lost.aborted || over.signal.aborted });
+    } finally {
+      this.#role = 'standby';
+      await term.end();
+      this.#term = null;
+      await this.#leadership.release();
+    }
+  }
+}
+
+export type MasterContext = Pick<
+  ActorContext,
+  'bus' | 'messenger' | 'clock' | 'log' | 'node' | 'epoch'
+> & { readonly config: MasterConfig };
+
+type MasterConfig = Pick<
+  ActorContext['config'],
+  | 'lease_ttl_ms'
+  | 'builds_max'
+  | 'task_timeout_s'
+  | 'master_model'
+  | 'worker_model'
+  | 'ack_wait_ms'
+  | 'max_parallel_tasks'
+  | 'fallback'
+>;
+
+function settingsOf(config: MasterConfig): TermSettings {
+  return {
+    buildsMax: config.builds_max,
+    taskTimeoutMs: config.task_timeout_s * 1000,
+    masterModel: config.master_model,
+    workerModel: config.worker_model,
+    ackWaitMs: config.ack_wait_ms,
+    defaults: { max_parallel_tasks: config.max_parallel_tasks, fallback: config.fallback },
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,172 @@
+/**
+ * What is known of the nodes, fed by a watch on their adverts.
+ *
+ * T1: freshness is judged by the clock of this machine: when an advert was seen, not when it was
+ *     written.
+ * T2: an advert of an older epoch is a ghost of a process that is gone, and is not taken.
+ * T3: a lease that was just granted counts until its node's own advert can show it.
+ */
+import type { output, ZodType } from 'zod';
+import { decode } from '../../../protocol/codec.ts';
+import { toWireError } from '../../../protocol/errors.ts';
+import { type GatewayId, NodeId } from '../../../protocol/ids.ts';
+import {
+  CapacityAdvert,
+  GatewayAdvert,
+  type LeaseAdvert,
+  RuntimeAdvert,
+} from '../../../protocol/node.ts';
+import { ADVERT_TTL_MS, BUCKETS } from '../../../protocol/streams.ts';
+import type { AdvertKind } from '../../../protocol/subjects.ts';
+import type { Bus, KvChange } from '../../../runtime/bus.ts';
+import type { Clock } from '../../../runtime/clock.ts';
+import type { Logger } from '../../../runtime/log.ts';
+import type { NodeView, Seen } from '../../../scheduling/node-view.ts';
+import type { NodesPort } from '../ports.ts';
+
+/** A granted lease that no advert has shown by then was not taken up. */
+const GRANT_SHOWN_MS = 2 * ADVERT_TTL_MS;
+
+/** All that a node has said of itself. */
+export interface NodeRow {
+  readonly node: NodeId;
+  readonly capacity: Seen<CapacityAdvert> | null;
+  readonly runtime: Seen<RuntimeAdvert> | null;
+  readonly gateway: Seen<GatewayAdvert> | null;
+}
+
+interface Granted {
+  readonly lease: LeaseAdvert;
+  readonly at: number;
+}
+
+export interface NodeTableOptions {
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** The node this runs on: its gateway is the nearest. */
+  readonly ownNode: NodeId;
+}
+
+const SCHEMAS = {
+  capacity: CapacityAdvert,
+  runtime: RuntimeAdvert,
+  gateway: GatewayAdvert,
+} as const satisfies Record<AdvertKind, ZodType>;
+
+export class NodeTable implements NodesPort {
+  readonly #options: NodeTableOptions;
+  readonly #rows = new Map<NodeId, NodeRow>();
+  readonly #granted = new Map<NodeId, Granted[]>();
+  readonly #listeners = new Set<() => void>();
+
+  constructor(options: NodeTableOptions) {
+    this.#options = options;
+  }
+
+  /** Watches until the signal fires; resolves when everything that was there has been seen. */
+  watch(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const read = async (): Promise<void> => {
+        const kv = this.#options.bus.kv(BUCKETS.node.name);
+        for await (const change of kv.watch(signal)) {
+          if (change.op === 'initial_done') resolve();
+          else this.#take(change);
+        }
+      };
+      read().then(resolve, reject);
+    });
+  }
+
+  rows(): readonly NodeRow[] {
+    return [...this.#rows.values()].sort((left, right) => (left.node < right.node ? -1 : 1));
+  }
+
+  views(): readonly NodeView[] {
+    return this.rows().map(({ node, capacity, runtime }) => ({
+      node,
+      capacity,
+      runtime: runtime === null ? null : this.#withGranted(node, runtime),
+    }));
+  }
+
+  gateways(): readonly GatewayId[] {
+    const now = this.#options.clock.now();
+    const own = (row: NodeRow): number => (row.node === this.#options.ownNode ? 0 : 1);
+    return this.rows()
+      .filter(({ gateway }) => gateway?.advert.state === 'ready' && isFresh(gateway, now))
+      .sort((left, right) => own(left) - own(right))
+      .flatMap(({ gateway }) => (gateway === null ? [] : [gateway.advert.gateway]));
+  }
+
+  granted(node: NodeId, lease: LeaseAdvert): void {
+    const others = (this.#granted.get(node) ?? []).filter(
+      ({ lease: known }) => known.lease !== lease.lease,
+    );
+    this.#granted.set(node, [...others, { lease, at: this.#options.clock.now() }]);
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** T3 */
+  #withGranted(node: NodeId, runtime: Seen<RuntimeAdvert>): Seen<RuntimeAdvert> {
+    const now = this.#options.clock.now();
+    const waiting = (this.#granted.get(node) ?? []).filter(
+      ({ at }) => at >= runtime.seen_at && now - at < GRANT_SHOWN_MS,
+    );
+    this.#granted.set(node, waiting);
+    const known = new Set(runtime.advert.leases.map(lease => lease.lease));
+    const more = waiting.map(({ lease }) => lease).filter(lease => !known.has(lease.lease));
+    if (more.length === 0) return runtime;
+    const advert = { ...runtime.advert, leases: [...runtime.advert.leases, ...more] };
+    return { ...runtime, advert };
+  }
+
+  #take(change: Exclude<KvChange, { op: 'initial_done' }>): void {
+    const [name = '', kind = ''] = change.key.split('.');
+    const node = NodeId.safeParse(name);
+    if (!node.success || !isAdvertKind(kind)) return;
+    const row = this.#rows.get(node.data) ?? {
+      node: node.data,
+      capacity: null,
+      runtime: null,
+      gateway: null,
+    };
+    if (change.op !== 'put') {
+      this.#keep({ ...row, [kind]: null });
+      return;
+    }
+    const seen_at = this.#options.clock.now();
+    try {
+      const advert = parseAdvert(SCHEMAS[kind], change.value);
+      const known = row[kind];
+      if (known !== null && known.advert.epoch > advert.epoch) return; // T2
+      this.#keep({ ...row, [kind]: { advert, seen_at } });
+    } catch (error) {
+      this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });
+    }
+  }
+
+  #keep(row: NodeRow): void {
+    if (row.capacity === null && row.runtime === null && row.gateway === null) {
+      this.#rows.delete(row.node);
+      this.#granted.delete(row.node);
+    } else {
+      this.#rows.set(row.node, row);
+    }
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+const isAdvertKind = (kind: string): kind is AdvertKind => Object.hasOwn(SCHEMAS, kind);
+
+function parseAdvert<S extends ZodType>(schema: S, value: Uint8Array): output<S> {
+  return schema.parse(decode(value, undefined));
+}
+
+/** Whether the advert was seen within its time to live (T1). */
+export const isFresh = (seen: Seen<unknown>, now: number): boolean =>
+  now - seen.seen_at <= ADVERT_TTL_MS;

@@ -1,0 +1,35 @@
+/** Which control fits which state of a build. Pure. */
+import { BUILD_ENDS, type BuildState, type ControlRequest } from '../../protocol/build.ts';
+import { CodeGodError } from '../../protocol/errors.ts';
+import type { BuildId } from '../../protocol/ids.ts';
+
+const RETRYABLE: readonly BuildState[] = ['partial', 'failed', 'cancelled'];
+const NOT_PAUSABLE: readonly BuildState[] = ['received', 'finalizing', 'cancelling', ...BUILD_ENDS];
+
+/** Whether the control changes anything; false where the build is already as asked. */
+export function controlApplies(
+  build: BuildId,
+  state: BuildState,
+  action: ControlRequest['action'],
+): boolean {
+  switch (action) {
+    case 'cancel':
+      if (state === 'cancelling' || state === 'cancelled') return false;
+      return check(!BUILD_ENDS.includes(state), build, state, 'cancelled');
+    case 'approve':
+      return check(state === 'awaiting_approval', build, state, 'approved');
+    case 'retry':
+      return check(RETRYABLE.includes(state), build, state, 'retried');
+    case 'pause':
+      if (state === 'paused') return false;
+      return check(!NOT_PAUSABLE.includes(state), build, state, 'paused');
+    case 'resume':
+      return check(state === 'paused', build, state, 'resumed');
+  }
+}
+
+/** @throws CodeGodError `conflict` */
+function check(fits: boolean, build: BuildId, state: BuildState, what: string): true {
+  if (fits) return true;
+  throw new CodeGodError('conflict', `${build} is ${state} and cannot be ${what}`);
+}

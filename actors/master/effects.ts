@@ -1,0 +1,355 @@
+/**
+ * The wishes of the build machine, carried out: each effect becomes requests through ports and ends
+ * in exactly one fact.
+ *
+ * E1: every effect may run twice, after a crash or a lost answer; ports are idempotent by key.
+ * E2: what may succeed later is thrown as a retryable error and tried again by the durable host;
+ *     everything else becomes a fact in `failed`.
+ * E3: memory is reserved before a task is handed over; a node that declines is passed over.
+ */
+import { CodeGodError, toWireError, type WireError } from '../../protocol/errors.ts';
+import type { FactBody } from '../../protocol/fact.ts';
+import { BuildId, type GatewayId, type NodeId } from '../../protocol/ids.ts';
+import type { PlacementDecision, ReserveReply } from '../../protocol/node.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import type { Logger } from '../../runtime/log.ts';
+import { type PlacementPlan, place } from '../../scheduling/placement.ts';
+import type { BuildEffect } from './build-context.ts';
+import { planFaults } from './plan-validation.ts';
+import type { AdmissionPort, GatewayPort, NodePort, NodesPort } from './ports.ts';
+
+/** Cold loads of large models from slow disks; on top of the task's own time. */
+const LOAD_MS = 120_000;
+/** A reservation outlives its attempt by this much, for the report and its merge. */
+const LEASE_MARGIN_MS = 60_000;
+const LEASE_MS_MAX = 86_400_000;
+/** Between two looks at nodes that change all the time. */
+const LOOK_AGAIN_MS = 200;
+const UNPLACED_PAUSE_MS = 2_000;
+const UNPLACED_PAUSE_MAX_MS = 600_000;
+const FILES_MAX = 4_096;
+
+export interface EffectOptions {
+  readonly gateways: GatewayPort;
+  readonly workers: NodePort;
+  readonly nodes: NodesPort;
+  readonly admission: AdmissionPort;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly taskTimeoutMs: number;
+  /** Model that plans and model that writes; `auto`: the best there is. */
+  readonly masterModel: string;
+  readonly workerModel: string;
+}
+
+type EffectOf<K extends BuildEffect['kind']> = Extract<BuildEffect, { kind: K }>;
+type Perform = (
+  entity: string,
+  key: string,
+  effect: BuildEffect,
+  signal: AbortSignal,
+) => Promise<readonly FactBody[]>;
+
+/** Carries effects out. The facts it answers are what happened. */
+export function createPerformer(options: EffectOptions): Perform {
+  return async (entity, _key, effect, signal) => [
+    await performOne(options, BuildId.parse(entity), effect, signal),
+  ];
+}
+
+async function performOne(
+  options: EffectOptions,
+  build: BuildId,
+  effect: BuildEffect,
+  signal: AbortSignal,
+): Promise<FactBody> {
+  const { gateways, admission, workers, clock } = options;
+  switch (effect.kind) {
+    case 'admit':
+      await admission.admit(build, signal);
+      return { type: 'build.admitted', at: clock.now() };
+    case 'validate-plan':
+      return await validatePlan(options, effect, signal);
+    case 'create-workspace':
+      return await createWorkspace(options, build, effect, signal);
+    case 'place':
+      return await new Placing(options, build, effect, signal).run();
+    case 'dispatch':
+      return await dispatch(options, build, effect);
+    case 'withdraw': {
+      const { node, task, attempt, lease } = effect.withdrawal;
+      await workers.withdraw(node, { build, task, attempt }, signal);
+      await workers.release(node, lease);
+      return { type: 'task.withdrawn', at: clock.now(), task, attempt };
+    }
+    case 'merge': {
+      const { task, attempt } = effect;
+      const reply = await gateways.merge(effect.gateway, { build, task, attempt }, signal);
+      const at = clock.now();
+      if (reply.merged) return { type: 'task.merged', at, task, attempt, commit: reply.commit };
+      return { type: 'task.conflicted', at, task, attempt, conflicts: reply.conflicts };
+    }
+    case 'check': {
+      const check = await gateways.check(effect.gateway, { ...effect.request, build }, signal);
+      return { type: 'check.ended', at: clock.now(), check };
+    }
+    case 'archive':
+      return await archive(options, build, effect, signal);
+    case 'end': {
+      const { state, error, unmet } = effect;
+      return { type: 'build.ended', at: clock.now(), state, error, unmet: [...unmet] };
+    }
+  }
+}
+
+async function validatePlan(
+  options: EffectOptions,
+  effect: EffectOf<'validate-plan'>,
+  signal: AbortSignal,
+): Promise<FactBody> {
+  const { plan } = effect;
+  const gateway = options.nodes.gateways().includes(effect.gateway)
+    ? effect.gateway
+    : anyGateway(options);
+  const tools = await options.gateways.tools(gateway, signal);
+  const faults = planFaults(plan, tools);
+  const at = options.clock.now();
+  if (faults.length === 0) return { type: 'plan.accepted', at, plan };
+  const error: WireError = {
+    code: 'plan_invalid',
+    message: `the plan cannot be carried out:\n${faults.map(fault => `- ${fault}`).join('\n')}`,
+    details: { faults },
+  };
+  return { type: 'plan.rejected', at, error };
+}
+
+async function createWorkspace(
+  options: EffectOptions,
+  build: BuildId,
+  effect: EffectOf<'create-workspace'>,
+  signal: AbortSignal,
+): Promise<FactBody> {
+  const gateway = effect.gateway ?? anyGateway(options);
+  const reply = await options.gateways.create(gateway, { build, name: effect.name }, signal);
+  const { path, head } = reply;
+  return { type: 'workspace.created', at: options.clock.now(), gateway, path, head };
+}
+
+function anyGateway(options: EffectOptions): GatewayId {
+  const gateway = options.nodes.gateways()[0];
+  if (gateway !== undefined) return gateway;
+  throw new CodeGodError('no_responders', 'no gateway is ready', {
+    hint: '`codegod status` shows why; `codegod up` starts one',
+  });
+}
+
+async function dispatch(
+  options: EffectOptions,
+  build: BuildId,
+  effect: EffectOf<'dispatch'>,
+): Promise<FactBody> {
+  const { message } = effect;
+  const deadline_at = options.clock.now() + options.taskTimeoutMs + LOAD_MS;
+  await options.workers.dispatch({
+    ...message,
+    build,
+    deadline_at,
+    tech_stack: { ...message.tech_stack },
+    outline: [...message.outline],
+  });
+  const { task, attempt } = message;
+  return { type: 'task.dispatched', at: options.clock.now(), task, attempt, deadline_at };
+}
+
+async function archive(
+  options: EffectOptions,
+  build: BuildId,
+  effect: EffectOf<'archive'>,
+  signal: AbortSignal,
+): Promise<FactBody> {
+  const reply = await options.gateways.archive(effect.gateway, build, signal);
+  try {
+    await options.gateways.finish(effect.gateway, build, signal);
+  } catch (error) {
+    // Left-over worktrees cost disk, not truth: the build ends well without this.
+    options.log.warn('build.finish_failed', { build, error });
+  }
+  return {
+    type: 'build.archived',
+    at: options.clock.now(),
+    archive: reply.archive,
+    head: reply.head,
+    files: reply.files.slice(0, FILES_MAX).map(file => file.path),
+  };
+}
+
+/** Placing one attempt: choose, reserve, and where that fails wait for the nodes to change. */
+class Placing {
+  readonly #options: EffectOptions;
+  readonly #build: BuildId;
+  readonly #effect: EffectOf<'place'>;
+  readonly #signal: AbortSignal;
+
+  constructor(
+    options: EffectOptions,
+    build: BuildId,
+    effect: EffectOf<'place'>,
+    signal: AbortSignal,
+  ) {
+    this.#options = options;
+    this.#build = build;
+    this.#effect = effect;
+    this.#signal = signal;
+  }
+
+  /** Answers `task.placed`; or `task.unplaced`, at once at first, then after a growing pause. */
+  async run(): Promise<FactBody> {
+    const { clock } = this.#options;
+    const { task, attempt, tries } = this.#effect;
+    const pauseMs = Math.min(UNPLACED_PAUSE_MAX_MS, UNPLACED_PAUSE_MS * 2 ** Math.min(tries, 16));
+    const patienceEndsAt = tries === 0 ? clock.now() : clock.now() + pauseMs;
+    for (;;) {
+      const outcome = await this.#try();
+      if (!('candidates' in outcome)) return outcome;
+      if (clock.now() >= patienceEndsAt) {
+        const at = clock.now();
+        return { type: 'task.unplaced', at, task, attempt, tries: tries + 1, decision: outcome };
+      }
+      await this.#nodesChange(patienceEndsAt - clock.now());
+    }
+  }
+
+  /** One look at the nodes: the fact that it is placed, or the decision why not. */
+  async #try(): Promise<FactBody | PlacementDecision> {
+    const { nodes, clock } = this.#options;
+    const refused: Record<string, string> = {};
+    for (;;) {
+      const request = { ...this.#effect.request, model: this.#model(), refused };
+      const { decision, plan } = place(request, nodes.views(), clock.now());
+      if (plan === null) return decision;
+      const gateway = this.#effect.gateway ?? nodes.gateways()[0];
+      if (gateway === undefined) {
+        const reason = 'no gateway is ready; `codegod status` shows why';
+        return { ...decision, chosen: null, reason };
+      }
+      const reply = await this.#reserve(plan);
+      if (reply.granted) return this.#placed(plan, gateway, reply.lease, decision);
+      refused[plan.node] = reply.reason;
+    }
+  }
+
+  /** What the request names, else what the configuration names, else the best there is. */
+  #model(): string | null {
+    const { masterModel, workerModel } = this.#options;
+    const configured = this.#effect.task_kind === 'plan' ? masterModel : workerModel;
+    return this.#effect.request.model ?? (configured === 'auto' ? null : configured);
+  }
+
+  /** A node that does not answer has declined. */
+  async #reserve(plan: PlacementPlan): Promise<ReserveReply> {
+    const { task, attempt } = this.#effect;
+    const { taskTimeoutMs, workers } = this.#options;
+    const { node, engine, model, context_tokens, need_bytes: bytes } = plan;
+    const ttl_ms = Math.min(LEASE_MS_MAX, taskTimeoutMs + LOAD_MS + LEASE_MARGIN_MS);
+    try {
+      return await workers.reserve(
+        node,
+        { build: this.#build, task, attempt, engine, model, context_tokens, bytes, ttl_ms },
+        this.#signal,
+      );
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      return { granted: false, reason: toWireError(error).message.slice(0, 512) };
+    }
+  }
+
+  #placed(
+    plan: PlacementPlan,
+    gateway: GatewayId,
+    lease: Extract<ReserveReply, { granted: true }>['lease'],
+    decision: PlacementDecision,
+  ): FactBody {
+    const { task, attempt } = this.#effect;
+    const { node, engine, model, context_tokens } = plan;
+    const at = this.#options.clock.now();
+    this.#noteLease(node, plan, lease, at);
+    return {
+      type: 'task.placed',
+      at,
+      task,
+      attempt,
+      node,
+      engine,
+      model,
+      context_tokens,
+      gateway,
+      lease,
+      decision,
+    };
+  }
+
+  #noteLease(
+    node: NodeId,
+    plan: PlacementPlan,
+    lease: Extract<ReserveReply, { granted: true }>['lease'],
+    at: number,
+  ): void {
+    const { task, attempt } = this.#effect;
+    this.#options.nodes.granted(node, {
+      lease,
+      build: this.#build,
+      task,
+      attempt,
+      model: plan.model,
+      bytes: plan.need_bytes,
+      expires_at: at + this.#options.taskTimeoutMs,
+    });
+  }
+
+  /** Until an advert changes, but no longer than `limitMs`. */
+  async #nodesChange(limitMs: number): Promise<void> {
+    const { clock, nodes } = this.#options;
+    await clock.sleep(Math.min(limitMs, LOOK_AGAIN_MS), this.#signal);
+    const change = new AbortController();
+    const stop = nodes.onChange(() => change.abort());
+    try {
+      await clock.sleep(
+        Math.max(0, limitMs - LOOK_AGAIN_MS),
+        AbortSignal.any([change.signal, this.#signal]),
+      );
+    } catch (error) {
+      if (!change.signal.aborted) throw error;
+    } finally {
+      stop();
+    }
+  }
+}
+
+/** The fact of an effect that cannot succeed (E2). */
+export function failedEffect(effect: BuildEffect, error: WireError, at: number): FactBody[] {
+  switch (effect.kind) {
+    case 'validate-plan':
+      return [{ type: 'plan.rejected', at, error }];
+    case 'create-workspace':
+      return [{ type: 'workspace.failed', at, error }];
+    case 'place':
+    case 'merge':
+      return [{ type: 'task.failed', at, task: effect.task, attempt: effect.attempt, error }];
+    case 'dispatch': {
+      const { task, attempt } = effect.message;
+      return [{ type: 'task.failed', at, task, attempt, error }];
+    }
+    case 'withdraw': {
+      const { task, attempt } = effect.withdrawal;
+      return [{ type: 'task.withdrawn', at, task, attempt }];
+    }
+    case 'check':
+      return [{ type: 'check.failed', at, round: effect.request.round, error }];
+    case 'archive':
+      return [{ type: 'archive.failed', at, error }];
+    case 'admit':
+    case 'end':
+      // Neither asks anything of the world that could refuse.
+      return [];
+  }
+}
