@@ -1,0 +1,152 @@
+/**
+ * A real `ollama serve` with the tiny model, for tests. The program and the model are kept in
+ * `${XDG_CACHE_HOME:-~/.cache}/codegod-test/ollama`; with CI=true they are made where missing
+ * (minutes, see build.sh), elsewhere the tests that need them are skipped, aloud.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { freePort } from '../nats-fixture.ts';
+import { tinyGguf } from './tiny-gguf.ts';
+
+const BUILD_MS = 900_000;
+const READY_MS = 20_000;
+const STOP_MS = 5_000;
+export const TINY_MODEL = 'tiny:latest';
+
+const TEMPLATE = `{{- range .Messages }}<|im_start|>{{ .Role }}
+{{ .Content }}<|im_end|>
+{{ end }}<|im_start|>assistant
+`;
+
+export interface RealOllama {
+  readonly host: string;
+  readonly pid: number;
+  /** SIGKILL. */
+  kill(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export type RealOllamaResult =
+  | { readonly kind: 'running'; readonly ollama: RealOllama }
+  | { readonly kind: 'skipped'; readonly reason: string };
+
+/** Starts a server of its own; its models directory is shared by all tests. */
+export async function startRealOllama(): Promise<RealOllamaResult> {
+  const cache = join(
+    process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'),
+    'codegod-test/ollama',
+  );
+  const binary = join(cache, 'ollama');
+  if (!existsSync(binary)) {
+    const reason = await build(cache);
+    if (reason !== null) return { kind: 'skipped', reason };
+  }
+  const home = await mkdtemp(join(tmpdir(), 'codegod-ollama-'));
+  const port = await freePort();
+  const models = join(cache, 'models');
+  const environment = {
+    PATH: process.env['PATH'] ?? '',
+    HOME: home,
+    OLLAMA_HOST: `127.0.0.1:${port}`,
+    OLLAMA_MODELS: models,
+  };
+  if (!existsSync(models)) await createModel(binary, { ...environment, HOME: home }, cache, port);
+  const server = await serve(binary, environment, port);
+  return {
+    kind: 'running',
+    ollama: {
+      host: `http://127.0.0.1:${port}`,
+      pid: server.pid ?? -1,
+      kill: () => end(server, 'SIGKILL'),
+      async stop() {
+        await end(server, 'SIGTERM');
+        await rm(home, { recursive: true, force: true });
+      },
+    },
+  };
+}
+
+/** Null where the program was built, otherwise why there is none. */
+async function build(cache: string): Promise<string | null> {
+  const script = join(import.meta.dirname.replace(/[/]dist[/]test[/]/, '/test/'), 'build.sh');
+  if (process.env['CI'] !== 'true') {
+    return `no ${join(cache, 'ollama')}: run ${script} once (minutes), or set CI=true`;
+  }
+  try {
+    await promisify(execFile)('sh', [script, cache], { timeout: BUILD_MS, maxBuffer: 16 << 20 });
+    return null;
+  } catch (error) {
+    const { stderr } = error as { readonly stderr?: string };
+    return `building ollama failed: ${(stderr ?? String(error)).trim().slice(-400)}`;
+  }
+}
+
+/** Made in a directory of its own and moved into place whole. */
+async function createModel(
+  binary: string,
+  environment: Readonly<Record<string, string>>,
+  cache: string,
+  port: number,
+): Promise<void> {
+  const draft = await mkdtemp(join(cache, 'models-draft-'));
+  await mkdir(join(draft, 'models'));
+  await writeFile(join(draft, 'tiny.gguf'), tinyGguf());
+  const modelfile = `FROM ./tiny.gguf\nTEMPLATE """${TEMPLATE}"""\nPARAMETER stop <|im_end|>\n`;
+  await writeFile(join(draft, 'Modelfile'), modelfile);
+  const env = { ...environment, OLLAMA_MODELS: join(draft, 'models') };
+  const server = await serve(binary, env, port);
+  try {
+    const options = { cwd: draft, env, timeout: READY_MS };
+    await promisify(execFile)(binary, ['create', 'tiny', '-f', 'Modelfile'], options);
+  } finally {
+    await end(server, 'SIGTERM');
+  }
+  try {
+    await rename(join(draft, 'models'), join(cache, 'models'));
+  } catch (error) {
+    // Another test was first: its models are as good.
+    if (!existsSync(join(cache, 'models'))) throw error;
+  }
+  await rm(draft, { recursive: true, force: true });
+}
+
+async function serve(
+  binary: string,
+  env: Readonly<Record<string, string>>,
+  port: number,
+): Promise<ChildProcess> {
+  const server = spawn(binary, ['serve'], { env, stdio: 'ignore' });
+  const killWithTest = (): void => void server.kill('SIGKILL');
+  process.once('exit', killWithTest);
+  server.once('exit', () => process.removeListener('exit', killWithTest));
+  const untilMs = Date.now() + READY_MS;
+  while (Date.now() < untilMs && server.exitCode === null) {
+    if (await answers(port)) return server;
+    await sleep(50);
+  }
+  await end(server, 'SIGKILL');
+  throw new Error('ollama serve did not become ready');
+}
+
+async function answers(port: number): Promise<boolean> {
+  try {
+    const url = `http://127.0.0.1:${port}/api/version`;
+    return (await fetch(url, { signal: AbortSignal.timeout(1_000) })).ok;
+  } catch {
+    return false;
+  }
+}
+
+async function end(server: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  const exited = new Promise<void>(resolve => server.once('exit', () => resolve()));
+  server.kill(signal);
+  const timer = setTimeout(() => server.kill('SIGKILL'), STOP_MS);
+  await exited;
+  clearTimeout(timer);
+}
