@@ -1,3 +1,4 @@
+/** Goal: a task owns exactly what its globs say. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pathsOutside } from './owned-paths.ts';

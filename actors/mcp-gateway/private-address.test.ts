@@ -1,3 +1,4 @@
+/** Goal: no way of writing an inside address passes for an outside one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isPublicAddress } from './private-address.ts';

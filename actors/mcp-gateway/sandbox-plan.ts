@@ -57,13 +57,15 @@ export function limitedCommand(plan: Pick<SandboxPlan, 'command' | 'limits'>): s
   return ['sh', '-c', script, 'limited', ...plan.command];
 }
 
-/** As root: becomes a user that owns nothing, so that the process limit counts and no right is left. */
-export function droppedCommand(plan: SandboxPlan): string[] {
-  const limited = limitedCommand(plan);
-  if (plan.uid === null) return limited;
-  const user = [`--reuid=${plan.uid}`, `--regid=${plan.uid}`, '--clear-groups'];
+/**
+ * The limited command without any right over its namespaces. As root it also becomes a user that
+ * owns nothing, so that the process limit counts.
+ */
+function droppedCommand(plan: SandboxPlan): string[] {
+  const { uid } = plan;
+  const user = uid === null ? [] : [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups'];
   const rights = ['--no-new-privs', '--bounding-set=-all', '--inh-caps=-all'];
-  return ['setpriv', ...user, ...rights, '--', ...limited];
+  return ['setpriv', ...user, ...rights, '--', ...limitedCommand(plan)];
 }
 
 export function bubblewrapArguments(plan: SandboxPlan): string[] {
@@ -79,9 +81,10 @@ export function bubblewrapArguments(plan: SandboxPlan): string[] {
     ...plan.readOnly.flatMap(path => ['--ro-bind-try', path, path]),
     ...plan.links.flatMap(({ path, target }) => ['--symlink', target, path]),
     ...['--proc', '/proc', '--dev', '/dev'],
-    ...['--bind', plan.work, WORK, '--chdir', WORK],
+    ...['--bind', plan.work, WORK, '--chdir', WORK, '--remount-ro', '/'],
     '--',
-    ...droppedCommand(plan),
+    // In a user namespace of its own making bubblewrap leaves no right by itself.
+    ...(plan.uid === null ? limitedCommand(plan) : droppedCommand(plan)),
   ];
 }
 
@@ -127,7 +130,7 @@ function unshareScript(plan: SandboxPlan, root: string): string {
     `mount --bind ${quote(plan.work)} ${at(WORK)}`,
     '{ ip link set lo up || ifconfig lo up; } >/dev/null 2>&1 || true',
     `cd ${quote(root)}; pivot_root . .old; cd ${WORK}; umount -l /.old; rmdir /.old`,
-    'mount -o remount,ro /',
+    'mount -o remount,bind,ro /',
     `exec env -i ${environment.join(' ')} "$@"`,
   ].join('\n');
 }

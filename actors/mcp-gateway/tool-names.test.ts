@@ -1,3 +1,4 @@
+/** Goal: spelling is forgiven, guessing is not done. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { nearestNames } from './nearest-names.ts';

@@ -72,7 +72,7 @@ for (const rung of ['bwrap', 'unshare'] as const) {
       work,
       `import { writeFileSync } from 'node:fs';
        for (const path of ['/usr/x', '/etc/x', '/x', '/usr/bin/env', '/tmp/cg-inside', '/work/x']) {
-         try { writeFileSync(path, 'x'); console.log(path) } catch {}
+         try { writeFileSync(path, 'x'); console.log(path) } catch (refused) { void refused }
        }`,
     );
     assert.equal(result.output, '/tmp/cg-inside\n/work/x\n');
@@ -115,6 +115,16 @@ for (const rung of ['bwrap', 'unshare'] as const) {
       );
     },
   );
+
+  held('no right over the namespaces is left', async (_t, { work, sandbox }) => {
+    const script =
+      'grep Cap /proc/self/status; mount -o remount,bind,rw /usr && echo remounted; ' +
+      'umount -l /usr && echo unmounted; exit 0';
+    const { output, exitCode } = await sandbox.run({ work, command: ['sh', '-c', script] });
+    assert.equal(output.match(/^Cap\w+:\s0{16}$/gm)?.length, 5, output);
+    assert.equal(exitCode, 0);
+    assert.doesNotMatch(output, /^(remounted|unmounted)$/m);
+  });
 
   held('an endless loop is ended in time with all its children', async (_t, { work, sandbox }) => {
     const started = systemClock.monotonic();
