@@ -7,9 +7,11 @@
  * J2  Writes take effect in the order of the calls. Writes that wait for a running one are joined
  *     into one batch, so that many of them cost one sync.
  * J3  A shape is stored in the same batch as the first value that refers to it.
- * J4  Every value carries a CRC-32: a flipped bit is `log_corrupt`, never another value.
+ * J4  Every value carries a CRC-32: a flipped bit is `log_corrupt`, never another value. (LevelDB may
+ *     drop a damaged record of its write-ahead log; a chain of facts then shows the gap.)
  * J5  One process at a time; a second one gets `conflict`.
  */
+import { mkdir } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { Level } from 'level';
 import { Packr } from 'msgpackr';
@@ -203,6 +205,7 @@ const closedError = (where: string): CodeGodError =>
 type Database = Level<string, Uint8Array>;
 
 async function openLevel(directory: string): Promise<ByteStore> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
   const database: Database = new Level(directory, { keyEncoding: 'utf8', valueEncoding: 'view' });
   for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
     try {
@@ -210,8 +213,13 @@ async function openLevel(directory: string): Promise<ByteStore> {
       return levelStore(database, directory);
     } catch (error) {
       const locked = levelCode(error) === 'LEVEL_LOCKED';
-      if (!locked || waitedMs >= LOCK_WAIT_MS) throw levelError(error, directory);
-      await systemClock.sleep(LOCK_POLL_MS);
+      if (locked && waitedMs < LOCK_WAIT_MS) {
+        await systemClock.sleep(LOCK_POLL_MS);
+        continue;
+      }
+      // The directory is there: a file that is missing inside it was lost.
+      const isTorn = /no such file/i.test(rootMessage(error));
+      throw isTorn ? damaged(error, directory) : levelError(error, directory);
     }
   }
 }
@@ -261,10 +269,7 @@ function levelError(error: unknown, directory: string): CodeGodError {
         hint: 'the same actor runs already with the same state directory: stop one of them',
       });
     case 'LEVEL_CORRUPTION':
-      return new CodeGodError('log_corrupt', `the journal ${directory} is damaged: ${message}`, {
-        cause: error,
-        hint: `check the disk; move ${directory} away to begin with an empty journal`,
-      });
+      return damaged(error, directory);
     case 'LEVEL_DATABASE_NOT_OPEN':
       return closedError(directory);
     default: {
@@ -275,6 +280,12 @@ function levelError(error: unknown, directory: string): CodeGodError {
     }
   }
 }
+
+const damaged = (error: unknown, directory: string): CodeGodError =>
+  new CodeGodError('log_corrupt', `the journal ${directory} is damaged: ${rootMessage(error)}`, {
+    cause: error,
+    hint: `check the disk; move ${directory} away to begin with an empty journal`,
+  });
 
 function rootMessage(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
