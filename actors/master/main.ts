@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runActor } from '../../runtime/actor.ts';
+import { packageRoot } from '../../runtime/paths.ts';
 import { BusDoor } from './adapters/bus-door.ts';
 import { Master } from './adapters/master.ts';
 import { createApp } from './http/app.ts';
@@ -11,8 +12,8 @@ import { listen } from './http/listen.ts';
 /** How long the start waits to lead; a standby is as much at work after it. */
 const SETTLE_MS = 3_000;
 
-const manifest = new URL('../../package.json', import.meta.url);
-const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { readonly version: string };
+const manifest = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+const { version } = JSON.parse(manifest) as { readonly version: string };
 
 await runActor({
   name: 'master',
