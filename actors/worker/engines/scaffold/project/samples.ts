@@ -3,7 +3,7 @@
  * reason. Tests, README and contract of a generated project all draw from here, so they always agree.
  */
 
-import type { Entity, Field } from '../request/spec.ts';
+import type { Entity, Field, ServiceSpec } from '../request/spec.ts';
 import { spaced } from '../request/words.ts';
 
 export type Json = string | number | boolean | null | readonly string[];
@@ -92,4 +92,23 @@ export function sortableField(entity: Entity): Field | null {
 /** Names a list query already uses for itself; fields of that name cannot be filtered by. */
 export function isQueryWord(name: string): boolean {
   return ['limit', 'offset', 'sort'].includes(name);
+}
+
+/** No field has such a name: names never hold two underscores in a row. */
+export const UNKNOWN_FIELD = 'no__field';
+
+/** A field that can be changed to its second right value; every entity has one. */
+export function changeableField(entity: Entity): Field {
+  const field = entity.fields.find(other => other.type !== 'reference') ?? entity.fields[0];
+  if (field === undefined) throw new Error(`the entity ${entity.name} has no field`);
+  return field;
+}
+
+/** @returns who refers to the entity, and by which field. */
+export function holdersOf(spec: ServiceSpec, entity: Entity): (readonly [Entity, Field])[] {
+  return spec.entities.flatMap(holder =>
+    holder.fields
+      .filter(field => field.type === 'reference' && field.target === entity.name)
+      .map(field => [holder, field] as const),
+  );
 }

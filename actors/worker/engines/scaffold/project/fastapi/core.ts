@@ -94,9 +94,10 @@ def refuse_constant(name: str) -> None:
 export function storeFile(): string {
   return `"""Records by collection, in memory, saved to one JSON file.
 
-Every change is on disk before it counts: the whole state goes to a temporary file, which then takes the place of the
-old one. A crash leaves either the old state or the new one. Nothing here awaits, so on the event loop a check followed
-by a change cannot be interleaved with another request.
+Every change is on disk before it counts: the whole state goes to a temporary file, which then
+takes the place of the old one. A crash leaves either the old state or the new one. Nothing here
+awaits, so on the event loop a check followed by a change cannot be interleaved with another
+request.
 """
 
 import json
@@ -265,8 +266,8 @@ def read_query(entity: Entity, parameters: Iterable[tuple[str, str]]) -> Query:
 
 def scalar_types(entity: Entity) -> dict[str, Any]:
     hints = get_type_hints(entity.fields, include_extras=True)
-    names = [name for name, info in entity.fields.model_fields.items() if info.default_factory is None]
-    return {name: hints[name] for name in names}
+    fields = entity.fields.model_fields.items()
+    return {name: hints[name] for name, info in fields if info.default_factory is None}
 
 
 def whole_number(text: str, low: int, high: int) -> int:
@@ -372,7 +373,7 @@ class Collection:
         if missing:
             raise invalid(
                 [
-                    {"field": name, "message": f"refers to id {fields[name]}, which does not exist"}
+                    {"field": name, "message": f"{fields[name]} is no id of such a record"}
                     for name in missing
                 ]
             )

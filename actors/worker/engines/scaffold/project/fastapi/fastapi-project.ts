@@ -7,6 +7,7 @@ import { dockerignoreFile, readmeFile } from '../docs.ts';
 import { openApi } from '../openapi.ts';
 import { jsonText, type ProjectFile } from '../project-file.ts';
 import { entityTask, entityTestsTask } from '../tasks.ts';
+import { bodiesFile } from './bodies.ts';
 import {
   bodyFile,
   collectionFile,
@@ -17,14 +18,9 @@ import {
   runFile,
   storeFile,
 } from './core.ts';
+import { entityTestFile } from './entity-test.ts';
 import { entitiesFile, entityFile, fieldsFile } from './fields.ts';
-import {
-  bodiesFile,
-  conftestFile,
-  entityTestFile,
-  serviceTestFile,
-  storeTestFile,
-} from './tests.ts';
+import { conftestFile, serviceTestFile, storeTestFile } from './tests.ts';
 
 const RUN_DEPENDENCIES = ['fastapi>=0.115', 'uvicorn>=0.30'];
 const TEST_DEPENDENCIES = ['httpx>=0.27', 'pytest>=8'];

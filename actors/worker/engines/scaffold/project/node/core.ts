@@ -100,12 +100,20 @@ export function storeFile(): string {
   return `/**
  * Records by collection, in memory, saved to one JSON file.
  *
- * Every change is on disk before it counts: the whole state goes to a temporary file, which then takes the place of
- * the old one. A crash leaves either the old state or the new one. All of it is synchronous, so a check followed by
- * a change cannot be interleaved with another request.
+ * Every change is on disk before it counts: the whole state goes to a temporary file, which then
+ * takes the place of the old one. A crash leaves either the old state or the new one. All of it is
+ * synchronous, so a check followed by a change cannot be interleaved with another request.
  */
 
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 
 const EMPTY = { nextId: 1, records: new Map() };
@@ -263,10 +271,14 @@ export class Collection {
   #checked(body) {
     const fields = validate(this.#entity, body);
     const details = references(this.#entity)
-      .filter(([name, rule]) => fields[name] !== null && !this.#store.get(rule.collection, fields[name]))
-      .map(([name]) => ({ field: name, message: \`refers to id \${fields[name]}, which does not exist\` }));
+      .filter(([name, rule]) => fields[name] !== null && !this.#exists(rule, fields[name]))
+      .map(([name]) => ({ field: name, message: \`\${fields[name]} is no id of such a record\` }));
     if (details.length > 0) throw invalid(details);
     return fields;
+  }
+
+  #exists(rule, id) {
+    return this.#store.get(rule.collection, id) !== null;
   }
 
   #refuseWhenReferenced(id) {
@@ -275,7 +287,7 @@ export class Collection {
         if (rule.collection !== this.#entity.collection) continue;
         const holder = this.#store.all(other.collection).find(record => record[name] === id);
         if (holder === undefined) continue;
-        const message = \`The \${other.label} with id \${holder.id} refers to this \${this.#entity.label}.\`;
+        const message = \`The \${other.label} with id \${holder.id} refers to this one.\`;
         throw new ApiError(409, 'still_referenced', message);
       }
     }
@@ -372,7 +384,7 @@ function scalar(entity, name) {
   return Object.hasOwn(entity.fields, name) && entity.fields[name].type !== 'list';
 }
 
-/** @returns the records that pass the filters, in order; records without the sorted field come last */
+/** @returns the records that pass, in order; records without the sorted field come last */
 export function select(records, { filters, sort }) {
   const field = sort.replace(/^-/, '');
   const direction = sort.startsWith('-') ? -1 : 1;

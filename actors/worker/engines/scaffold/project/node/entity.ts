@@ -34,10 +34,16 @@ ${fields}  },
 `;
 }
 
+/** The module an import names, to sort imports by. */
+function fromOf(statement: string): string {
+  return statement.slice(statement.indexOf(" from '"));
+}
+
 /** src/entities.js */
 export function entitiesFile(spec: ServiceSpec): string {
   const imports = spec.entities
     .map(entity => importNames([entityConstant(entity)], `./entities/${entity.name}.js`))
+    .sort((a, b) => (fromOf(a) < fromOf(b) ? -1 : 1))
     .join('\n');
   const names = spec.entities.map(entityConstant);
   const line = `export const entities = [${names.join(', ')}];`;

@@ -7,6 +7,7 @@ import { dockerignoreFile, readmeFile } from '../docs.ts';
 import { openApi } from '../openapi.ts';
 import { jsonText, type ProjectFile } from '../project-file.ts';
 import { entityTask, entityTestsTask } from '../tasks.ts';
+import { bodiesFile } from './bodies.ts';
 import {
   appFile,
   collectionFile,
@@ -18,14 +19,9 @@ import {
   validateFile,
 } from './core.ts';
 import { entitiesFile, entityFile } from './entity.ts';
+import { entityTestFile } from './entity-test.ts';
 import { rulesFile } from './rules.ts';
-import {
-  bodiesFile,
-  entityTestFile,
-  serviceTestFile,
-  storeTestFile,
-  supportFile,
-} from './tests.ts';
+import { serviceTestFile, storeTestFile, supportFile } from './tests.ts';
 
 /** @returns the files in the order of the plan. */
 export function nodeProject(spec: ServiceSpec): ProjectFile[] {

@@ -49,8 +49,9 @@ export function rulesFile(spec: ServiceSpec): string {
 }
 
 const HEAD = `/**
- * What a field may hold. A rule has check(value), which answers null or the sentence that says what would be right,
- * and parse(text), which reads the same value from a query string. null stands for "not given".
+ * What a field may hold. A rule has check(value), which answers null or the sentence that says what
+ * would be right, and parse(text), which reads the same value from a query string. null stands for
+ * "not given".
  */
 
 function rule(type, options, check, parse = text => text) {
@@ -154,7 +155,8 @@ function number(text) {
   [
     ['datetime'],
     `export function datetime(options) {
-  const pattern = /^\\d{4}-\\d{2}-\\d{2}T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]\\d{2}:\\d{2})$/;
+  const pattern =
+    /^\\d{4}-\\d{2}-\\d{2}T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]\\d{2}:\\d{2})$/;
   return rule('datetime', options, value =>
     pattern.test(value) && isCalendarDay(value.slice(0, 10))
       ? null
@@ -176,9 +178,7 @@ function isCalendarDay(day) {
     ['email'],
     `export function email(options) {
   return rule('email', options, value =>
-    typeof value === 'string' &&
-    value.length <= ${STRING_CHARS_MAX} &&
-    /^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$/.test(value)
+    typeof value === 'string' && value.length <= ${STRING_CHARS_MAX} && /^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$/.test(value)
       ? null
       : 'must be an email address',
   );
