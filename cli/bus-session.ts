@@ -13,6 +13,7 @@ export interface BusSession {
   readonly messenger: Messenger;
 }
 
+/** How long a bus of ours, which its supervisor starts again, is waited for. */
 const CONNECT_WAIT_MS = 10_000;
 const PAUSE_MS = 200;
 
@@ -54,7 +55,8 @@ async function connect(config: Config): Promise<Bus> {
       });
     } catch (error) {
       const isDown = error instanceof CodeGodError && error.code === 'bus_unavailable';
-      if (!isDown || systemClock.monotonic() > deadline) throw error;
+      const mayComeBack = isDown && runningSystem(config.paths.state)?.bus.url === url;
+      if (!mayComeBack || systemClock.monotonic() > deadline) throw error;
       await systemClock.sleep(PAUSE_MS);
     }
   }

@@ -1,5 +1,6 @@
 /** What every command gets: where to write, the global flags, and the configuration on demand. */
 import type { Config } from '../runtime/config.ts';
+import type { Environment } from '../runtime/paths.ts';
 import type { ActorsOf } from './supervisor/system.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -16,17 +17,17 @@ export interface CommandContext {
 export function createContext(
   terminal: Terminal,
   flags: Readonly<Record<string, unknown>>,
-  actors: ActorsOf | undefined,
+  world: { readonly actors?: ActorsOf; readonly env?: Environment },
 ): CommandContext {
   let loaded: Config | null = null;
   return {
     terminal,
     flags,
-    actors,
+    actors: world.actors,
     async config() {
       if (loaded === null) {
         const { loadConfig } = await import('../runtime/config.ts');
-        loaded = loadConfig({ flags });
+        loaded = loadConfig({ flags, ...(world.env ? { env: world.env } : {}) });
       }
       return loaded;
     },

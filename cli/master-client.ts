@@ -32,6 +32,7 @@ export async function getFromMaster(config: Config, path: string): Promise<unkno
     const answer = url === null ? null : await knock(new URL(path, url));
     if (answer !== null && !(answer instanceof Error)) return answer.body;
     if (systemClock.monotonic() > deadline) {
+      if (answer instanceof CliError) throw answer;
       throw new CliError(
         'bus_unavailable',
         `the master does not answer at ${url}${answer ? `: ${answer.message}` : ''}`,

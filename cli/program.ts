@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { packageRoot } from '../runtime/paths.ts';
+import { type Environment, packageRoot } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
 import type { LogsOptions } from './commands/logs.ts';
 import { type CommandContext, createContext } from './context.ts';
@@ -18,6 +18,8 @@ export interface CliWorld {
   readonly stderr: TextStream;
   /** What a system runs; for tests. Default: the four actors. */
   readonly actors?: ActorsOf;
+  /** Default: that of the process. */
+  readonly env?: Environment;
 }
 
 type Handler = (context: CommandContext) => Promise<number>;
@@ -31,7 +33,7 @@ export async function runCli(argv: readonly string[], world: CliWorld = process)
   const terminal = createTerminal(isJson, world.stdout, world.stderr);
   let exitCode: number = EXIT.ok;
   const program = buildProgram(terminal, async handler => {
-    exitCode = await handler(createContext(terminal, globalFlags(program), world.actors));
+    exitCode = await handler(createContext(terminal, globalFlags(program), world));
   });
   try {
     await program.parseAsync([...argv], { from: 'user' });
@@ -112,11 +114,16 @@ function buildCommands(program: Command, run: Run): void {
 }
 
 function readCommands(program: Command, run: Run): void {
-  command(program, 'builds', 'all builds, newest first').action(() =>
-    run(async context => (await import('./commands/read.ts')).builds(context)),
-  );
+  command(program, 'builds', 'builds, newest first')
+    .addOption(new Option('--limit <n>', 'at most 200').argParser(count).default(50))
+    .action((options: { limit: number }) =>
+      run(async context => (await import('./commands/read.ts')).builds(context, options)),
+    );
   command(program, 'show <id>', 'one build (`b42`, `42`, `latest`)').action((id: string) =>
     run(async context => (await import('./commands/read.ts')).show(context, id)),
+  );
+  command(program, 'explain <id>', 'where each task of a build went, and why').action(
+    (id: string) => run(async context => (await import('./commands/read.ts')).explain(context, id)),
   );
   command(program, 'logs [id]', 'what happened to one build, or to all')
     .option('-f, --follow', 'go on until the build ends, or Ctrl-C', false)

@@ -63,7 +63,11 @@ async function buildLog(
       const line = describeFact(fact);
       if (terminal.isJson) terminal.data(fact);
       else if (line !== null) terminal.line(`${timeOf(fact.at)}  ${fact.build}  ${line}`);
-      if (id !== '*' && (fact.type === 'build.ended' || fact.type === 'build.rejected')) break;
+      const isEnd = fact.type === 'build.ended' || fact.type === 'build.rejected';
+      // A build that was tried again has facts after an end.
+      if (id !== '*' && isEnd && (await streams.last(name, range.filter))?.seq === message.seq) {
+        break;
+      }
     }
     if (count === 0 && id !== '*') {
       throw new CodeGodError('not_found', `there are no facts about ${id}`);

@@ -1,7 +1,7 @@
 /** `builds`, `show`, `nodes`, `mcp`: what the master tells at its HTTP door. */
 import type { BuildSummary } from '../../protocol/build.ts';
 import type { ToolServerStatus } from '../../protocol/mcp.ts';
-import type { EngineAdvert, GpuAdvert } from '../../protocol/node.ts';
+import type { EngineAdvert, GpuAdvert, PlacementDecision } from '../../protocol/node.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { byNewest, parseBuildId } from '../build-id.ts';
 import type { CommandContext } from '../context.ts';
@@ -9,8 +9,11 @@ import { CliError, EXIT } from '../exit-code.ts';
 import { getFromMaster } from '../master-client.ts';
 import { table } from '../terminal.ts';
 
-export async function builds(context: CommandContext): Promise<number> {
-  const list = await listBuilds(context);
+export async function builds(
+  context: CommandContext,
+  options: { readonly limit: number },
+): Promise<number> {
+  const list = await listBuilds(context, options.limit);
   context.terminal.result(list, () =>
     list.length === 0
       ? 'no build yet: codegod build "Create a REST API for …"'
@@ -37,8 +40,8 @@ export async function show(context: CommandContext, text: string): Promise<numbe
   return EXIT.ok;
 }
 
-async function listBuilds(context: CommandContext): Promise<BuildSummary[]> {
-  const answer = await getFromMaster(await context.config(), '/builds');
+async function listBuilds(context: CommandContext, limit: number): Promise<BuildSummary[]> {
+  const answer = await getFromMaster(await context.config(), `/builds?limit=${limit}`);
   return listIn<BuildSummary>(answer, 'builds').sort(byNewest);
 }
 
@@ -46,7 +49,7 @@ async function listBuilds(context: CommandContext): Promise<BuildSummary[]> {
 export async function resolveBuild(context: CommandContext, text: string): Promise<string> {
   const id = parseBuildId(text);
   if (id !== 'latest') return id;
-  const [newest] = await listBuilds(context);
+  const [newest] = await listBuilds(context, 1);
   if (newest === undefined) throw new CliError('not_found', 'there is no build yet');
   return newest.id;
 }
@@ -85,6 +88,33 @@ function renderBuild(build: BuildSummary): string {
   );
   if (check !== undefined && !check.passed) lines.push('', check.output.trimEnd());
   return lines.join('\n');
+}
+
+interface DecisionView {
+  readonly task: string;
+  readonly attempt: number;
+  readonly decision: PlacementDecision;
+}
+
+/** `explain`: where each attempt went, and what spoke for and against each candidate. */
+export async function explain(context: CommandContext, text: string): Promise<number> {
+  const id = await resolveBuild(context, text);
+  const answer = await getFromMaster(await context.config(), `/builds/${id}/decisions`);
+  const list = listIn<DecisionView>(answer, 'decisions');
+  context.terminal.result(list, () =>
+    list
+      .map(({ task, attempt, decision }) =>
+        [
+          `${task} (attempt ${attempt}): ${decision.reason}`,
+          ...decision.candidates.map(
+            ({ node, engine, model, verdict, reason }) =>
+              `    ${verdict.padEnd(14)}  ${node}  ${engine} ${model}: ${reason}`,
+          ),
+        ].join('\n'),
+      )
+      .join('\n'),
+  );
+  return EXIT.ok;
 }
 
 interface NodeView {

@@ -5,7 +5,7 @@
  *     over.
  */
 import { join } from 'node:path';
-import { CodeGodError } from '../../protocol/errors.ts';
+import { CodeGodError, toWireError } from '../../protocol/errors.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Config, childEnvironment, wholeEnvironment } from '../../runtime/config.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
@@ -87,8 +87,16 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
     onProgress,
     signal,
   });
+  // Without them the Python tool servers are missing, which the gateway says; the rest works.
+  const withoutTools = tools.then(
+    () => {},
+    (error: unknown) => {
+      if (signal?.aborted) return; // Whoever aborted knows why.
+      onProgress(`the Python tool servers are missing: ${toWireError(error).message}`);
+    },
+  );
   if (config.bus.url !== undefined) {
-    await tools;
+    await withoutTools;
     return {
       kind: 'foreign',
       url: config.bus.url,
@@ -103,7 +111,7 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
     onProgress,
     signal,
   });
-  await tools;
+  await withoutTools;
   return {
     kind: 'own',
     command: {

@@ -1,0 +1,138 @@
+/** `up -d`, `down` and what lies between, as a user types them, with fake actors. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdirSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { systemClock } from '../../runtime/clock.ts';
+import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
+import { testServerBinary } from '../../runtime/nats-server/test-server.ts';
+import { isAlive } from '../../runtime/process-identity.ts';
+import { ensureEnvironment } from '../../runtime/tools-environment.ts';
+import { sourceLoader } from '../supervisor/actor-process.ts';
+import { readSystem, runningSystem, survivors } from '../supervisor/system-record.ts';
+import { openHome } from '../test-world.ts';
+
+const OPTIONS = { timeout: 180_000 };
+const PROGRAM = join(import.meta.dirname, '..', `test-cli${import.meta.filename.slice(-3)}`);
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function openCli(t: TestContext, variables: Readonly<Record<string, string>> = {}) {
+  const home = openHome(t);
+  await shareEnvironments(home.folder);
+  const env = {
+    ...wholeEnvironment(),
+    ...home.env,
+    CODEGOD_NATS_SERVER: await testServerBinary(),
+    ...variables,
+  };
+  const start = (...argv: string[]) =>
+    spawn(process.execPath, [...sourceLoader(), PROGRAM, ...argv], {
+      env,
+      cwd: home.folder,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  /** Resolves on `close`: when the last holder of its output is gone, not merely the process. */
+  const run = (...argv: string[]): Promise<Ended> =>
+    new Promise(resolve => {
+      const child = start(...argv);
+      let stdout = '';
+      let stderr = '';
+      child.stdout.on('data', chunk => (stdout += chunk));
+      child.stderr.on('data', chunk => (stderr += chunk));
+      child.once('close', code => resolve({ code, stdout, stderr }));
+    });
+  home.atEnd(() => run('down'));
+  return { ...home, start, run };
+}
+
+/** The Python environments of this machine, which take seconds to make, serve this home too. */
+async function shareEnvironments(folder: string): Promise<void> {
+  const dir = join(loadConfig({ cwd: folder }).paths.data, 'environments');
+  await ensureEnvironment({ name: 'tools', dir, env: wholeEnvironment() });
+  mkdirSync(join(folder, 'data'));
+  symlinkSync(dir, join(folder, 'data', 'environments'));
+}
+
+test('up -d, a second up, status, down, a second down', OPTIONS, async t => {
+  const cli = await openCli(t);
+  const up = await cli.run('up', '-d', '--json');
+  assert.equal(up.code, 0, up.stderr);
+  const view = JSON.parse(up.stdout);
+  assert.match(view.bus.url, /^nats:\/\/127\.0\.0\.1:\d+$/);
+  assert.deepEqual(
+    view.actors.map((actor: { name: string; state: string }) => [actor.name, actor.state]),
+    [
+      ['master', 'ready'],
+      ['worker', 'ready'],
+    ],
+  );
+  const again = await cli.run('up', '--json');
+  assert.equal(again.code, 0);
+  assert.match(again.stderr, /running already/);
+  assert.equal(JSON.parse(again.stdout).supervisor_pid, view.supervisor_pid);
+  const status = await cli.run('status', '--json');
+  assert.deepEqual(JSON.parse(status.stdout), view);
+  const record = readSystem(cli.state);
+  assert.ok(record);
+  const down = await cli.run('down');
+  assert.equal(down.code, 0, down.stderr);
+  assert.deepEqual(survivors(record), []);
+  assert.equal(readSystem(cli.state), null);
+  const twice = await cli.run('down', '--json');
+  assert.deepEqual([twice.code, JSON.parse(twice.stdout)], [0, { stopped: false }]);
+});
+
+test('two who start at once share one system', OPTIONS, async t => {
+  const cli = await openCli(t);
+  const [one, two] = await Promise.all([
+    cli.run('up', '-d', '--json'),
+    cli.run('up', '-d', '--json'),
+  ]);
+  assert.deepEqual([one.code, two.code], [0, 0], one.stderr + two.stderr);
+  assert.equal(JSON.parse(one.stdout).supervisor_pid, JSON.parse(two.stdout).supervisor_pid);
+});
+
+test('after a killed supervisor the next up carries on', OPTIONS, async t => {
+  const cli = await openCli(t);
+  await cli.run('up', '-d');
+  const record = runningSystem(cli.state);
+  assert.ok(record);
+  process.kill(record.supervisor_pid, 'SIGKILL');
+  const identity = { pid: record.supervisor_pid, started: record.supervisor_started };
+  while (isAlive(identity)) await systemClock.sleep(10);
+  const status = await cli.run('status', '--json');
+  assert.equal(status.code, 3);
+  const up = await cli.run('up', '-d', '--json');
+  assert.equal(up.code, 0, up.stderr);
+  assert.equal(JSON.parse(up.stdout).bus.url, record.bus.url);
+  assert.deepEqual(survivors(record), []);
+});
+
+test('up in the foreground drains on Ctrl-C and ends with exit code 0', OPTIONS, async t => {
+  const cli = await openCli(t);
+  const child = cli.start('up');
+  let stdout = '';
+  child.stdout.on('data', chunk => (stdout += chunk));
+  const ended = new Promise<number | null>(resolve => child.once('close', resolve));
+  while (!stdout.includes('http ')) await systemClock.sleep(20);
+  const record = runningSystem(cli.state);
+  assert.ok(record);
+  assert.equal(record.mode, 'foreground');
+  child.kill('SIGINT');
+  assert.equal(await ended, 0);
+  assert.deepEqual(survivors(record), []);
+});
+
+test('a system that cannot start says why and leaves nothing', OPTIONS, async t => {
+  const cli = await openCli(t, { CODEGOD_NATS_SERVER: '/no/such/program' });
+  const up = await cli.run('up', '-d', '--json');
+  assert.equal(up.code, 3);
+  assert.match(JSON.parse(up.stdout).error.message, /\/no\/such\/program/);
+  assert.equal(runningSystem(cli.state), null);
+});
