@@ -63,7 +63,7 @@ async function performOne(
   effect: BuildEffect,
   signal: AbortSignal,
 ): Promise<FactBody> {
-  const { gateways, admission, workers, clock } = options;
+  const { gateways, admission, workers, nodes, clock } = options;
   switch (effect.kind) {
     case 'admit':
       await admission.admit(build, signal);
@@ -80,6 +80,7 @@ async function performOne(
       const { node, task, attempt, lease } = effect.withdrawal;
       await workers.withdraw(node, { build, task, attempt }, signal);
       await workers.release(node, lease);
+      nodes.released(node, lease);
       return { type: 'task.withdrawn', at: clock.now(), task, attempt };
     }
     case 'merge': {

@@ -55,6 +55,8 @@ export interface NodesPort {
   gateways(): readonly GatewayId[];
   /** Counts a lease that was granted until the node's own advert shows it. */
   granted(node: NodeId, lease: LeaseAdvert): void;
+  /** Its attempt is over: it takes no room any more, whatever the node's last advert says. */
+  released(node: NodeId, lease: LeaseId): void;
   onChange(listener: () => void): () => void;
 }
 

@@ -4,12 +4,13 @@
  * T1: freshness is judged by the clock of this machine: when an advert was seen, not when it was
  *     written.
  * T2: an advert of an older epoch is a ghost of a process that is gone, and is not taken.
- * T3: a lease that was just granted counts until its node's own advert can show it.
+ * T3: a lease that was just granted counts until its node's own advert can show it, and one that was
+ *     just given back does not count, until the advert shows that.
  */
 import type { output, ZodType } from 'zod';
 import { decode } from '../../../protocol/codec.ts';
 import { toWireError } from '../../../protocol/errors.ts';
-import { type GatewayId, NodeId } from '../../../protocol/ids.ts';
+import { type GatewayId, type LeaseId, NodeId } from '../../../protocol/ids.ts';
 import {
   CapacityAdvert,
   GatewayAdvert,
@@ -57,7 +58,9 @@ const SCHEMAS = {
 export class NodeTable implements NodesPort {
   readonly #options: NodeTableOptions;
   readonly #rows = new Map<NodeId, NodeRow>();
-  readonly #granted = new Map<NodeId, Granted[]>();
+  readonly #granted = new Map<NodeId, readonly Granted[]>();
+  /** Leases given back, and when. */
+  readonly #released = new Map<LeaseId, number>();
   readonly #listeners = new Set<() => void>();
 
   constructor(options: NodeTableOptions) {
@@ -100,9 +103,7 @@ export class NodeTable implements NodesPort {
   }
 
   granted(node: NodeId, lease: LeaseAdvert): void {
-    const others = (this.#granted.get(node) ?? []).filter(
-      ({ lease: known }) => known.lease !== lease.lease,
-    );
+    const others = this.#grantedOf(node).filter(({ lease: known }) => known.lease !== lease.lease);
     this.#granted.set(node, [...others, { lease, at: this.#options.clock.now() }]);
   }
 
@@ -111,18 +112,37 @@ export class NodeTable implements NodesPort {
     return () => void this.#listeners.delete(listener);
   }
 
+  released(node: NodeId, lease: LeaseId): void {
+    const now = this.#options.clock.now();
+    this.#granted.set(
+      node,
+      this.#grantedOf(node).filter(granted => granted.lease.lease !== lease),
+    );
+    this.#released.set(lease, now);
+    for (const [old, at] of this.#released) {
+      if (now - at > GRANT_SHOWN_MS) this.#released.delete(old);
+    }
+    this.#tell();
+  }
+
+  #grantedOf(node: NodeId): readonly Granted[] {
+    return this.#granted.get(node) ?? [];
+  }
+
   /** T3 */
   #withGranted(node: NodeId, runtime: Seen<RuntimeAdvert>): Seen<RuntimeAdvert> {
     const now = this.#options.clock.now();
-    const waiting = (this.#granted.get(node) ?? []).filter(
+    const waiting = this.#grantedOf(node).filter(
       ({ at }) => at >= runtime.seen_at && now - at < GRANT_SHOWN_MS,
     );
     this.#granted.set(node, waiting);
-    const known = new Set(runtime.advert.leases.map(lease => lease.lease));
-    const more = waiting.map(({ lease }) => lease).filter(lease => !known.has(lease.lease));
-    if (more.length === 0) return runtime;
-    const advert = { ...runtime.advert, leases: [...runtime.advert.leases, ...more] };
-    return { ...runtime, advert };
+    const { advert } = runtime;
+    const kept = advert.leases.filter(({ lease }) => !this.#released.has(lease));
+    const known = new Set(kept.map(({ lease }) => lease));
+    const more = waiting.map(({ lease }) => lease).filter(({ lease }) => !known.has(lease));
+    const gone = advert.leases.length - kept.length;
+    const slots_used = Math.max(0, advert.slots_used - gone);
+    return { ...runtime, advert: { ...advert, leases: [...kept, ...more], slots_used } };
   }
 
   #take(change: Exclude<KvChange, { op: 'initial_done' }>): void {
@@ -157,6 +177,10 @@ export class NodeTable implements NodesPort {
     } else {
       this.#rows.set(row.node, row);
     }
+    this.#tell();
+  }
+
+  #tell(): void {
     for (const listener of this.#listeners) listener();
   }
 }

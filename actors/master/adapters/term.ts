@@ -109,7 +109,8 @@ export class Term {
           : [],
       notLeader: () => options.overtaken(),
     });
-    this.#host.onFact((entity, _fact, _context, position) => {
+    this.#host.onFact((entity, fact, _context, position) => {
+      if (fact.type === 'task.reported') nodes.released(fact.report.node, fact.report.lease);
       this.#note(BuildId.parse(entity), position.seq);
     });
   }

@@ -1,6 +1,6 @@
 /** Shapes of answers that are not messages of the bus, for the description of the door. */
 import { z } from '@hono/zod-openapi';
-import { WireError } from '../../../protocol/errors.ts';
+import { ERROR_CODES, WireError } from '../../../protocol/errors.ts';
 import { BuildId, GatewayId, NodeId } from '../../../protocol/ids.ts';
 import { ToolServerStatus } from '../../../protocol/mcp.ts';
 import {
@@ -9,6 +9,10 @@ import {
   PlacementDecision,
   RuntimeAdvert,
 } from '../../../protocol/node.ts';
+
+// The code of an error is read leniently (unknown ones become `internal`), which the description of
+// the door has no word for.
+z.globalRegistry.add(WireError.shape.code, { type: 'string', enum: [...ERROR_CODES] });
 
 export function json<S extends z.ZodType>(schema: S, description: string) {
   return { description, content: { 'application/json': { schema } } };
