@@ -1,0 +1,188 @@
+/**
+ * A whole system for a test, run as a user runs it: the command line, a home of its own, the real
+ * bus server, the four actors. What it shares with the machine is the installed Python environments.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BUILD_ENDS, BuildSummary } from '../../protocol/build.ts';
+import type { Bus } from '../../runtime/bus.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { connectNats } from '../../runtime/nats-bus.ts';
+import { packageRoot, pathsFor } from '../../runtime/paths.ts';
+
+const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
+const COMMAND_MS = 180_000;
+
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface SystemStatus {
+  readonly bus: { readonly url: string | null; readonly pid: number | null };
+  readonly http: { readonly url: string | null };
+  readonly actors: readonly {
+    readonly name: string;
+    readonly pid: number | null;
+    readonly state: string;
+  }[];
+}
+
+export class TestSystem {
+  readonly home: string;
+  readonly env: NodeJS.ProcessEnv;
+
+  private constructor(home: string, env: NodeJS.ProcessEnv) {
+    this.home = home;
+    this.env = env;
+  }
+
+  /** @param settings environment variables on top, such as `CODEGOD_SCAFFOLD_PACE_MS` */
+  static async create(settings: Readonly<Record<string, string>> = {}): Promise<TestSystem> {
+    const home = mkdtempSync(join(tmpdir(), 'codegod-e2e-'));
+    shareEnvironments(home);
+    const [httpPort, busPort, monitoringPort] = await freePorts(3);
+    return new TestSystem(home, {
+      ...process.env,
+      CODEGOD_HOME: home,
+      CODEGOD_HTTP_PORT: String(httpPort),
+      CODEGOD_BUS_PORT: String(busPort),
+      CODEGOD_BUS_MONITORING_PORT: String(monitoringPort),
+      NO_COLOR: '1',
+      ...settings,
+    });
+  }
+
+  /** Runs one command to its end; a non-zero exit is a result, not an exception. */
+  run(args: readonly string[], options: { readonly cwd?: string } = {}): Promise<CommandResult> {
+    const [program, ...before] = commandLine();
+    return new Promise(resolve => {
+      execFile(
+        program,
+        [...before, ...args],
+        {
+          env: this.env,
+          cwd: options.cwd ?? this.home,
+          timeout: COMMAND_MS,
+          maxBuffer: OUTPUT_BYTES_MAX,
+        },
+        (error, stdout, stderr) => {
+          const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
+          resolve({ code, stdout, stderr });
+        },
+      );
+    });
+  }
+
+  /** Runs a command that must succeed. */
+  async ok(...args: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.run(args);
+    if (code !== 0) {
+      throw new Error(
+        `codegod ${args.join(' ')}: exit ${code}\n${stderr}\n${stdout}\n${this.logs()}`,
+      );
+    }
+    return stdout;
+  }
+
+  async json(...args: readonly string[]): Promise<unknown> {
+    return JSON.parse(await this.ok(...args, '--json'));
+  }
+
+  async status(): Promise<SystemStatus> {
+    return JSON.parse((await this.run(['status', '--json'])).stdout) as SystemStatus;
+  }
+
+  /** A client of the system's own bus; the caller closes it. */
+  async bus(): Promise<Bus> {
+    const { bus } = await this.status();
+    if (bus.url === null) throw new Error('the system has no bus');
+    return connectNats({ servers: [bus.url], name: 'e2e', clock: systemClock });
+  }
+
+  /** Starts a build and answers its id. */
+  async begin(prompt: string, ...args: readonly string[]): Promise<string> {
+    const { id } = (await this.json('build', prompt, '--detach', ...args)) as { id: string };
+    return id;
+  }
+
+  async show(id: string): Promise<BuildSummary> {
+    return BuildSummary.parse(await this.json('show', id));
+  }
+
+  /** The build at its end. */
+  async ended(id: string, limitMs = 120_000): Promise<BuildSummary> {
+    const until = Date.now() + limitMs;
+    let last = 'never shown';
+    while (Date.now() < until) {
+      const { code, stdout } = await this.run(['show', id, '--json']);
+      if (code === 0) {
+        const summary = BuildSummary.parse(JSON.parse(stdout));
+        if (BUILD_ENDS.includes(summary.state)) return summary;
+        last = `${summary.state}: ${summary.waiting ?? ''} ${JSON.stringify(summary.tasks.map(task => [task.id, task.state]))}`;
+      }
+      await sleep(200);
+    }
+    throw new Error(`${id} has not ended after ${limitMs} ms: ${last}\n${this.logs()}`);
+  }
+
+  /** The end of every log of this home, for the message of a failed test. */
+  logs(): string {
+    const folder = join(pathsFor(this.env, this.home).state, 'log');
+    return ['supervisor', 'master', 'worker', 'mcp-gateway', 'resource-monitor', 'nats-server']
+      .map(name => [name, join(folder, `${name}.log`)] as const)
+      .filter(([, path]) => existsSync(path))
+      .map(([name, path]) => `--- ${name}\n${readFileSync(path, 'utf8').slice(-3_000)}`)
+      .join('\n');
+  }
+
+  /** The log lines of one actor, oldest first. */
+  logLines(actor: string): readonly Record<string, unknown>[] {
+    const path = join(pathsFor(this.env, this.home).state, 'log', `${actor}.log`);
+    return readFileSync(path, 'utf8')
+      .split('\n')
+      .flatMap(line => (line.startsWith('{') ? [JSON.parse(line) as Record<string, unknown>] : []));
+  }
+
+  async stop(): Promise<void> {
+    await this.run(['down']);
+    rmSync(this.home, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  }
+}
+
+/** The command line of the tree that this test runs from: compiled, or the sources. */
+function commandLine(): [string, ...string[]] {
+  const compiled = import.meta.filename.endsWith('.js');
+  const main = join(packageRoot(), compiled ? 'dist/cli/main.js' : 'cli/main.ts');
+  return compiled
+    ? [process.execPath, main]
+    : [process.execPath, '--import', import.meta.resolve('tsx'), main];
+}
+
+/** Environments are found by the hash of their lock file, so they can be shared between homes. */
+function shareEnvironments(home: string): void {
+  const usual = join(pathsFor(process.env, process.cwd()).data, 'environments');
+  mkdirSync(usual, { recursive: true, mode: 0o700 });
+  mkdirSync(join(home, 'data'), { recursive: true, mode: 0o700 });
+  symlinkSync(usual, join(home, 'data', 'environments'));
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(Array.from({ length: count }, listen));
+  const ports = servers.map(server => (server.address() as { port: number }).port);
+  await Promise.all(servers.map(server => new Promise(resolve => server.close(resolve))));
+  return ports;
+}
+
+function listen() {
+  return new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => resolve(server));
+  });
+}
