@@ -48,7 +48,9 @@ test('what was put is there after closing and opening, whatever its shape', asyn
 test('any plain data comes back equal, from disk shapes kept by earlier values too', async context => {
   const directory = await scratch(context);
   let journal = await openJournal(directory);
-  const plain = fc.jsonValue({ maxDepth: 3 });
+  const plain = fc
+    .jsonValue({ maxDepth: 3 })
+    .filter(value => !JSON.stringify(value).includes('__proto__'));
   await fc.assert(
     fc.asyncProperty(fc.array(plain, { maxLength: 6 }), fc.boolean(), async (values, reopen) => {
       await Promise.all(values.map((value, index) => journal.put(`p/${index}`, value)));
@@ -65,7 +67,7 @@ test('any plain data comes back equal, from disk shapes kept by earlier values t
   await journal.close();
 });
 
-/** Minus zero and keys named __proto__ are no plain data of ours. */
+/** Minus zero is no plain data of ours. Nor are keys named __proto__: the codec refuses them. */
 const normal = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 
 test('entries come by key, from a prefix, after a key, and nothing else', async () => {
