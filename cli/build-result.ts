@@ -12,7 +12,7 @@ import { EXIT } from './exit-code.ts';
 import { getFromMaster } from './master-client.ts';
 import { unpackProject } from './project-out.ts';
 
-const SUMMARY_WAIT_MS = 3_000;
+const SUMMARY_WAIT_MS = 2_000;
 const PAUSE_MS = 100;
 const GIT_TIMEOUT_MS = 10_000;
 
@@ -44,7 +44,9 @@ async function summaryOf(run: BuildRun): Promise<Partial<BuildSummary>> {
   const deadline = systemClock.monotonic() + SUMMARY_WAIT_MS;
   const { view } = run.progress;
   for (;;) {
-    const summary = await getFromMaster(run.config, `/builds/${run.build}`).catch(() => null);
+    const summary = await getFromMaster(run.config, `/builds/${run.build}`, SUMMARY_WAIT_MS).catch(
+      () => null, // What we saw ourselves will do.
+    );
     const isSummary = summary !== null && typeof summary === 'object';
     if (isSummary && (summary as BuildSummary).state === view.end?.state) {
       return summary as BuildSummary;

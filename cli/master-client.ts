@@ -24,8 +24,12 @@ export function masterUrl(config: Config): string | null {
  * GET, as parsed JSON.
  * @throws CliError with the door's own code and hint; `bus_unavailable` where nothing answers
  */
-export async function getFromMaster(config: Config, path: string): Promise<unknown> {
-  const deadline = systemClock.monotonic() + KNOCK_MS;
+export async function getFromMaster(
+  config: Config,
+  path: string,
+  knockMs = KNOCK_MS,
+): Promise<unknown> {
+  const deadline = systemClock.monotonic() + knockMs;
   for (;;) {
     const url = masterUrl(config);
     if (url === null && runningSystem(config.paths.state) === null) throw nothingRuns();
