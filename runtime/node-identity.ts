@@ -40,7 +40,7 @@ export async function openNodeIdentity(options: NodeIdentityOptions): Promise<No
   const idPath = join(directory, 'node-id');
   const node = options.configured
     ? parseId(options.name, 'the configuration')
-    : parseId((await read(idPath)) ?? (await keepId(idPath, options.name)), idPath);
+    : parseId((await read(idPath)) ?? (await keepId(idPath, options)), idPath);
   const epoch = await nextEpoch(join(directory, `epoch-${options.process}`), clock);
   return { node, host: hostname(), epoch };
 }
@@ -54,8 +54,9 @@ function parseId(text: string, where: string): NodeId {
 }
 
 /** Keeps the id unless another process was first; answers the one that is kept (N1). */
-async function keepId(path: string, id: string): Promise<string> {
-  const draft = `${path}.${process.pid}`;
+async function keepId(path: string, options: NodeIdentityOptions): Promise<string> {
+  const id = options.name;
+  const draft = `${path}.${options.process}.${process.pid}`;
   await writeSynced(draft, `${id}\n`);
   try {
     await link(draft, path);
