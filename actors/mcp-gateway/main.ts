@@ -1,26 +1,25 @@
 /** The mcp-gateway's process: tool servers, workspaces, git and the sandbox behind bus subjects. */
-import { createReadStream } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BuildId, GatewayId } from '../../protocol/ids.ts';
-import { ARTIFACTS } from '../../protocol/streams.ts';
-import type { ArchiveReply, CheckRequest } from '../../protocol/workspace.ts';
+import { GatewayId } from '../../protocol/ids.ts';
+import type { CheckRequest } from '../../protocol/workspace.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { envFor, wholeEnvironment } from '../../runtime/config.ts';
 import { openJournal } from '../../runtime/journal.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environment.ts';
+import { storeArchive } from './adapters/archive-store.ts';
 import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { createCheck } from './adapters/check.ts';
 import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
 import { createGit } from './adapters/git.ts';
 import { ensureSandbox } from './adapters/sandbox-setup.ts';
-import { sandboxView } from './adapters/sandbox-view.ts';
+import { viewForCheck } from './adapters/sandbox-view.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
 import { createCallTool, forgetCalls } from './adapters/tool-calls.ts';
 import { listTools } from './adapters/tool-list.ts';
 import { createToolServers } from './adapters/tool-servers.ts';
-import { createWorkspaces, type Workspaces } from './adapters/workspace.ts';
+import { createWorkspaces } from './adapters/workspace.ts';
 import { workspaceRoots } from './adapters/workspace-place.ts';
 import { CATALOG, configuredEntry } from './catalog.ts';
 import { advertise, serveGateway } from './gateway.ts';
@@ -86,20 +85,15 @@ async function start(context: ActorContext): Promise<RunningActor> {
     log,
     env,
   });
-  const viewFor = async ({ stack, command }: CheckRequest) => {
-    const needed =
-      /python|fastapi|flask|django/i.test(stack) || /^(python|pytest)/.test(command[0] ?? '');
-    const checks = needed
-      ? await ensureEnvironment({ name: 'checks', dir: environments, env })
-      : null;
-    return sandboxView({ node: process.execPath, python: checks?.python ?? null });
-  };
+  const checksPython = async () =>
+    (await ensureEnvironment({ name: 'checks', dir: environments, env })).python;
+  const viewFor = (request: CheckRequest) => viewForCheck(request, process.execPath, checksPython);
   const status = async () => ({ servers: await servers.status() });
   const schemas = createArgumentSchemas();
   const served = serveGateway(messenger, GatewayId.parse(context.node), {
     workspaces,
     check: createCheck({ workspaces, sandbox, journal, viewFor, scratch: roots.scratch }),
-    archive: build => storeArchive(context, workspaces, build),
+    archive: build => storeArchive(workspaces, context.bus, build),
     finish: async build => {
       await workspaces.finish(build);
       await forgetCalls(journal, build);
@@ -118,21 +112,4 @@ async function start(context: ActorContext): Promise<RunningActor> {
       await journal.close();
     },
   };
-}
-
-async function storeArchive(
-  context: ActorContext,
-  workspaces: Workspaces,
-  build: BuildId,
-): Promise<ArchiveReply> {
-  const archive = await workspaces.archive(build);
-  try {
-    const name = `${build}/${archive.name}`;
-    const store = context.bus.objects(ARTIFACTS.name);
-    const { size, sha256 } = await store.put(name, createReadStream(archive.file));
-    const reference = { bucket: ARTIFACTS.name, name, sha256, size };
-    return { archive: reference, head: archive.head, files: archive.files };
-  } finally {
-    await rm(archive.folder, { recursive: true, force: true });
-  }
 }

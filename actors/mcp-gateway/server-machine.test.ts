@@ -1,8 +1,10 @@
 /** Goal: the pauses, the crash loop and the way out of every state, on a simulated clock. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { type AnyEventObject, createActor, fromCallback } from 'xstate';
 import { SimulatedClock } from '../../runtime/clock.ts';
+import { assertReadmeDiagram } from '../../test/state-diagram.ts';
 import { pauseAfter, SERVER_TIMINGS, type ServerEvent, serverMachine } from './server-machine.ts';
 
 function supervised() {
@@ -123,4 +125,8 @@ test('what is missing is looked for again after its pause', async () => {
   assert.equal(actor.getSnapshot().context.fix, 'npm ci');
   await clock.advance(SERVER_TIMINGS.missingPauseMs);
   assert.equal(state(), 'cold');
+});
+
+test('the README shows the machine as it is', () => {
+  assertReadmeDiagram(join(import.meta.dirname, 'README.md'), serverMachine);
 });

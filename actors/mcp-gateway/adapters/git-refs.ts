@@ -20,11 +20,6 @@ export async function moveRef(
   await git.run(place, ['update-ref', ref, move.to, from]);
 }
 
-export async function isAncestor(git: Git, place: GitPlace, older: string, newer: string) {
-  const args = ['merge-base', '--is-ancestor', older, newer];
-  return (await git.run(place, args, { answers: [1] })).code === 0;
-}
-
 export interface CommitFacts {
   readonly tree: string;
   readonly parents: readonly string[];

@@ -53,6 +53,18 @@ export async function sandboxView(options: ViewOptions): Promise<SandboxView> {
   return { readOnly, links, path: [...new Set(path)].join(':') };
 }
 
+/** The view for a check: with the checks environment where the command is one of Python. */
+export async function viewForCheck(
+  check: { readonly stack: string; readonly command: readonly string[] },
+  node: string,
+  checksPython: () => Promise<string>,
+): Promise<SandboxView> {
+  const python =
+    /python|fastapi|flask|django/i.test(check.stack) ||
+    /^(python|pytest)/.test(check.command[0] ?? '');
+  return sandboxView({ node, python: python ? await checksPython() : null });
+}
+
 /** The environment's own folder and the installation it stands on. */
 async function pythonPrefixes(python: string): Promise<string[]> {
   const script = 'import sys; print(sys.prefix); print(sys.base_prefix); print(sys.exec_prefix)';

@@ -67,6 +67,7 @@ test('no path leads out of the worktree or into git', async t => {
   const { call, worktree, data } = await callWorld(t, { entries: FILES });
   await write(data, { secret: 'outside', 'worktrees/b7/store.1x/near.txt': 'sibling' });
   await symlink(data, join(worktree, 'way-out'));
+  await symlink(`${worktree}x`, join(worktree, 'sibling'));
   await symlink(join(data, 'not-yet'), join(worktree, 'dangling'));
   const bad = [
     '../secret',
@@ -75,6 +76,7 @@ test('no path leads out of the worktree or into git', async t => {
     `${worktree}x/near.txt`,
     join(data, 'secret'),
     'way-out/secret',
+    'sibling/near.txt',
     'dangling',
     'dangling/x',
     'a\0b',

@@ -1,0 +1,26 @@
+/** A finished project's archive, put where everybody can fetch it: the object store of the bus. */
+import { createReadStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import type { BuildId } from '../../../protocol/ids.ts';
+import { ARTIFACTS } from '../../../protocol/streams.ts';
+import type { ArchiveReply } from '../../../protocol/workspace.ts';
+import type { Bus } from '../../../runtime/bus.ts';
+import type { Workspaces } from './workspace.ts';
+
+/** Repeating replaces the object by an equal one. */
+export async function storeArchive(
+  workspaces: Pick<Workspaces, 'archive'>,
+  bus: Pick<Bus, 'objects'>,
+  build: BuildId,
+): Promise<ArchiveReply> {
+  const archive = await workspaces.archive(build);
+  try {
+    const name = `${build}/${archive.name}`;
+    const store = bus.objects(ARTIFACTS.name);
+    const { size, sha256 } = await store.put(name, createReadStream(archive.file));
+    const reference = { bucket: ARTIFACTS.name, name, sha256, size };
+    return { archive: reference, head: archive.head, files: archive.files };
+  } finally {
+    await rm(archive.folder, { recursive: true, force: true });
+  }
+}
