@@ -12,7 +12,10 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { fromCallback } from 'xstate';
 import type { ChildDetails, ProcessCommand, ProcessEvent, ProcessInput } from './child-machine.ts';
-import { openLog } from './log-file.ts';
+import { logFile, openLog, sizeOf, tailLog } from './log-file.ts';
+
+const LAST_LINES = 50;
+const REASON_LENGTH_MAX = 1_000;
 
 export interface ActorCommand {
   readonly name: string;
@@ -25,6 +28,8 @@ export interface ActorCommand {
 
 export const actorProcess = (command: ActorCommand) =>
   fromCallback<ProcessCommand, ProcessInput, ProcessEvent>(({ sendBack, receive }) => {
+    const file = logFile(command.stateFolder, command.name);
+    const from = sizeOf(file);
     const child = start(command);
     let isOver = false;
     const over = (reason: string): void => {
@@ -33,9 +38,11 @@ export const actorProcess = (command: ActorCommand) =>
       sendBack({ type: 'process.exited', reason });
     };
     child.once('error', error => over(`it cannot be started: ${error.message}`));
-    child.once('exit', (code, signal) =>
-      over(signal === null ? `exit code ${code}` : `killed by ${signal}`),
-    );
+    child.once('exit', (code, signal) => {
+      if (signal !== null) return over(`killed by ${signal}`);
+      const error = lastError(tailLog(file, LAST_LINES, from));
+      over(`exit code ${code}${error === null ? '' : `: ${error}`}`);
+    });
     child.on('message', message => {
       const details = readyDetails(message);
       if (details !== null) sendBack({ type: 'process.ready', details });
@@ -75,4 +82,32 @@ function readyDetails(message: unknown): ChildDetails | null {
   const { type, state, http_url: httpUrl } = message as Record<string, unknown>;
   if (type !== 'lifecycle' || state !== 'ready') return null;
   return typeof httpUrl === 'string' ? { http_url: httpUrl } : {};
+}
+
+/** The message of the last error among lines of a log; null where there is none. */
+export function lastError(lines: readonly string[]): string | null {
+  for (const line of lines.toReversed()) {
+    const entry = parseLine(line);
+    if (entry?.level !== 'error' && entry?.level !== 'fatal') continue;
+    const { error, event } = entry;
+    const message = typeof error === 'object' && error !== null ? error.message : error;
+    return String(message ?? event ?? 'an error').slice(0, REASON_LENGTH_MAX);
+  }
+  // A process that ends before it can log leaves what Node prints of an uncaught error.
+  const printed = lines.findLast(line => /^\w*Error\b.*: /.test(line));
+  return printed?.slice(0, REASON_LENGTH_MAX) ?? null;
+}
+
+interface LogEntry {
+  readonly level?: string;
+  readonly event?: string;
+  readonly error?: string | { readonly message?: string } | null;
+}
+
+function parseLine(line: string): LogEntry | null {
+  try {
+    return JSON.parse(line) as LogEntry | null;
+  } catch {
+    return null; // What Node itself prints is not JSON.
+  }
 }

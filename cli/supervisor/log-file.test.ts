@@ -1,0 +1,53 @@
+/** Logs of processes: bounded, and readable for the reason of a death. */
+import assert from 'node:assert/strict';
+import { appendFileSync, closeSync, mkdtempSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { lastError } from './actor-process.ts';
+import { logFile, openLog, sizeOf, tailLog, trimLog } from './log-file.ts';
+
+function folderFor(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'codegod-log-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+test('a log that grows too large is cut under the process that writes it', t => {
+  const folder = folderFor(t);
+  const log = openLog(folder, 'worker');
+  writeSync(log, 'x'.repeat(1_000));
+  trimLog(folder, 'worker', 999);
+  writeSync(log, 'y');
+  closeSync(log);
+  const file = logFile(folder, 'worker');
+  assert.equal(readFileSync(file, 'utf8'), 'y');
+  assert.equal(sizeOf(`${file}.1`), 1_000);
+  trimLog(folder, 'worker', 999);
+  assert.equal(sizeOf(file), 1, 'a small log is left alone');
+});
+
+test('the tail of a log starts where it is asked to', t => {
+  const folder = folderFor(t);
+  closeSync(openLog(folder, 'worker'));
+  const file = logFile(folder, 'worker');
+  assert.deepEqual(tailLog(file, 5), []);
+  appendFileSync(file, 'a\nb\n');
+  const from = sizeOf(file);
+  appendFileSync(file, 'c\nd\n');
+  assert.deepEqual(tailLog(file, 3), ['b', 'c', 'd']);
+  assert.deepEqual(tailLog(file, 3, from), ['c', 'd']);
+  assert.deepEqual(tailLog(join(folder, 'none'), 3), []);
+});
+
+test('the reason of a death is the last error that was logged, or that Node printed', () => {
+  const error = '{"level":"error","event":"actor.start_failed","error":{"message":"port taken"}}';
+  const info = '{"level":"info","event":"actor.exit"}';
+  assert.equal(lastError(['junk', error, info]), 'port taken');
+  assert.equal(lastError(['{"level":"error","event":"bus.closed"}']), 'bus.closed');
+  assert.equal(
+    lastError([info, "Error: Cannot find module 'x'", '    at y']),
+    "Error: Cannot find module 'x'",
+  );
+  assert.equal(lastError([info, 'null', '7']), null);
+});
