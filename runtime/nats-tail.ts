@@ -8,7 +8,6 @@
  * L1  Messages are yielded in stream order, each once, within one life of the stream.
  * L2  At most WINDOW messages wait here.
  */
-
 import { CodeGodError } from '../protocol/errors.ts';
 import { growingPauseMs } from './bus-append.ts';
 import type { TailItem, TailOptions } from './bus-wire.ts';
@@ -50,7 +49,6 @@ export async function* tail(
       await pause(parts, failures, signal);
       continue;
     }
-    failures = 0;
     created = opened.created;
     if (opened.reset) lastSeq = 0;
     yield { kind: 'session', reset: opened.reset };
@@ -58,7 +56,9 @@ export async function* tail(
     const session = new Session(parts, stream, opened.consumer, signal);
     try {
       let caughtUp = opened.pending === 0;
+      failures += 1;
       for (let next = await session.next(); next !== null; next = await session.next()) {
+        failures = 0;
         if (next !== 'idle') {
           lastSeq = next.message.seq;
           yield { kind: 'message', message: next.message };
@@ -72,6 +72,8 @@ export async function* tail(
       session.stop();
       forget(parts, stream, opened.consumer);
     }
+    // A session that brought nothing is not tried again at once.
+    if (failures > 0) await pause(parts, failures, signal);
   }
 }
 
@@ -84,11 +86,14 @@ async function open(
 ): Promise<Opened> {
   const { created } = await api.call(`STREAM.INFO.${stream}`);
   const reset = createdBefore !== null && created !== createdBefore;
-  const from = Math.max(Number(options.start), (reset ? 0 : lastSeq) + 1);
+  const { start } = options;
   const config = {
-    ...(options.start === 'last_per_subject'
-      ? { deliver_policy: 'last_per_subject' }
-      : { deliver_policy: 'by_start_sequence', opt_start_seq: reset ? 1 : from }),
+    ...(start === 'last_per_subject'
+      ? { deliver_policy: start }
+      : {
+          deliver_policy: 'by_start_sequence',
+          opt_start_seq: reset ? 1 : Math.max(start, lastSeq + 1),
+        }),
     filter_subject: options.filter,
     ack_policy: 'none',
     max_deliver: 1,
