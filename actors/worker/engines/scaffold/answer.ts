@@ -1,8 +1,9 @@
 /**
- * What a model would have answered to the prompt: a plan, the owned files with their envelope, or a refusal.
+ * What a model would have answered to the prompt: a plan, the owned files with their envelope, or
+ * a refusal.
  *
- * The request is read anew for every task, so a task needs nothing but the prompt; the same prompt always gives the
- * same answer.
+ * The request is read anew for every task, so a task needs nothing but the prompt; the same prompt
+ * always gives the same answer.
  */
 
 import { ownsPath } from '../../../../protocol/owned-paths.ts';
@@ -15,7 +16,10 @@ import { type PromptSections, readSections, type TaskCard } from './sections.ts'
 
 type RefusalReason = 'need_context' | 'contract_conflict' | 'impossible' | 'other';
 
-/** @returns the whole answer to a user message. A message without sections is taken as the request itself. */
+/**
+ * @returns the whole answer to a user message. A message without sections is taken as the request
+ * itself.
+ */
 export function answerTo(message: string): string {
   const sections = readSections(message);
   const request = sections.request ?? (sections.task === null ? message : null);
@@ -104,7 +108,9 @@ function refusal(reason: RefusalReason, summary: string): string {
   return jsonBlock({ success: false, reason, summary });
 }
 
-/** Text from a prompt may hold backticks; inside JSON they are escaped, so the fence stays whole. */
+/**
+ * Text from a prompt may hold backticks; inside JSON they are escaped, so the fence stays whole.
+ */
 function jsonBlock(value: object): string {
   return `\`\`\`json\n${JSON.stringify(value, null, 2).replaceAll('`', '\\u0060')}\n\`\`\`\n`;
 }

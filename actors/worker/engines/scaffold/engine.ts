@@ -1,13 +1,14 @@
 /**
  * The `scaffold` engine: a rule-based generator behind the interface of a model runtime.
  *
- * It reads the very prompt a model would get and answers in the same contract, in chunks, so that everything above it
- * works on a machine without any model. It has no memory, loads nothing and talks to nobody.
+ * It reads the very prompt a model would get and answers in the same contract, in chunks, so that
+ * everything above it works on a machine without any model. It has no memory, loads nothing and
+ * talks to nobody.
  *
  * E1  The same request always gives the same bytes; only `total_ms` is measured.
  * E2  An aborted signal ends the stream with `cancelled` before the next chunk.
- * E3  Token counts are estimates, one per four characters. `output_tokens_max` does not bind: nothing here is paid by
- *     the token, and a cut file is worth nothing.
+ * E3  Token counts are estimates, one per four characters. `output_tokens_max` does not bind:
+ *     nothing here is paid by the token, and a cut file is worth nothing.
  */
 
 import { CodeGodError } from '../../../../protocol/errors.ts';

@@ -1,8 +1,9 @@
 /**
  * The sections of a prompt: `## NAME`, then one fenced block.
  *
- * N1  What stands inside a fence is never read as a heading: a fence ends only at a line of at least as many backticks,
- *     and the prompt's fences are longer than any run inside them. So a request cannot forge another section.
+ * N1  What stands inside a fence is never read as a heading: a fence ends only at a line of at
+ *     least as many backticks, and the prompt's fences are longer than any run inside them. So a
+ *     request cannot forge another section.
  * N2  Of two sections with one name the first counts.
  */
 

@@ -178,8 +178,8 @@ function settings(spec: ServiceSpec, port: number): string {
 
 function limits(spec: ServiceSpec): string {
   const always =
-    'Records are kept in memory and saved to one JSON file, written anew and moved into place at every change. ' +
-    'That is right for thousands of records, not for millions.';
+    'Records are kept in memory and saved to one JSON file, written anew and moved into place ' +
+    'at every change. That is right for thousands of records, not for millions.';
   const notes = [
     always,
     'There is no authentication.',

@@ -8,8 +8,7 @@ import { exampleBody, isQueryWord } from './samples.ts';
 
 type Schema = Record<string, unknown>;
 
-export const EMAIL_PATTERN = '^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$';
-export const URL_PATTERN = '^https?://\\S+$';
+const URL_PATTERN = '^https?://\\S+$';
 export const STRING_CHARS_MAX = 200;
 export const TEXT_CHARS_MAX = 10_000;
 export const LIST_ITEMS_MAX = 100;

@@ -13,7 +13,9 @@ export interface ProjectFile {
 
 const LINE_CHARS_MAX = 100;
 
-/** @returns the value as JSON text: what fits stands on one line, the rest is broken and indented. */
+/**
+ * @returns the value as JSON text: what fits stands on one line, the rest is broken and indented.
+ */
 export function jsonText(value: unknown): string {
   return `${jsonPart(value, '', 0)}\n`;
 }

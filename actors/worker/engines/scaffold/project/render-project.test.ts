@@ -29,16 +29,18 @@ const RUN_MS_MAX = 120_000;
 const PROMPTS: readonly string[] = [
   'Create a REST API for a todo list with title, done and due date',
   'Create a REST API for a library with books, members and loans',
-  'Build a backend for a recipe app: recipes have a name, ingredients (list), cooking time in minutes and ' +
-    'difficulty (easy, medium, hard); each recipe belongs to an author with name and email',
+  'Build a backend for a recipe app: recipes have a name, ingredients (list), cooking time ' +
+    'in minutes and difficulty (easy, medium, hard); each recipe belongs to an author with ' +
+    'name and email',
   'inventory tracker where products have sku, price, quantity and warehouses have a location; ' +
     'a product is stored in a warehouse',
   'API for a class with class, id, constructor, __proto__, limit, sort, offset, import, copy, json, model_name',
-  'interface Event { title: string; starts_at: timestamp; day: date; homepage: url; open: boolean; tags: string[]; ' +
-    'rating: 1-5; temperature: float; contact_email: email; notes: text; kind: "a" | "b" } make an API. ' +
-    'An event has many tickets. Tickets belong to an event and a ticket.',
-  'employees with name and manager; an employee belongs to an employee; teams have many employees; ' +
-    'a team belongs to an employee',
+  'interface Event { title: string; starts_at: timestamp; day: date; homepage: url; open: ' +
+    'boolean; tags: string[]; rating: 1-5; temperature: float; contact_email: email; notes: ' +
+    'text; kind: "a" | "b" } make an API. An event has many tickets. Tickets belong to an ' +
+    'event and a ticket.',
+  'employees with name and manager; an employee belongs to an employee; teams have many ' +
+    'employees; a team belongs to an employee',
 ];
 
 function specOf(prompt: string, stack: string): ServiceSpec {

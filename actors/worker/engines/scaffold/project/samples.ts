@@ -1,6 +1,7 @@
 /**
- * Values for a field: two that are right and differ (the first sorts before the second), and wrong ones with the
- * reason. Tests, README and contract of a generated project all draw from here, so they always agree.
+ * Values for a field: two that are right and differ (the first sorts before the second), and wrong
+ * ones with the reason. Tests, README and contract of a generated project all draw from here, so
+ * they always agree.
  */
 
 import type { Entity, Field, ServiceSpec } from '../request/spec.ts';

@@ -1,13 +1,18 @@
 /**
- * What has been understood of a request so far: things, their fields, their relations, and how sure each one is.
+ * What has been understood of a request so far: things, their fields, their relations, and how
+ * sure each one is.
  *
- * A draft is the one mutable value of the reader; it lives for one reading and is turned into a spec by `settle.ts`.
+ * A draft is the one mutable value of the reader; it lives for one reading and is turned into a
+ * spec by `settle.ts`.
  */
 
 import type { FieldDraft } from './field.ts';
 import type { Noun } from './noun-phrase.ts';
 
-/** `explicit`: has fields or stands in a relation; `named`: is what the service is for; `hinted`: "a X app". */
+/**
+ * `explicit`: has fields or stands in a relation; `named`: is what the service is for; `hinted`:
+ * "a X app".
+ */
 export type Certainty = 'explicit' | 'named' | 'hinted';
 
 export interface EntityDraft {
@@ -42,8 +47,8 @@ export function emptyDraft(): Draft {
 const RANK: Record<Certainty, number> = { hinted: 0, named: 1, explicit: 2 };
 
 /**
- * Finds or adds an entity; a second mention can only make it surer. A short name finds an earlier longer one with
- * the same last word ("posts" after "blog posts").
+ * Finds or adds an entity; a second mention can only make it surer. A short name finds an earlier
+ * longer one with the same last word ("posts" after "blog posts").
  */
 export function mention(draft: Draft, name: string, certainty: Certainty): EntityDraft {
   const found = draft.entities.get(name) ?? longerNamed(draft, name);

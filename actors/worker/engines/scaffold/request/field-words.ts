@@ -21,10 +21,11 @@ export const TYPE_NAMES: ReadonlyMap<string, string> = new Map(
 );
 
 export const BOOLEAN_WORDS = words(
-  'done completed complete finished active enabled disabled available published archived deleted paid verified ' +
-    'returned favorite favourite public private visible hidden approved cancelled canceled featured urgent important ' +
-    'checked sold shipped delivered vegan vegetarian resolved confirmed adopted vaccinated pinned starred accepted ' +
-    'rejected subscribed read bought purchased packed seen watched owned refundable billable draft',
+  'done completed complete finished active enabled disabled available published archived ' +
+    'deleted paid verified returned favorite favourite public private visible hidden approved ' +
+    'cancelled canceled featured urgent important checked sold shipped delivered vegan ' +
+    'vegetarian resolved confirmed adopted vaccinated pinned starred accepted rejected ' +
+    'subscribed read bought purchased packed seen watched owned refundable billable draft',
 );
 
 export const DATE_WORDS = words(
@@ -34,17 +35,18 @@ export const DATE_WORDS = words(
 export const DATETIME_WORDS = words('datetime timestamp departure arrival');
 
 export const NUMBER_WORDS = words(
-  'price cost amount total subtotal fee salary wage budget balance weight height width length depth wingspan ' +
-    'distance rating temperature latitude longitude lat lng lon percentage percent rate tax discount area volume ' +
-    'speed mass altitude elevation gpa hours humidity pressure diameter radius thickness mileage consumption ' +
-    'revenue income expense value average lifespan sales',
+  'price cost amount total subtotal fee salary wage budget balance weight height width ' +
+    'length depth wingspan distance rating temperature latitude longitude lat lng lon ' +
+    'percentage percent rate tax discount area volume speed mass altitude elevation gpa hours ' +
+    'humidity pressure diameter radius thickness mileage consumption revenue income expense ' +
+    'value average lifespan sales',
 );
 
 export const INTEGER_WORDS = words(
-  'count quantity qty year age pages minutes seconds days weeks months capacity stock level floor position rank ' +
-    'points likes views servings seats population votes stars calories duration score rooms bedrooms bathrooms ' +
-    'copies players attendees downloads followers episodes tracks goals wins losses reps sets laps inventory ' +
-    'portions years',
+  'count quantity qty year age pages minutes seconds days weeks months capacity stock level ' +
+    'floor position rank points likes views servings seats population votes stars calories ' +
+    'duration score rooms bedrooms bathrooms copies players attendees downloads followers ' +
+    'episodes tracks goals wins losses reps sets laps inventory portions years',
 );
 
 /** Numbers that may be below zero. */
@@ -53,21 +55,23 @@ export const SIGNED_WORDS = words(
 );
 
 export const TEXT_WORDS = words(
-  'description content contents body notes note comment comments bio biography summary instructions details text ' +
-    'message review lyrics abstract remarks feedback directions recipe answer question explanation',
+  'description content contents body notes note comment comments bio biography summary ' +
+    'instructions details text message review lyrics abstract remarks feedback directions ' +
+    'recipe answer question explanation',
 );
 
 export const URL_WORDS = words('url uri website link homepage webpage');
 
 export const LIST_WORDS = words(
-  'tags ingredients categories keywords genres skills labels steps images photos pictures languages features aliases ' +
-    'roles topics hobbies interests allergies colors colours sizes synonyms symptoms materials',
+  'tags ingredients categories keywords genres skills labels steps images photos pictures ' +
+    'languages features aliases roles topics hobbies interests allergies colors colours sizes ' +
+    'synonyms symptoms materials',
 );
 
 /** Nouns in plural that are one value all the same; a list is not meant. */
 export const SINGULAR_SENSE = words(
-  'notes details instructions contents lyrics remarks directions comments terms credentials specs coordinates sales ' +
-    'initials status hours',
+  'notes details instructions contents lyrics remarks directions comments terms credentials ' +
+    'specs coordinates sales initials status hours',
 );
 
 export const UNITS: ReadonlyMap<string, 'integer' | 'number'> = new Map([
@@ -75,8 +79,9 @@ export const UNITS: ReadonlyMap<string, 'integer' | 'number'> = new Map([
     .split(' ')
     .map(unit => [unit, 'integer'] as const),
   ...(
-    'hours cm mm m km meters metres meter metre inches feet miles kg g grams kilograms pounds lbs liters litres ml ' +
-    'eur euro euros usd dollars gbp cents € $ £ % percent celsius fahrenheit kwh kcal watts'
+    'hours cm mm m km meters metres meter metre inches feet miles kg g grams kilograms pounds ' +
+    'lbs liters litres ml eur euro euros usd dollars gbp cents € $ £ % percent celsius ' +
+    'fahrenheit kwh kcal watts'
   )
     .split(' ')
     .map(unit => [unit, 'number'] as const),

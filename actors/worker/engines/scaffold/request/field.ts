@@ -1,7 +1,9 @@
 /**
- * One field phrase (`cooking time in minutes`, `status (open, closed)`, `email: string, required`) to one field.
+ * One field phrase (`cooking time in minutes`, `status (open, closed)`, `email: string, required`)
+ * to one field.
  *
- * An explicit type always wins; then values and ranges in brackets; then units; then the words of the name.
+ * An explicit type always wins; then values and ranges in brackets; then units; then the words of
+ * the name.
  */
 
 import {
@@ -31,8 +33,8 @@ const VALUES_MAX = 24;
 const NAME_WORDS_MAX = 5;
 const LEADING = new Set(
   (
-    'a an the its their his her each every some optional required mandatory unique new and or also my our your ' +
-    'optionally maybe possibly any this that both either'
+    'a an the its their his her each every some optional required mandatory unique new and or ' +
+    'also my our your optionally maybe possibly any this that both either'
   ).split(' '),
 );
 const TRAILING = new Set(
@@ -126,7 +128,10 @@ function refined(typed: Typed | null, named: readonly string[]): Typed | null {
   return loose && named.at(-1) === 'email' ? plain('email') : typed;
 }
 
-/** `(easy, medium, hard)`, `(list)`, `(1-5)`, `: decimal`, `(in minutes)`; null when the note says no type. */
+/**
+ * `(easy, medium, hard)`, `(list)`, `(1-5)`, `: decimal`, `(in minutes)`; null when the note says
+ * no type.
+ */
 function typeOfNote(note: string, minimum: number | null): Typed | null {
   if (note.trim() === '') return null;
   const range = /(-?\d+)\s*(?:-|–|to|\.\.+|and)\s*(-?\d+)/.exec(note);

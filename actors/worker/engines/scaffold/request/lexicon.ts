@@ -1,6 +1,6 @@
 /**
- * What frequent nouns usually mean in a data-keeping service: the fields they have when the prompt names none, the
- * things a domain keeps, and the nouns that join others. Data only.
+ * What frequent nouns usually mean in a data-keeping service: the fields they have when the prompt
+ * names none, the things a domain keeps, and the nouns that join others. Data only.
  */
 
 /** Fields of an entity for which the prompt names none, in the notation `field.ts` reads. */
@@ -123,7 +123,10 @@ export const USUAL_FIELDS: ReadonlyMap<string, readonly string[]> = new Map(
   }),
 );
 
-/** Nouns for a place or a whole that keeps other things; not kept themselves unless nothing else is named. */
+/**
+ * Nouns for a place or a whole that keeps other things; not kept themselves unless nothing else is
+ * named.
+ */
 export const DOMAINS: ReadonlyMap<string, readonly string[]> = new Map(
   Object.entries({
     library: ['book', 'member', 'loan'],

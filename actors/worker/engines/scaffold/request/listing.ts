@@ -1,7 +1,9 @@
 /**
- * Written-out structures inside a prompt: routes, SQL tables, JSON, brace blocks (`interface Book { … }`, `model Book { … }`).
+ * Written-out structures inside a prompt: routes, SQL tables, JSON, brace blocks (`interface Book
+ * { … }`, `model Book { … }`).
  *
- * Each block that is understood is read into the draft and cut from the text, so that prose never sees it.
+ * Each block that is understood is read into the draft and cut from the text, so that prose never
+ * sees it.
  */
 
 import { addField, type Draft, mention, relate } from './draft.ts';

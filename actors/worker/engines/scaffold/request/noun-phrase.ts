@@ -15,7 +15,9 @@ import {
 import { asciiWords, isPlural, singular } from './words.ts';
 
 export interface Noun {
-  /** Singular snake_case name of the thing; empty when the phrase only names software ("REST API"). */
+  /**
+   * Singular snake_case name of the thing; empty when the phrase only names software ("REST API").
+   */
   readonly name: string;
   readonly plural: boolean;
   /** Whether the phrase spoke of an app, a list, a tracker of the thing. */
@@ -62,7 +64,10 @@ export function isFeature(phrase: string): boolean {
   return words.every(word => FEATURE_WORDS.has(word) || ADJECTIVES.has(word));
 }
 
-/** Whether the lexicon knows the noun as something kept: `order_item` by itself or by its last word. */
+/**
+ * Whether the lexicon knows the noun as something kept: `order_item` by itself or by its last
+ * word.
+ */
 export function isKnownThing(name: string): boolean {
   return USUAL_FIELDS.has(name) || USUAL_FIELDS.has(name.slice(name.lastIndexOf('_') + 1));
 }

@@ -1,6 +1,7 @@
 /**
- * The lines of a prompt as an outline: headings, bullets under them, and prose. Headings and bullets name entities
- * and fields ("Books:" over "- title"); whatever is left is handed back as sentences.
+ * The lines of a prompt as an outline: headings, bullets under them, and prose. Headings and
+ * bullets name entities and fields ("Books:" over "- title"); whatever is left is handed back as
+ * sentences.
  */
 
 import { addField, type Draft, mention } from './draft.ts';
@@ -135,7 +136,9 @@ function readUnder(draft: Draft, section: Section, line: Line): boolean {
   return true;
 }
 
-/** `title: string, required`, `pages (int)`, `status - one of open, closed`, `title, author, year`. */
+/**
+ * `title: string, required`, `pages (int)`, `status - one of open, closed`, `title, author, year`.
+ */
 function fieldsOf(text: string) {
   const typed = /^([^:(]{1,40}?)\s*(?:[:(]|\s[-–—]\s)\s*(.*?)\)?$/u.exec(text);
   if (typed !== null && typed[1] !== undefined && !/,/.test(typed[1])) {

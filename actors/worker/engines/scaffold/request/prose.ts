@@ -99,7 +99,9 @@ function readLoose(draft: Draft, items: readonly Item[]): void {
   draft.loose.push(...fields.filter(field => field !== null));
 }
 
-/** @returns every noun the prompt clearly treats as a thing: subjects, and plurals with brackets. */
+/**
+ * @returns every noun the prompt clearly treats as a thing: subjects, and plurals with brackets.
+ */
 export function thingsOf(prompt: readonly (readonly Token[])[]): Set<string> {
   const things = new Set<string>();
   for (const sentence of prompt) {

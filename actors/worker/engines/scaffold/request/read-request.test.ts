@@ -46,8 +46,9 @@ const PROMPTS: readonly (readonly [string, Record<string, string>])[] = [
   ['a bird list with name and wingspan', { bird: 'name! wingspan:number' }],
   ['songs with title and artist', { song: 'title! artist' }],
   [
-    'Build a backend for a recipe app: recipes have a name, ingredients (list), cooking time in ' +
-      'minutes and difficulty (easy, medium, hard); each recipe belongs to an author with name and email',
+    'Build a backend for a recipe app: recipes have a name, ingredients (list), cooking ' +
+      'time in minutes and difficulty (easy, medium, hard); each recipe belongs to an author ' +
+      'with name and email',
     {
       recipe:
         'name! ingredients:list cooking_time_minutes:integer difficulty:enum(easy|medium|hard) author_id!>author',
@@ -129,8 +130,9 @@ const PROMPTS: readonly (readonly [string, Record<string, string>])[] = [
     { book: 'title! pages:integer', member: 'name! email:email' },
   ],
   [
-    'CREATE TABLE users (id SERIAL PRIMARY KEY, name VARCHAR(100) NOT NULL, email TEXT UNIQUE); ' +
-      'CREATE TABLE posts (id INT, user_id INT NOT NULL REFERENCES users(id), body TEXT, created_at TIMESTAMP);',
+    'CREATE TABLE users (id SERIAL PRIMARY KEY, name VARCHAR(100) NOT NULL, email TEXT ' +
+      'UNIQUE); CREATE TABLE posts (id INT, user_id INT NOT NULL REFERENCES users(id), body ' +
+      'TEXT, created_at TIMESTAMP);',
     {
       user: 'name! email:email',
       post: 'body:text created_at:datetime user_id!>user',

@@ -1,8 +1,9 @@
 /**
  * A user's prompt to a service spec, or to a refusal that says what would have been understood.
  *
- * Order: scope and stack first, then written-out listings, then headings and bullets, then prose sentence by
- * sentence; `settle.ts` makes the result whole. The same prompt always gives the same spec.
+ * Order: scope and stack first, then written-out listings, then headings and bullets, then prose
+ * sentence by sentence; `settle.ts` makes the result whole. The same prompt always gives the same
+ * spec.
  */
 
 import { type Draft, emptyDraft, mention } from './draft.ts';
@@ -30,7 +31,8 @@ export const ABILITY =
 
 /**
  * Reads a request.
- * @param prompt the user's words, of any length and content; only the first 20,000 characters are read
+ * @param prompt the user's words, of any length and content; only the first 20,000 characters are
+ * read
  * @param techStack technology by layer; empty when the user named none
  */
 export function readRequest(
@@ -80,7 +82,9 @@ function isEnough(draft: Draft, text: string): boolean {
   return draft.loose.length > 0 && speaksOfService(text);
 }
 
-/** A short or service-like prompt without grammar ("books and authors") names its things outright. */
+/**
+ * A short or service-like prompt without grammar ("books and authors") names its things outright.
+ */
 function scanForThings(draft: Draft, prose: readonly (readonly Token[])[], text: string): void {
   const words = prose.flat().filter(token => token.kind === 'word');
   const short = words.length <= SHORT_PROMPT_WORDS;

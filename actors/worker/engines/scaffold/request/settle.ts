@@ -1,6 +1,7 @@
 /**
- * A draft to the entities of a spec: what is unsure is dropped, what is missing is filled in from the lexicon,
- * references are resolved, and every name and cycle is made safe (S1–S3 in `spec.ts`).
+ * A draft to the entities of a spec: what is unsure is dropped, what is missing is filled in from
+ * the lexicon, references are resolved, and every name and cycle is made safe (S1–S3 in
+ * `spec.ts`).
  */
 
 import type { Draft, EntityDraft, Relation } from './draft.ts';
@@ -16,7 +17,10 @@ const NAMING_WORDS = /^(?:name|title|label|subject|full_name|first_name|username
 /** A text of such a name does not. */
 const WEAK_WORDS = /(?:^|_)(?:status|state|type|kind|category|genre|color|colour|note|comment)$/;
 
-/** @returns the entities, and sentences about what was cut; no entities when nothing to keep was named. */
+/**
+ * @returns the entities, and sentences about what was cut; no entities when nothing to keep was
+ * named.
+ */
 export function settle(draft: Draft): { entities: Entity[]; notes: string[] } {
   const notes: string[] = [];
   chooseEntities(draft);

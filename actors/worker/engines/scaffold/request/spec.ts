@@ -1,7 +1,9 @@
 /**
- * The service a prompt asks for, as plain data: what is kept, with which fields, and how records refer to each other.
+ * The service a prompt asks for, as plain data: what is kept, with which fields, and how records
+ * refer to each other.
  *
- * S1  Names are unique, lower snake_case ASCII and safe in JavaScript, Python, JSON, URLs and file names.
+ * S1  Names are unique, lower snake_case ASCII and safe in JavaScript, Python, JSON, URLs and file
+ *     names.
  * S2  Required references form no cycle, so a record of every entity can be created.
  * S3  At most ENTITIES_MAX entities with FIELDS_MAX fields each; what was cut is said in `notes`.
  */

@@ -1,7 +1,9 @@
 /**
- * Which of the two recipes a request wants, from TECH_STACK first and from the words of the prompt otherwise.
+ * Which of the two recipes a request wants, from TECH_STACK first and from the words of the prompt
+ * otherwise.
  */
 
+import { anyOf } from './phrase-pattern.ts';
 import type { Stack } from './spec.ts';
 
 export type StackChoice =
@@ -15,18 +17,29 @@ const RECIPES: readonly (readonly [RegExp, Stack])[] = [
   [/\btype ?script\b|\bjava ?script\b|\bts\b|\bjs\b|\bdeno\b|\bbun\b/i, 'node'],
 ];
 
-const UNSUPPORTED =
-  'rust|go|golang|django|rails|ruby on rails|ruby|php|laravel|symfony|java|spring boot|spring|quarkus|kotlin|scala|c\\+\\+|c#|\\.net|' +
-  'asp\\.net|elixir|phoenix|haskell|perl|swift|dart|flutter|cobol|fortran|assembly|zig|ocaml|clojure|erlang|lua|r|c|' +
-  'actix|axum|gin|wordpress|solidity';
+const UNSUPPORTED = anyOf(`
+  rust, go, golang, django, ruby on rails, rails, ruby, php, laravel, symfony, java
+  spring boot, spring, quarkus, kotlin, scala, c\\+\\+, c#, \\.net, asp\\.net, elixir, phoenix
+  haskell, perl, swift, dart, flutter, cobol, fortran, assembly, zig, ocaml, clojure, erlang
+  lua, r, c, actix, axum, gin, wordpress, solidity
+`);
+
+/** What may follow the name of a language; "in go-carts" names none. */
+const AFTER = anyOf(
+  '$\n[.;:!?)\\n]\n\\x2c\nand\\b, with\\b, please\\b, for\\b, that\\b, language\\b, using\\b, backend\\b',
+);
 
 /** Languages that are also ordinary words count only behind "in", "using" or "with". */
 const UNSUPPORTED_ASKED = new RegExp(
-  `\\b(?:in|using|with|on|via)\\s+(${UNSUPPORTED})(?=\\s*(?:$|[.,;:!?)\\n]|and\\b|with\\b|please\\b|for\\b|that\\b|language\\b|using\\b|backend\\b|framework\\b))`,
+  `\\b(?:in|using|with|on|via)\\s+(${UNSUPPORTED})(?=\\s*${AFTER})`,
   'i',
 );
-const UNSUPPORTED_CLEAR =
-  /\b(django|golang|laravel|ruby on rails|spring boot|asp\.net|actix|solidity)\b|\b(rust|go|java|kotlin|php|ruby|scala|elixir|c\+\+|c#)\s+(?:api|rest|service|backend|microservice|server|crate|program|app)\b/i;
+const UNSUPPORTED_CLEAR = new RegExp(
+  `\\b${anyOf('django, golang, laravel, ruby on rails, spring boot, asp\\.net, actix')}\\b` +
+    `|\\b(?:rust|go|java|kotlin|php|ruby|scala|elixir|c\\+\\+|c#)\\s+` +
+    `(?:api|rest|service|backend|microservice|server|crate|program|app)\\b`,
+  'i',
+);
 
 const DIFFERENT: readonly (readonly [RegExp, string])[] = [
   [
@@ -72,7 +85,8 @@ const UNCOVERED: readonly (readonly [RegExp, string])[] = [
 
 /**
  * @param prompt the user's words
- * @param techStack the TECH_STACK object; its backend, language and framework weigh more than the prompt
+ * @param techStack the TECH_STACK object; its backend, language and framework weigh more than the
+ * prompt
  */
 export function chooseStack(
   prompt: string,
@@ -103,12 +117,20 @@ function recipeFor(words: string): Stack | null {
 
 function unsupportedIn(prompt: string): string | null {
   const match = UNSUPPORTED_CLEAR.exec(prompt) ?? UNSUPPORTED_ASKED.exec(prompt);
-  return match === null ? null : (match[1] ?? match[2] ?? '').trim();
+  return match === null ? null : (match[1] ?? match[0]).trim();
 }
 
 /** Names that mean a technology wherever they stand; they are cut before the prompt is read. */
-const TECHNOLOGY =
-  /\b(?:fast[\s-]?api|pydantic|pytest|flask|starlette|python(?:\s*3(?:\.\d+)?)?|node(?:\.?js)|express(?:\.?js)?|koa|fastify|nest\.?js|hono|type ?script|java ?script|deno|postgres(?:ql)?|mysql|mariadb|sqlite|mongo(?:db)?|redis|sqlalchemy|prisma|dynamodb|react(?:\.?js)?|vue(?:\.?js)?|angular|svelte|next\.?js|nuxt|tailwind|docker(?:file)?|kubernetes|jwt|oauth2?|swagger|openapi|graphql|grpc)\b/gi;
+const TECHNOLOGY = new RegExp(
+  `\\b${anyOf(`
+    fast[\\s-]?api, pydantic, pytest, flask, starlette, python(?:\\s*3(?:\\.\\d+)?)?, node\\.?js
+    express(?:\\.?js)?, koa, fastify, nest\\.?js, hono, type ?script, java ?script, deno
+    postgres(?:ql)?, mysql, mariadb, sqlite, mongo(?:db)?, redis, sqlalchemy, prisma, dynamodb
+    react(?:\\.?js)?, vue(?:\\.?js)?, angular, svelte, next\\.?js, nuxt, tailwind
+    docker(?:file)?, kubernetes, jwt, oauth2?, swagger, openapi, graphql, grpc
+  `)}\\b`,
+  'gi',
+);
 
 /** @returns the text without the names of technologies. */
 export function withoutTechnology(text: string): string {

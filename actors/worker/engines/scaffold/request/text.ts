@@ -1,6 +1,6 @@
 /**
- * A raw prompt made readable: bounded, of one spelling, split into lines and sentences, with brackets set aside so
- * that commas inside them do not split a list.
+ * A raw prompt made readable: bounded, of one spelling, split into lines and sentences, with
+ * brackets set aside so that commas inside them do not split a list.
  */
 
 import { PHRASES } from './lexicon.ts';

@@ -1,29 +1,33 @@
 /**
- * The closed word classes with which a request is taken apart: what starts a list, what ends a noun phrase, what
- * only speaks about the software. Data only; `prose.ts` and `noun-phrase.ts` apply it.
+ * The closed word classes with which a request is taken apart: what starts a list, what ends a
+ * noun phrase, what only speaks about the software. Data only; `prose.ts` and `noun-phrase.ts`
+ * apply it.
  */
 
 const words = (text: string): ReadonlySet<string> => new Set(text.split(/\s+/));
 
 /** Words for the software itself; a noun phrase that ends in one names what stands before it. */
 export const SERVICE_WORDS = words(
-  'api apis app apps application backend server service services microservice microservices system platform website ' +
-    'site tool project solution webservice webapp program software rest restful http json crud endpoint endpoints ' +
-    'routes resource resources module prototype',
+  'api apis app apps application backend server service services microservice microservices ' +
+    'system platform website site tool project solution webservice webapp program software ' +
+    'rest restful http json crud endpoint endpoints routes resource resources module ' +
+    'prototype',
 );
 
 /** Words for a keeping of many; "bird list" is about birds. */
 export const CONTAINER_WORDS = words(
-  'list lists tracker manager catalog catalogue collection database registry directory organizer organiser planner ' +
-    'management tracking archive repository index overview keeper handler administration log',
+  'list lists tracker manager catalog catalogue collection database registry directory ' +
+    'organizer organiser planner management tracking archive repository index overview keeper ' +
+    'handler administration log',
 );
 
 /** Words that describe the software and never a thing kept. */
 export const ADJECTIVES = words(
-  'simple small basic new web full fullstack minimal tiny online digital personal complete modern clean fast little ' +
-    'lightweight robust secure scalable internal public following different various own nice good great working ' +
-    'proper custom generic typical classic existing single multiple several many few more local production ready ' +
-    'python node nodejs fastapi express javascript typescript js two three four five one',
+  'simple small basic new web full fullstack minimal tiny online digital personal complete ' +
+    'modern clean fast little lightweight robust secure scalable internal public following ' +
+    'different various own nice good great working proper custom generic typical classic ' +
+    'existing single multiple several many few more local production ready python node nodejs ' +
+    'fastapi express javascript typescript js two three four five one',
 );
 
 export const DETERMINERS = words(
@@ -32,25 +36,28 @@ export const DETERMINERS = words(
 
 /** A noun phrase ends before these. */
 export const BOUNDARIES = words(
-  'for of to in on by from at as into about like than via using per between through within and or where which that ' +
-    'while but so when if then also plus who whose whom because since until after before during is are be been was ' +
-    'were can could should must will would may might do does not no i we you me us him them it they he she please ' +
-    'create creates build builds make makes write develop implement design generate give need needs want wants ' +
-    'have has having with contain contains containing include includes including without except let lets allow ' +
-    'allows support supports supporting provide provides expose exposes offer offers ' +
-    'belong belongs belonging consist consists comprise comprises just only there here how what why',
+  'for of to in on by from at as into about like than via using per between through within ' +
+    'and or where which that while but so when if then also plus who whose whom because since ' +
+    'until after before during is are be been was were can could should must will would may ' +
+    'might do does not no i we you me us him them it they he she please create creates build ' +
+    'builds make makes write develop implement design generate give need needs want wants ' +
+    'have has having with contain contains containing include includes including without ' +
+    'except let lets allow allows support supports supporting provide provides expose exposes ' +
+    'offer offers belong belongs belonging consist consists comprise comprises just only ' +
+    'there here how what why',
 );
 
 export const KEEP_VERBS = words(
-  'manage manages track tracks store stores keep keeps record records save saves organize organise organizes catalog ' +
-    'catalogue maintain maintains handle handles administer log logs collect collects register registers monitor ' +
-    'monitors list lists',
+  'manage manages track tracks store stores keep keeps record records save saves organize ' +
+    'organise organizes catalog catalogue maintain maintains handle handles administer log ' +
+    'logs collect collects register registers monitor monitors list lists',
 );
 
 export const KEEP_GERUNDS = words(
-  'managing tracking storing keeping recording saving organizing organising cataloging cataloguing maintaining ' +
-    'handling administering logging collecting registering monitoring listing booking renting ordering selling ' +
-    'sharing rating reviewing planning scheduling posting holding serving',
+  'managing tracking storing keeping recording saving organizing organising cataloging ' +
+    'cataloguing maintaining handling administering logging collecting registering monitoring ' +
+    'listing booking renting ordering selling sharing rating reviewing planning scheduling ' +
+    'posting holding serving',
 );
 
 export const HAVE_VERBS = words(
@@ -58,14 +65,15 @@ export const HAVE_VERBS = words(
 );
 
 export const LINK_VERBS = words(
-  'link links linking connect connects connecting join joins joining relate relates associate associates pair pairs ' +
-    'reference references referencing refer refers',
+  'link links linking connect connects connecting join joins joining relate relates ' +
+    'associate associates pair pairs reference references referencing refer refers',
 );
 
 /** "authors write books": the object refers to the subject. */
 export const ACTIVE_VERBS = words(
-  'write writes place places own owns teach teaches publish publishes post posts create creates make makes submit ' +
-    'submits host hosts organize organizes direct directs record records sell sells offer offers',
+  'write writes place places own owns teach teaches publish publishes post posts create ' +
+    'creates make makes submit submits host hosts organize organizes direct directs record ' +
+    'records sell sells offer offers',
 );
 
 /** "members borrow books": neither owns the other, a third record joins them. */
@@ -98,19 +106,23 @@ export const MODALS = words(
 
 /** Features and techniques: an item made only of these names nothing to keep. */
 export const FEATURE_WORDS = words(
-  'authentication auth authorization authorisation login logout jwt oauth token tokens tests test testing unit ' +
-    'integration e2e pagination paging paginated filtering filters filter sorting search searching validation ' +
-    'validations docker dockerfile compose kubernetes swagger openapi documentation docs readme crud operations ' +
-    'operation endpoints endpoint database db sqlite postgres postgresql mysql mongodb mongo redis express fastapi ' +
-    'node nodejs python javascript typescript react vue angular svelte frontend ui gui error errors handling logging ' +
-    'caching cache rate limiting cors https ssl deployment ci cd github dependencies dependency coverage best ' +
-    'practices code support api rest restful routes route routing http json methods method get put patch status ' +
-    'codes response responses request requests health check fields field attributes properties entities entity ' +
-    'resources resource models model tables table storage persistence memory in-memory file files backend ' +
-    'server service microservice app application framework language pydantic sqlalchemy orm pytest jest linting ' +
-    'types typing security permissions roles relations relationships relationship basic full simple proper good ' +
-    'good-quality clean async following features feature functionality details things stuff create ' +
-    'read update delete list add remove edit use usage me you us him them everyone learning production everything',
+  'authentication auth authorization authorisation login logout jwt oauth token tokens ' +
+    'tests test testing unit integration e2e pagination paging paginated filtering filters ' +
+    'filter sorting search searching validation validations docker dockerfile compose ' +
+    'kubernetes swagger openapi documentation docs readme crud operations operation endpoints ' +
+    'endpoint database db sqlite postgres postgresql mysql mongodb mongo redis express ' +
+    'fastapi node nodejs python javascript typescript react vue angular svelte frontend ui ' +
+    'gui error errors handling logging caching cache rate limiting cors https ssl deployment ' +
+    'ci cd github dependencies dependency coverage best practices code support api rest ' +
+    'restful routes route routing http json methods method get put patch status codes ' +
+    'response responses request requests health check fields field attributes properties ' +
+    'entities entity resources resource models model tables table storage persistence memory ' +
+    'in-memory file files backend server service microservice app application framework ' +
+    'language pydantic sqlalchemy orm pytest jest linting types typing security permissions ' +
+    'roles relations relationships relationship basic full simple proper good good-quality ' +
+    'clean async following features feature functionality details things stuff create read ' +
+    'update delete list add remove edit use usage me you us him them everyone learning ' +
+    'production everything',
 );
 
 /** Headings behind which entities stand. */
@@ -125,7 +137,8 @@ export const FIELD_HEADINGS = words(
 
 /** Headings behind which nothing is named that is kept. */
 export const OTHER_HEADINGS = words(
-  'features feature requirements requirement endpoints routes notes stack technology technologies tech constraints ' +
-    'goals rules tests testing acceptance criteria functionality functionalities operations example examples usage ' +
-    'use cases stories api task description summary note important relations relationships',
+  'features feature requirements requirement endpoints routes notes stack technology ' +
+    'technologies tech constraints goals rules tests testing acceptance criteria ' +
+    'functionality functionalities operations example examples usage use cases stories api ' +
+    'task description summary note important relations relationships',
 );

@@ -1,5 +1,6 @@
 /**
- * English words as a generator needs them: singular, plural, and one name in every spelling a file may want.
+ * English words as a generator needs them: singular, plural, and one name in every spelling a file
+ * may want.
  */
 
 const IRREGULAR: ReadonlyMap<string, string> = new Map(
@@ -68,8 +69,9 @@ const IRREGULAR_PLURAL: ReadonlyMap<string, string> = new Map(
 /** The same word for one and for many, or a word that has no plural. */
 const UNCHANGED: ReadonlySet<string> = new Set(
   (
-    'data metadata species series news equipment information software hardware furniture sheep fish deer ' +
-    'money music feedback staff inventory media merchandise clothing luggage livestock'
+    'data metadata species series news equipment information software hardware furniture ' +
+    'sheep fish deer money music feedback staff inventory media merchandise clothing luggage ' +
+    'livestock'
   ).split(' '),
 );
 
@@ -124,7 +126,9 @@ const LETTERS: ReadonlyMap<string, string> = new Map(
   Object.entries({ ß: 'ss', æ: 'ae', ø: 'o', å: 'a', ł: 'l', đ: 'd', ð: 'd', þ: 'th', œ: 'oe' }),
 );
 
-/** @returns the text in lower-case ASCII letters, digits and single spaces; other scripts vanish. */
+/**
+ * @returns the text in lower-case ASCII letters, digits and single spaces; other scripts vanish.
+ */
 export function asciiWords(text: string): string[] {
   return text
     .replace(/([\p{Ll}\d])(\p{Lu})/gu, '$1 $2')

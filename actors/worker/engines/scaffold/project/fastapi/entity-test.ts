@@ -1,5 +1,6 @@
 /**
- * tests/test_<name>.py of a FastAPI service: everything a client can do with one kind of record.
+ * tests/entities/test_<name>.py of a FastAPI service: everything a client can do with one kind of
+ * record.
  */
 
 import type { Entity, Field, ServiceSpec } from '../../request/spec.ts';
@@ -16,7 +17,7 @@ import {
 import { bodyCall, bodyFunction } from './bodies.ts';
 import { bracketed, fromImport, py } from './source.ts';
 
-/** tests/test_<name>.py */
+/** tests/entities/test_<name>.py */
 export function entityTestFile(spec: ServiceSpec, entity: Entity): string {
   const holders = holdersOf(spec, entity);
   const bodies = [entity, ...holders.map(([holder]) => holder)].map(bodyFunction);

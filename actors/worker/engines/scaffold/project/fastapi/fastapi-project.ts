@@ -8,18 +8,11 @@ import { openApi } from '../openapi.ts';
 import { jsonText, type ProjectFile } from '../project-file.ts';
 import { entityTask, entityTestsTask } from '../tasks.ts';
 import { bodiesFile } from './bodies.ts';
-import {
-  bodyFile,
-  collectionFile,
-  entityBaseFile,
-  errorsFile,
-  mainFile,
-  queryFile,
-  runFile,
-  storeFile,
-} from './core.ts';
+import { collectionFile, entityBaseFile, queryFile } from './collection.ts';
 import { entityTestFile } from './entity-test.ts';
 import { entitiesFile, entityFile, fieldsFile } from './fields.ts';
+import { bodyFile, errorsFile, mainFile, runFile } from './http.ts';
+import { storeFile } from './store.ts';
 import { conftestFile, serviceTestFile, storeTestFile } from './tests.ts';
 
 const RUN_DEPENDENCIES = ['fastapi>=0.115', 'uvicorn>=0.30'];
@@ -57,11 +50,16 @@ export function fastapiProject(spec: ServiceSpec): ProjectFile[] {
     file('server', 'app/main.py', mainFile(spec)),
     file('server', 'app/__main__.py', runFile()),
     file('tests', 'tests/__init__.py', '"""Tests of the service over HTTP."""\n'),
+    file('tests', 'tests/entities/__init__.py', '"""Tests of each kind of record."""\n'),
     file('tests', 'tests/conftest.py', conftestFile()),
     file('tests', 'tests/bodies.py', bodiesFile(spec)),
     file('tests', 'tests/test_service.py', serviceTestFile(spec)),
     ...spec.entities.map(entity =>
-      file(entityTestsTask(entity), `tests/test_${entity.name}.py`, entityTestFile(spec, entity)),
+      file(
+        entityTestsTask(entity),
+        `tests/entities/test_${entity.name}.py`,
+        entityTestFile(spec, entity),
+      ),
     ),
     file('docs', 'README.md', readmeFile(spec)),
     file('docs', 'Dockerfile', dockerfile()),

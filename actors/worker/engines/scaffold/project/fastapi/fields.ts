@@ -1,5 +1,6 @@
 /**
- * app/fields.py and the entity files: one pydantic type per field type the service uses, and none it does not.
+ * app/fields.py and the entity files: one pydantic type per field type the service uses, and none
+ * it does not.
  */
 
 import type { Entity, Field, FieldType, ServiceSpec } from '../../request/spec.ts';
@@ -90,6 +91,24 @@ def iso_datetime(text: str) -> str:
 `,
   },
   {
+    types: ['email'],
+    text: `
+def email_address(text: str) -> str:
+    if not re.fullmatch(r"[^\\s@]+@[^\\s@]+\\.[^\\s@]+", text):
+        raise ValueError("must be an email address")
+    return text
+`,
+  },
+  {
+    types: ['url'],
+    text: `
+def web_address(text: str) -> str:
+    if not re.fullmatch(r"https?://\\S+", text):
+        raise ValueError("must be an http or https address")
+    return text
+`,
+  },
+  {
     types: ['string', 'list'],
     text: `
 ShortText = Annotated[
@@ -127,12 +146,13 @@ ShortText = Annotated[
     types: ['email'],
     text: `Email = Annotated[
     str,
-    StringConstraints(strict=True, max_length=${STRING_CHARS_MAX}, pattern=r"^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$"),
+    StringConstraints(strict=True, max_length=${STRING_CHARS_MAX}),
+    AfterValidator(email_address),
 ]`,
   },
   {
     types: ['url'],
-    text: `Url = Annotated[str, StringConstraints(strict=True, pattern=r"^https?://\\S+$")]`,
+    text: `Url = Annotated[str, StringConstraints(strict=True), AfterValidator(web_address)]`,
   },
   {
     types: ['reference'],

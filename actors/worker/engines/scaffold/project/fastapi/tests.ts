@@ -68,8 +68,11 @@ def test_answers_404_where_there_is_nothing(client: TestClient) -> None:
     assert error_code(client.get(f"{PATH}/one")) == (404, "not_found")
 
 
-def test_answers_405_to_a_wrong_method(client: TestClient) -> None:
-    assert error_code(client.delete(PATH)) == (405, "method_not_allowed")
+def test_answers_405_with_the_methods_that_are_allowed(client: TestClient) -> None:
+    for path, allowed in ((PATH, "GET, POST"), (f"{PATH}/1", "GET, PUT, PATCH, DELETE")):
+        answer = client.request("TRACE", path)
+        assert error_code(answer) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
 
 
 def test_answers_400_to_a_body_that_is_not_json(client: TestClient) -> None:

@@ -1,5 +1,6 @@
 /**
- * test/<name>.test.js of a Node service: everything a client can do with one kind of record.
+ * test/entities/<name>.test.js of a Node service: everything a client can do with one kind of
+ * record.
  */
 
 import type { Entity, Field, ServiceSpec } from '../../request/spec.ts';
@@ -16,7 +17,7 @@ import {
 import { bodyCall, bodyFunction } from './bodies.ts';
 import { importNames, js } from './source.ts';
 
-/** test/<name>.test.js */
+/** test/entities/<name>.test.js */
 export function entityTestFile(spec: ServiceSpec, entity: Entity): string {
   const holders = holdersOf(spec, entity);
   const names = capital(spaced(entity.plural));
@@ -35,8 +36,8 @@ export function entityTestFile(spec: ServiceSpec, entity: Entity): string {
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-${importNames(bodies, '../support/bodies.js')}
-import { startService } from '../support/service.js';
+${importNames(bodies, '../../support/bodies.js')}
+import { startService } from '../../support/service.js';
 
 const PATH = ${js(collectionPath(entity))};
 

@@ -8,19 +8,12 @@ import { openApi } from '../openapi.ts';
 import { jsonText, type ProjectFile } from '../project-file.ts';
 import { entityTask, entityTestsTask } from '../tasks.ts';
 import { bodiesFile } from './bodies.ts';
-import {
-  appFile,
-  collectionFile,
-  errorsFile,
-  httpFile,
-  queryFile,
-  serverFile,
-  storeFile,
-  validateFile,
-} from './core.ts';
+import { collectionFile, queryFile, validateFile } from './collection.ts';
 import { entitiesFile, entityFile } from './entity.ts';
 import { entityTestFile } from './entity-test.ts';
+import { appFile, errorsFile, httpFile, serverFile } from './http.ts';
 import { rulesFile } from './rules.ts';
+import { storeFile } from './store.ts';
 import { serviceTestFile, storeTestFile, supportFile } from './tests.ts';
 
 /** @returns the files in the order of the plan. */
@@ -52,7 +45,11 @@ export function nodeProject(spec: ServiceSpec): ProjectFile[] {
     file('tests', 'support/bodies.js', bodiesFile(spec)),
     file('tests', 'test/service.test.js', serviceTestFile(spec)),
     ...spec.entities.map(entity =>
-      file(entityTestsTask(entity), `test/${entity.name}.test.js`, entityTestFile(spec, entity)),
+      file(
+        entityTestsTask(entity),
+        `test/entities/${entity.name}.test.js`,
+        entityTestFile(spec, entity),
+      ),
     ),
     file('docs', 'README.md', readmeFile(spec)),
     file('docs', 'Dockerfile', dockerfile()),

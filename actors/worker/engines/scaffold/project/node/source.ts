@@ -24,16 +24,3 @@ export function importNames(names: readonly string[], from: string): string {
   if (line.length <= LINE_CHARS_MAX) return line;
   return `import {\n${sorted.map(name => `  ${name},`).join('\n')}\n} from '${from}';`;
 }
-
-/** @returns `head{ a, b }tail` on one line, or with one entry per line when that is too long. */
-export function objectLiteral(
-  head: string,
-  entries: readonly string[],
-  tail: string,
-  indent = '',
-): string {
-  const line = `${indent}${head}{ ${entries.join(', ')} }${tail}`;
-  if (entries.length === 0) return `${indent}${head}{}${tail}`;
-  if (line.length <= LINE_CHARS_MAX) return line;
-  return `${indent}${head}{\n${entries.map(entry => `${indent}  ${entry},`).join('\n')}\n${indent}}${tail}`;
-}
