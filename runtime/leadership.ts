@@ -220,7 +220,10 @@ function holderOf(entry: KvEntry): LeaseHolder | null {
 }
 
 const isSame = (left: LeaseHolder, right: LeaseHolder): boolean =>
-  left.host === right.host && left.pid === right.pid && left.started === right.started;
+  left.name === right.name &&
+  left.host === right.host &&
+  left.pid === right.pid &&
+  left.started === right.started;
 
 /** Where a process id means the same process: one boot of one machine, one namespace of ids. */
 function hostIdentity(): string {
