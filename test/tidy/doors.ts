@@ -37,7 +37,12 @@ const OWNERS: readonly { readonly thing: RegExp; readonly owner: RegExp }[] = [
 
 /** Words that only their owner may use, outside of tests. */
 const WORDS: readonly { readonly word: RegExp; readonly owner: RegExp; readonly use: string }[] = [
-  { word: /\bprocess\.env\b/, owner: /^runtime\/config/, use: 'runtime/config.ts' },
+  {
+    word: /\bprocess\.env\b/,
+    // The second are templates: text of generated projects, not code of ours.
+    owner: /^(runtime\/config|actors\/worker\/engines\/scaffold\/project\/)/,
+    use: 'runtime/config.ts',
+  },
   {
     word: /\bDate\.now\(|\bnew Date\(\)/,
     owner: /^runtime\/clock\.ts$/,

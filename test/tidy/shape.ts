@@ -3,6 +3,7 @@ import { isTest } from './doors.ts';
 import type { Breach, SourceFile, Tree } from './tree.ts';
 
 export const FILE_LINES_MAX = 400;
+const TEST_LINES_MAX = 600;
 const HEAD_COMMENT = /^(#!.*\n)?\/\*\*/;
 
 /** Files run by themselves: everything that lives is reachable from one of them. */
@@ -33,7 +34,8 @@ function checkSource(file: SourceFile): Breach[] {
   const breaches: Breach[] = [];
   const lines = file.text.split('\n').length - 1;
   const say = (line: number, message: string) => breaches.push({ path: file.path, line, message });
-  if (lines > FILE_LINES_MAX) say(1, `${lines} lines; at most ${FILE_LINES_MAX}: split it by noun`);
+  const limit = isTest(file.path) ? TEST_LINES_MAX : FILE_LINES_MAX;
+  if (lines > limit) say(1, `${lines} lines; at most ${limit}: split it by noun`);
   if (!/^([a-z0-9-]+\/)*[a-z0-9.-]+$/.test(file.path)) say(1, 'names are kebab-case');
   if (/(^|\/)(utils?|helpers?|types|common|misc|index)\.ts$/.test(file.path)) {
     say(1, 'a file is named after the one noun it holds');
