@@ -73,7 +73,7 @@ export class TestPeers {
         TaskMessage,
         async message => {
           this.tasks.push(message);
-          await this.#report(message);
+          await this.report(message);
           return { kind: 'done' };
         },
       ),
@@ -118,7 +118,7 @@ export class TestPeers {
     }
   }
 
-  async #report(message: TaskMessage): Promise<void> {
+  async report(message: TaskMessage): Promise<void> {
     const more = this.work(message);
     if (more === null) return;
     const { build, task, attempt } = message;

@@ -13,9 +13,15 @@ import { CodeGodError, toWireError, type WireError } from '../../../protocol/err
 import type { FactBody } from '../../../protocol/fact.ts';
 import { BuildId, buildIdOf } from '../../../protocol/ids.ts';
 import { CONSUMERS, STREAMS } from '../../../protocol/streams.ts';
-import { BUILD_SUBJECT, controlSubject, eventsOf, REPORTS } from '../../../protocol/subjects.ts';
+import {
+  BUILD_SUBJECT,
+  controlSubject,
+  eventsOf,
+  REPORTS,
+  reportSubject,
+} from '../../../protocol/subjects.ts';
 import { TaskReport } from '../../../protocol/task.ts';
-import type { Delivery, Outcome, Subscription } from '../../../runtime/bus.ts';
+import type { Outcome, StoredMessage, Subscription } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import { createDurableHost, type DurableHost } from '../../../runtime/durable-host.ts';
 import { createStreamFactLog } from '../../../runtime/fact-log-stream.ts';
@@ -164,7 +170,32 @@ export class Term {
         log.error('build.set_aside', { build, error: wire });
       }
     }
+    await this.#fetchMissed(signal);
     log.info('master.recovered', { builds: builds.size });
+  }
+
+  /**
+   * What a predecessor had pulled and not acknowledged comes again only after its ack wait. It is
+   * looked up here instead, so that nothing waits for that; the second delivery changes nothing.
+   */
+  async #fetchMissed(signal: AbortSignal): Promise<void> {
+    const { index, messenger } = this.#options;
+    const { streams } = messenger.bus;
+    for (const build of this.openBuilds()) {
+      for (const { id, attempt, state } of this.#host.context(build)?.tasks ?? []) {
+        signal.throwIfAborted();
+        if (state !== 'leased' && state !== 'running') continue;
+        const subject = reportSubject(build, id, attempt);
+        const message = await streams.last(STREAMS.report.name, subject);
+        if (message !== null) await this.#report(messenger.decode(message, TaskReport));
+      }
+    }
+    const [latest] = index.page(1, null);
+    const from_seq = latest === undefined ? 1 : Number(latest.slice(1)) + 1;
+    const range = { filter: BUILD_SUBJECT, from_seq, signal };
+    for await (const message of streams.read(STREAMS.build.name, range)) {
+      await this.#receive(message);
+    }
   }
 
   /** Keeps the list, the places and the open machines in step with a build's state. */
@@ -197,28 +228,28 @@ export class Term {
     );
   }
 
-  async #receive(delivery: Delivery): Promise<Outcome> {
+  async #receive(message: StoredMessage): Promise<Outcome> {
     const { clock, log, settings } = this.#options;
-    const build = buildIdOf(delivery.seq);
+    const build = buildIdOf(message.seq);
     if ((await this.#host.open(build)).created_at > 0) return { kind: 'done' };
     let fact: FactBody;
     try {
-      const request = readBuildRequest(delivery.body, delivery.headers, settings.defaults);
+      const request = readBuildRequest(message.body, message.headers, settings.defaults);
       const name_hint = nameHint(request.prompt);
       fact = { type: 'build.received', at: clock.now(), request, name_hint };
     } catch (error) {
       if (!(error instanceof CodeGodError)) throw error;
-      return await this.#reject(build, delivery, toWireError(error));
+      return await this.#reject(build, message, toWireError(error));
     }
     await this.#host.submit(build, fact);
     log.info('build.received', { build });
     return { kind: 'done' };
   }
 
-  async #reject(build: BuildId, delivery: Delivery, error: WireError): Promise<Outcome> {
+  async #reject(build: BuildId, message: StoredMessage, error: WireError): Promise<Outcome> {
     const { clock, messenger, log } = this.#options;
-    await messenger.deadLetter(STREAMS.build.name, delivery, error);
-    const excerpt = excerptOf(delivery.body);
+    await messenger.deadLetter(STREAMS.build.name, message, error);
+    const excerpt = excerptOf(message.body);
     await this.#host.submit(build, { type: 'build.rejected', at: clock.now(), error, excerpt });
     log.warn('build.rejected', { build, error });
     return { kind: 'reject', reason: error.message };
