@@ -181,11 +181,7 @@ async function joinRunning(context: CommandContext, config: Config): Promise<num
 
 function announce(context: CommandContext, record: SystemRecord): void {
   context.terminal.result(statusOf(record), () =>
-    [
-      `bus        ${record.bus.url}`,
-      `http       ${record.http.url ?? '(none)'}`,
-      ...(record.http.url === null ? [] : [`dashboard  ${record.http.url}/`]),
-    ].join('\n'),
+    [`bus        ${record.bus.url}`, `http       ${record.http.url ?? '(none)'}`].join('\n'),
   );
 }
 
