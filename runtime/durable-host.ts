@@ -13,15 +13,16 @@
  * H6  What cannot be folded (a bug in a machine, a broken log) sets its own entity aside
  *     (quarantine) and no other. A live fact that the machine throws at never enters the log.
  */
-import type { AnyMachineSnapshot, AnyStateMachine, ContextFrom, StateValue } from 'xstate';
+import type { AnyStateMachine, ContextFrom, StateValue } from 'xstate';
 import { decode, encode } from '../protocol/codec.ts';
 import { CodeGodError, fromWireError, toWireError, type WireError } from '../protocol/errors.ts';
 import type { Clock } from './clock.ts';
 import { DeadlineTimer } from './durable-deadlines.ts';
 import { asleep, EffectRunner, growingPause, settledWithin } from './durable-effects.ts';
-import { type DurableContext, type EffectOf, type FactOf, MachineFold } from './durable-fold.ts';
-import { type Migrations, type Snapshot, SnapshotStore } from './durable-snapshots.ts';
-import { type AnyFact, type FactLog, LOG_START, type LogPosition } from './fact-log.ts';
+import { Entities, type Entity, isBroken } from './durable-entity.ts';
+import { type EffectOf, type FactOf, MachineFold } from './durable-fold.ts';
+import { type Migrations, SnapshotStore } from './durable-snapshots.ts';
+import type { FactLog, LogPosition } from './fact-log.ts';
 import type { Journal } from './journal.ts';
 import type { Logger } from './log.ts';
 
@@ -108,25 +109,8 @@ export interface DurableHost<F, C> {
 }
 
 const STOP_MS = 5_000;
-/** Submissions of one entity that may wait for each other. */
-const WAITING_MAX = 1_024;
 /** Times a fenced predecessor may append between our reading and our append. */
 const BEHIND_MAX = 8;
-
-interface Entity {
-  readonly id: string;
-  snapshot: AnyMachineSnapshot;
-  position: LogPosition;
-  /** Hash of the first fact: which log this is. */
-  origin: string | null;
-  /** The end of what runs or waits for this entity (H3). */
-  tail: Promise<unknown>;
-  waiting: number;
-  /** An append ended without an answer: look before the next one. */
-  uncertain: boolean;
-  factsSinceSnapshot: number;
-  closed: boolean;
-}
 
 export function createDurableHost<M extends AnyStateMachine>(
   options: DurableHostOptions<M>,
@@ -136,21 +120,23 @@ export function createDurableHost<M extends AnyStateMachine>(
 
 class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextFrom<M>> {
   readonly #options: DurableHostOptions<M>;
-  readonly #fold: MachineFold<M>;
+  readonly #store: Entities<M>;
   readonly #snapshots: SnapshotStore;
   readonly #effects: EffectRunner<EffectOf<M>, FactOf<M>>;
   readonly #deadlines: DeadlineTimer;
-  readonly #entities = new Map<string, Entity>();
-  readonly #opening = new Map<string, Promise<Entity>>();
+  readonly #entities = new Map<string, Entity<M>>();
+  readonly #opening = new Map<string, Promise<Entity<M>>>();
   readonly #quarantined = new Map<string, WireError>();
   readonly #listeners = new Set<FactListener<FactOf<M>, ContextFrom<M>>>();
   readonly #stopping = new AbortController();
 
   constructor(options: DurableHostOptions<M>) {
-    const { clock, logger, snapshots, schemaVersion, migrations, effectsMax = 256 } = options;
+    const { clock, log, logger, schemaVersion, migrations, effectsMax = 256 } = options;
     this.#options = options;
-    this.#fold = new MachineFold(options.machine);
-    this.#snapshots = new SnapshotStore({ journal: snapshots, schemaVersion, migrations, logger });
+    const fold = new MachineFold(options.machine);
+    const journal = options.snapshots;
+    this.#snapshots = new SnapshotStore({ journal, schemaVersion, migrations, logger });
+    this.#store = new Entities({ fold, log, logger, snapshots: this.#snapshots });
     this.#deadlines = new DeadlineTimer(clock, (entity, key, at) => {
       void this.#deadlinePassed(entity, key, at);
     });
@@ -161,34 +147,31 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
       perform: (...run) => options.perform(...run),
       failed: (...run) => options.failed(...run),
       settle: (entity, facts, signal) => this.#settle(entity, facts, signal),
-      pending: entity => {
-        const open = this.#entities.get(entity);
-        return open === undefined ? {} : durable<EffectOf<M>>(open).pending;
-      },
+      pending: entity => this.#entities.get(entity)?.pending ?? {},
     });
   }
 
   async open(id: string): Promise<ContextFrom<M>> {
-    return (await this.#opened(id)).snapshot.context;
+    return (await this.#opened(id)).context;
   }
 
   async submit(id: string, fact: FactOf<M>): Promise<ContextFrom<M>> {
     const entity = await this.#opened(id);
-    return await this.#inTurn(entity, async () => {
+    return await entity.inTurn(async () => {
       await this.#append(entity, fact);
-      return entity.snapshot.context;
+      return entity.context;
     });
   }
 
   context(id: string): ContextFrom<M> | undefined {
-    return this.#entities.get(id)?.snapshot.context;
+    return this.#entities.get(id)?.context;
   }
 
   state(id: string): DurableState<ContextFrom<M>> | undefined {
     const entity = this.#entities.get(id);
     if (entity === undefined) return undefined;
-    const { value, context } = entity.snapshot;
-    return { value, context, position: entity.position };
+    const { position, context } = entity;
+    return { value: entity.snapshot.value, context, position };
   }
 
   entities(): readonly string[] {
@@ -211,7 +194,7 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     this.#release(entity);
     const { clock } = this.#options;
     await Promise.all([this.#effects.stop(id), settledWithin(clock, STOP_MS, [entity.tail])]);
-    await this.#keepSnapshot(entity);
+    await this.#store.keepSnapshot(entity);
   }
 
   async forget(id: string): Promise<void> {
@@ -225,10 +208,10 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     await Promise.all(this.entities().map(id => this.close(id)));
   }
 
-  async #opened(id: string): Promise<Entity> {
+  async #opened(id: string): Promise<Entity<M>> {
     if (this.#stopping.signal.aborted) throw stoppedError();
-    const set = this.#quarantined.get(id);
-    if (set !== undefined) throw fromWireError(set);
+    const reason = this.#quarantined.get(id);
+    if (reason !== undefined) throw fromWireError(reason);
     const entity = this.#entities.get(id);
     if (entity !== undefined) return entity;
     let opening = this.#opening.get(id);
@@ -239,126 +222,66 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     return await opening;
   }
 
-  async #bringBack(id: string): Promise<Entity> {
-    const { logger, resumed } = this.#options;
-    let entity: Entity;
+  async #bringBack(id: string): Promise<Entity<M>> {
+    let entity: Entity<M>;
     try {
-      entity = await this.#recover(id);
+      entity = await this.#store.recover(id);
     } catch (error) {
-      const { code } = toWireError(error);
-      if (code === 'log_corrupt' || code === 'internal') this.#quarantine(id, error);
+      if (isBroken(error)) this.#quarantine(id, error);
       throw error;
     }
     if (this.#stopping.signal.aborted) throw stoppedError();
     this.#entities.set(id, entity);
-    if (entity.position.bseq > 0) {
-      const { bseq } = entity.position;
-      const pending = Object.keys(durable(entity).pending);
-      logger.info('durable.resumed', { entity: id, bseq, pending });
-      try {
-        const facts = resumed?.(entity.snapshot.context) ?? [];
-        await this.#inTurn(entity, async () => {
-          for (const fact of facts) await this.#append(entity, fact);
-        });
-      } catch (error) {
-        this.#release(entity);
-        throw error;
-      }
-    }
+    if (entity.position.bseq > 0) await this.#resume(entity);
     this.#followUp(entity);
     return entity;
   }
 
-  /** From the snapshot where it fits its log, else from the start (H5). */
-  async #recover(id: string): Promise<Entity> {
-    const { logger } = this.#options;
-    const snapshot = await this.#snapshots.load(id);
-    if (snapshot !== null) {
-      try {
-        return await this.#replay(id, snapshot);
-      } catch (error) {
-        const { code, message } = toWireError(error);
-        if (code !== 'log_corrupt' && code !== 'internal') throw error;
-        logger.warn('durable.snapshot_dropped', { entity: id, reason: message });
-      }
-    }
-    const entity = await this.#replay(id, null);
-    const isCut =
-      snapshot !== null &&
-      snapshot.origin === entity.origin &&
-      snapshot.position.bseq > entity.position.bseq;
-    if (!isCut) return entity;
+  /** Says what is to be said on resuming, before anything goes on. */
+  async #resume(entity: Entity<M>): Promise<void> {
+    const { logger, resumed } = this.#options;
     const { bseq } = entity.position;
-    throw new CodeGodError(
-      'log_corrupt',
-      `the log of ${id} ends at fact ${bseq}, but fact ${snapshot.position.bseq} was in it`,
-      {
-        hint: 'restore the log from a backup; or remove the snapshots to go on without those facts',
-        details: { entity: id, bseq },
-      },
-    );
-  }
-
-  async #replay(id: string, from: Snapshot | null): Promise<Entity> {
-    const entity: Entity = {
-      id,
-      snapshot: this.#folded(id, () =>
-        from === null ? this.#fold.initial(id) : this.#fold.thaw(from.state),
-      ),
-      position: from?.position ?? LOG_START,
-      origin: from?.origin ?? null,
-      tail: Promise.resolve(),
-      waiting: 0,
-      uncertain: false,
-      factsSinceSnapshot: 0,
-      closed: false,
-    };
-    for await (const { fact, position } of this.#options.log.read(id, entity.position)) {
-      this.#adopt(entity, this.#step(entity, fact), position);
-    }
-    return entity;
-  }
-
-  /** Runs after everything that was asked of this entity before (H3). */
-  #inTurn<T>(entity: Entity, work: () => Promise<T>): Promise<T> {
-    if (entity.waiting >= WAITING_MAX) {
-      const message = `${entity.waiting} facts wait for ${entity.id}`;
-      return Promise.reject(new CodeGodError('overloaded', message));
-    }
-    entity.waiting += 1;
-    const turn = entity.tail.then(work).finally(() => {
-      entity.waiting -= 1;
+    logger.info('durable.resumed', {
+      entity: entity.id,
+      bseq,
+      pending: Object.keys(entity.pending),
     });
-    // The next turn comes whether this one succeeded or not.
-    entity.tail = turn.catch(() => {});
-    return turn;
+    try {
+      const facts = resumed?.(entity.context) ?? [];
+      await entity.inTurn(async () => {
+        for (const fact of facts) await this.#append(entity, fact);
+      });
+    } catch (error) {
+      this.#release(entity);
+      throw error;
+    }
   }
 
   /** One fact, all the way: computed, appended, adopted, acted on (H1). */
-  async #append(entity: Entity, given: FactOf<M>): Promise<void> {
-    const fact = decode(encode(given), undefined) as FactOf<M> & AnyFact; // H2
+  async #append(entity: Entity<M>, given: FactOf<M>): Promise<void> {
+    const fact = decode(encode(given), undefined) as FactOf<M>; // H2
     for (let tries = 0; tries < BEHIND_MAX; tries++) {
       if (entity.closed) throw closedError(entity.id);
       if (entity.uncertain) await this.#catchUp(entity);
-      const next = this.#stepOrQuarantine(entity, fact);
+      const next = this.#orQuarantine(entity, () => this.#store.step(entity, fact)); // H6
       const appended = await this.#tryAppend(entity, fact);
       if (appended === 'not_leader') throw this.#notLeader(entity);
       if (appended === 'behind') {
         await this.#catchUp(entity);
         continue;
       }
-      this.#adopt(entity, next, appended);
+      entity.adopt(next, appended);
       this.#announce(entity, fact);
       this.#followUp(entity);
       const { snapshotEvery = 64 } = this.#options;
-      if (entity.factsSinceSnapshot >= snapshotEvery) await this.#keepSnapshot(entity);
+      if (entity.factsSinceSnapshot >= snapshotEvery) await this.#store.keepSnapshot(entity);
       return;
     }
     throw new CodeGodError('overloaded', `others keep writing the log of ${entity.id}`);
   }
 
   async #tryAppend(
-    entity: Entity,
+    entity: Entity<M>,
     fact: FactOf<M>,
   ): Promise<LogPosition | 'behind' | 'not_leader'> {
     try {
@@ -367,61 +290,35 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     } catch (error) {
       const { code } = toWireError(error);
       if (code === 'log_corrupt') this.#quarantine(entity.id, error);
-      else entity.uncertain = code !== 'too_large';
+      entity.uncertain = code !== 'too_large';
       throw error;
     }
   }
 
   /** Folds what stands in the log and was not known here. */
-  async #catchUp(entity: Entity): Promise<void> {
+  async #catchUp(entity: Entity<M>): Promise<void> {
     try {
-      for await (const { fact, position } of this.#options.log.read(entity.id, entity.position)) {
-        this.#adopt(entity, this.#step(entity, fact), position);
-        this.#announce(entity, fact);
-      }
+      await this.#store.readOn(entity, fact => this.#announce(entity, fact));
     } catch (error) {
-      const { code } = toWireError(error);
-      if (code === 'log_corrupt' || code === 'internal') this.#quarantine(entity.id, error);
+      if (isBroken(error)) this.#quarantine(entity.id, error);
       throw error;
     }
-    entity.uncertain = false;
     this.#followUp(entity);
   }
 
-  #step(entity: Entity, fact: FactOf<M>): AnyMachineSnapshot {
-    return this.#folded(entity.id, () => this.#fold.step(entity.snapshot, fact));
-  }
-
-  #stepOrQuarantine(entity: Entity, fact: FactOf<M>): AnyMachineSnapshot {
+  #orQuarantine<T>(entity: Entity<M>, work: () => T): T {
     try {
-      return this.#step(entity, fact);
+      return work();
     } catch (error) {
-      this.#quarantine(entity.id, error); // H6
+      this.#quarantine(entity.id, error);
       throw error;
     }
   }
 
-  /** What a machine throws is a bug of the machine, said as `internal`. */
-  #folded<T>(id: string, work: () => T): T {
-    try {
-      return work();
-    } catch (cause) {
-      const detail = cause instanceof Error ? cause.message : String(cause);
-      throw new CodeGodError('internal', `the machine of ${id} failed: ${detail}`, { cause });
-    }
-  }
-
-  #adopt(entity: Entity, next: AnyMachineSnapshot, position: LogPosition): void {
-    entity.snapshot = next;
-    entity.position = position;
-    if (position.bseq === 1) entity.origin = position.hash;
-    entity.factsSinceSnapshot += 1;
-  }
-
-  #announce(entity: Entity, fact: FactOf<M>): void {
+  #announce(entity: Entity<M>, fact: FactOf<M>): void {
     for (const listener of this.#listeners) {
       try {
-        listener(entity.id, fact, entity.snapshot.context, entity.position);
+        listener(entity.id, fact, entity.context, entity.position);
       } catch (error) {
         this.#options.logger.error('durable.listener_failed', { entity: entity.id, error });
       }
@@ -429,42 +326,42 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
   }
 
   /** Lets effects and deadlines be what the context says. */
-  #followUp(entity: Entity): void {
+  #followUp(entity: Entity<M>): void {
     if (entity.closed || this.#entities.get(entity.id) !== entity) return;
-    this.#deadlines.set(entity.id, durable(entity).deadlines);
+    this.#deadlines.set(entity.id, entity.deadlines);
     this.#effects.reconcile(entity.id);
   }
 
   /** Appends the facts of an effect, unless it has been aborted. */
   async #settle(id: string, facts: readonly FactOf<M>[], signal: AbortSignal): Promise<void> {
-    const entity = this.#entities.get(id);
-    if (entity === undefined) return;
-    await this.#inTurn(entity, async () => {
-      if (signal.aborted) return;
+    await this.#entities.get(id)?.inTurn(async () => {
+      const entity = this.#entities.get(id);
+      if (signal.aborted || entity === undefined) return;
       for (const fact of facts) await this.#append(entity, fact);
     });
   }
 
   async #deadlinePassed(id: string, key: string, at: number): Promise<void> {
-    const { clock, logger, onDeadline } = this.#options;
+    const { clock, logger } = this.#options;
     for (let tries = 1; ; tries++) {
       const entity = this.#entities.get(id);
-      if (entity === undefined || durable(entity).deadlines[key] !== at) return;
+      if (entity?.deadlines[key] !== at) return;
       try {
-        await this.#inTurn(entity, async () => {
-          if (durable(entity).deadlines[key] !== at) return;
-          await this.#append(entity, onDeadline(key, Math.max(at, clock.now())));
-          if (durable(entity).deadlines[key] === at) {
-            logger.warn('durable.deadline_ignored', { entity: id, key });
-          }
-        });
-        return;
+        return await entity.inTurn(() => this.#sayPassed(entity, key, at));
       } catch (error) {
         logger.warn('durable.deadline_delayed', { entity: id, key, error });
         if (!(error instanceof CodeGodError && error.retryable)) return;
         await asleep(clock, growingPause(clock, tries), this.#stopping.signal);
       }
     }
+  }
+
+  async #sayPassed(entity: Entity<M>, key: string, at: number): Promise<void> {
+    const { clock, logger, onDeadline } = this.#options;
+    if (entity.deadlines[key] !== at) return;
+    await this.#append(entity, onDeadline(key, Math.max(at, clock.now())));
+    if (entity.deadlines[key] !== at) return;
+    logger.warn('durable.deadline_ignored', { entity: entity.id, key });
   }
 
   #quarantine(id: string, error: unknown): void {
@@ -474,7 +371,7 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     if (entity !== undefined) this.#release(entity);
   }
 
-  #notLeader(entity: Entity): CodeGodError {
+  #notLeader(entity: Entity<M>): CodeGodError {
     this.#options.logger.warn('durable.not_leader', { entity: entity.id });
     this.#release(entity);
     this.#options.notLeader?.(entity.id);
@@ -482,24 +379,13 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
   }
 
   /** From here on nothing happens for the entity in this process. */
-  #release(entity: Entity): void {
+  #release(entity: Entity<M>): void {
     entity.closed = true;
     if (this.#entities.get(entity.id) === entity) this.#entities.delete(entity.id);
     this.#deadlines.remove(entity.id);
     this.#effects.reconcile(entity.id);
   }
-
-  async #keepSnapshot(entity: Entity): Promise<void> {
-    const { id, position, origin, factsSinceSnapshot } = entity;
-    if (factsSinceSnapshot === 0 || origin === null || this.#quarantined.has(id)) return;
-    const state = this.#fold.freeze(entity.snapshot);
-    const kept = await this.#snapshots.keep(id, { position, origin, state });
-    if (kept) entity.factsSinceSnapshot = 0;
-  }
 }
-
-/** The part of a context that concerns the host. */
-const durable = <E>(entity: Entity): DurableContext<E> => entity.snapshot.context;
 
 const stoppedError = (): CodeGodError => new CodeGodError('cancelled', 'the host is stopping');
 const closedError = (id: string): CodeGodError => new CodeGodError('cancelled', `${id} is closed`);

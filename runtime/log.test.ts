@@ -1,3 +1,4 @@
+/** The log as a reader gets it: its lines, what is masked, what is cut. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CodeGodError } from '../protocol/errors.ts';

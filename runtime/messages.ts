@@ -11,9 +11,9 @@
  */
 import { monotonicFactory } from 'ulid';
 import type { output, ZodType } from 'zod';
-import { type ContentType, decode, encode, JSON_TYPE, MSGPACK_TYPE } from '../protocol/codec.ts';
-import { acceptVersion, type Envelope, envelopeHeaders, HEADER } from '../protocol/envelope.ts';
-import { CodeGodError, fromWireError, WireError } from '../protocol/errors.ts';
+import { type ContentType, encode, JSON_TYPE } from '../protocol/codec.ts';
+import { type Envelope, envelopeHeaders, HEADER } from '../protocol/envelope.ts';
+import { CodeGodError, type WireError } from '../protocol/errors.ts';
 import type {
   AppendOptions,
   AppendResult,
@@ -30,6 +30,7 @@ import type {
 import type { Clock } from './clock.ts';
 import { appendDeadLetter, consumeParsed } from './dead-letters.ts';
 import { type Endpoint, Endpoints } from './endpoints.ts';
+import { formatOf, parseMessage, throwIfError } from './message-body.ts';
 import { isTraceparent, newTraceparent } from './trace.ts';
 
 /** Clocks of two machines may differ by this much before a deadline is taken at its word. */
@@ -202,7 +203,7 @@ class BusMessenger implements Messenger {
       ...(signal === undefined ? {} : { signal }),
     });
     throwIfError(reply);
-    return parse(reply, replySchema, `the reply of ${subject}`);
+    return parseMessage(reply, replySchema, `the reply of ${subject}`);
   }
 
   async *askStream<S extends ZodType>(
@@ -220,7 +221,7 @@ class BusMessenger implements Messenger {
     });
     for await (const reply of replies) {
       throwIfError(reply);
-      yield parse(reply, chunkSchema, `a reply of ${subject}`);
+      yield parseMessage(reply, chunkSchema, `a reply of ${subject}`);
     }
   }
 
@@ -236,7 +237,7 @@ class BusMessenger implements Messenger {
       (message, { signal }) =>
         this.#measured(endpoint, async () => {
           const context = this.#requestContext(message, signal);
-          const request = parse(message, requestSchema, `the request to ${subject}`);
+          const request = parseMessage(message, requestSchema, `the request to ${subject}`);
           const reply = await handler(request, context);
           const format = formatOf(message);
           return { body: encode(reply ?? {}, format), headers: { [HEADER.contentType]: format } };
@@ -258,7 +259,7 @@ class BusMessenger implements Messenger {
       (message, { signal, send }) =>
         this.#measured(endpoint, async () => {
           const context = this.#requestContext(message, signal);
-          const request = parse(message, requestSchema, `the request to ${subject}`);
+          const request = parseMessage(message, requestSchema, `the request to ${subject}`);
           const format = formatOf(message);
           const headers = { [HEADER.contentType]: format };
           await handler(request, {
@@ -293,7 +294,7 @@ class BusMessenger implements Messenger {
   }
 
   decode<S extends ZodType>(message: BusMessage, schema: S): output<S> {
-    return parse(message, schema, `a message on ${message.subject}`);
+    return parseMessage(message, schema, `a message on ${message.subject}`);
   }
 
   consume<S extends ZodType>(
@@ -383,39 +384,4 @@ function requestType(subject: string): string {
   const first = tokens[1] ?? subject;
   const last = tokens.at(-1);
   return tokens.length > 2 ? `${first}.${last}` : first;
-}
-
-const formatOf = (message: BusMessage): ContentType =>
-  /msgpack/i.test(message.headers[HEADER.contentType] ?? '') ? MSGPACK_TYPE : JSON_TYPE;
-
-/** Decodes and checks one message (M1). */
-function parse<S extends ZodType>(message: BusMessage, schema: S, what: string): output<S> {
-  acceptVersion(message.headers);
-  const value = decode(message.body, message.headers[HEADER.contentType]);
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const issues = result.error.issues
-    .slice(0, 16)
-    .map(issue => ({ path: issue.path.map(String).join('.'), message: issue.message }));
-  const fields = issues.map(issue => `${issue.path || '(the whole)'}: ${issue.message}`);
-  throw new CodeGodError('bad_message', `${what} is wrong: ${fields.join('; ')}`.slice(0, 2_048), {
-    details: { issues },
-  });
-}
-
-/** An error told by the peer, thrown as if it had happened here. */
-function throwIfError(reply: BusMessage): void {
-  const status = reply.headers[HEADER.errorCode];
-  if (status === undefined) return;
-  const sentence = reply.headers[HEADER.error] ?? `error ${status}`;
-  throw fromWireError(wireErrorOf(reply) ?? { code: 'internal', message: sentence });
-}
-
-function wireErrorOf(reply: BusMessage): WireError | null {
-  try {
-    return WireError.parse(decode(reply.body, reply.headers[HEADER.contentType]));
-  } catch {
-    // A service of another make: its headers say what there is to say.
-    return null;
-  }
 }

@@ -1,3 +1,4 @@
+/** The registry as a scraper sees it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createMetrics } from './metrics.ts';

@@ -1,3 +1,4 @@
+/** What of an identity stays over starts, renames and damage. */
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,3 +1,4 @@
+/** The drawing of a small machine with everything a machine may have. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
