@@ -1,13 +1,18 @@
 /**
- * A small durable machine for tests of the host, and a world in which it can be killed at any step.
+ * A small durable machine for tests of the host, and hosts of it over a journal in memory.
  *
  * The machine keeps a list of errands. An errand that is asked for is pending until its effect says
  * what it brought; one with a limit is given up when that passes; a withdrawn one may be asked again. It can be paused, and remembers
  * what it did before (a history state). `blow.up` makes it throw.
  */
 import { assign, setup } from 'xstate';
+import { SimulatedClock } from '../runtime/clock.ts';
 import type { DurableContext } from '../runtime/durable-fold.ts';
-import type { Journal } from '../runtime/journal.ts';
+import { createDurableHost, type DurableHostOptions } from '../runtime/durable-host.ts';
+import { type FactLog, LOG_START } from '../runtime/fact-log.ts';
+import { createJournalFactLog } from '../runtime/fact-log-journal.ts';
+import { type Journal, memoryJournal } from '../runtime/journal.ts';
+import { silentLogger } from '../runtime/log.ts';
 
 export interface Errand {
   readonly kind: 'fetch';
@@ -122,51 +127,59 @@ export const errandMachine = setup({
   },
 });
 
-/** Kills a process at its n-th look at the world: right before the work or right after it. */
-export class Mortality {
-  #stepsLeft: number;
-  readonly #when: 'before' | 'after';
-  readonly dead: Promise<void>;
-  #die: () => void = () => {};
-  #isDead = false;
+export type ErrandHostOptions = DurableHostOptions<typeof errandMachine>;
+export type Perform = (key: string, signal: AbortSignal) => Promise<readonly ErrandFact[]>;
 
-  constructor(stepsLeft: number, when: 'before' | 'after') {
-    this.#stepsLeft = stepsLeft;
-    this.#when = when;
-    this.dead = new Promise(resolve => {
-      this.#die = resolve;
-    });
-  }
+/** Goes on until it is aborted. */
+export const NEVER: Perform = (_key, signal) =>
+  new Promise(resolve => signal.addEventListener('abort', () => resolve([])));
 
-  /** From the death on nothing ever comes back, as in a killed process. */
-  async step<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#isDead) return await never();
-    this.#stepsLeft -= 1;
-    const isLast = this.#stepsLeft <= 0;
-    if (isLast) this.#isDead = true;
-    if (isLast && this.#when === 'before') return await this.#end();
-    const result = await work();
-    return isLast ? await this.#end() : this.#isDead ? await never() : result;
-  }
-
-  journal(journal: Journal): Journal {
-    const step = <T>(work: () => Promise<T>): Promise<T> => this.step(work);
-    return {
-      get: key => step(() => journal.get(key)),
-      put: (key, value) => step(() => journal.put(key, value)),
-      batch: operations => step(() => journal.batch(operations)),
-      async *entries(prefix, after) {
-        for await (const entry of journal.entries(prefix, after))
-          yield await step(async () => entry);
-      },
-      close: () => step(() => journal.close()),
-    };
-  }
-
-  async #end(): Promise<never> {
-    this.#die();
-    return await never();
-  }
+export interface World {
+  readonly clock: SimulatedClock;
+  readonly journal: Journal;
+  readonly log: FactLog<ErrandFact>;
 }
 
-const never = (): Promise<never> => new Promise(() => {});
+export async function world(): Promise<World> {
+  const journal = await memoryJournal();
+  return { clock: new SimulatedClock(), journal, log: createJournalFactLog(journal) };
+}
+
+export function hostIn(
+  { clock, journal, log }: World,
+  perform: Perform,
+  more: Partial<ErrandHostOptions> = {},
+) {
+  return createDurableHost<typeof errandMachine>({
+    machine: errandMachine,
+    log,
+    snapshots: journal,
+    schemaVersion: 1,
+    migrations: {},
+    clock,
+    logger: silentLogger,
+    perform: (_entity, key, _effect: Errand, signal) => perform(key, signal),
+    failed: (_entity, key, _effect, error, at) => [
+      { type: 'errand.failed', at, key, code: error.code },
+    ],
+    onDeadline: (key, at) => ({ type: 'deadline.passed', at, key }),
+    ...more,
+  });
+}
+
+export const asked = (key: string, limitMs?: number): ErrandFact =>
+  limitMs === undefined
+    ? { type: 'errand.asked', at: 0, key }
+    : { type: 'errand.asked', at: 0, key, limit_ms: limitMs };
+export const done = (key: string): ErrandFact => ({
+  type: 'errand.done',
+  at: 1,
+  key,
+  brought: `the ${key}`,
+});
+
+export async function factsOf(log: FactLog<ErrandFact>, entity: string): Promise<ErrandFact[]> {
+  const facts: ErrandFact[] = [];
+  for await (const stored of log.read(entity, LOG_START)) facts.push(stored.fact);
+  return facts;
+}
