@@ -43,7 +43,7 @@ function planAnswer(spec: ServiceSpec): string {
 function conflictWith(spec: ServiceSpec, sections: PromptSections): string | null {
   const planned = sections.project['stack'];
   if (planned === undefined || planned === spec.stack) return null;
-  const summary = `The plan is for the stack "${planned}", the recipe for "${spec.stack}". ${ABILITY}`;
+  const summary = `The plan is for "${planned}", the recipe for "${spec.stack}". ${ABILITY}`;
   return refusal('contract_conflict', summary);
 }
 

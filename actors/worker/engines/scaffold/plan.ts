@@ -33,7 +33,7 @@ export function planFor(spec: ServiceSpec): PlanDraft {
   const limits = spec.notes.length === 0 ? '' : ` ${spec.notes.join(' ')}`;
   return {
     name: spec.name,
-    summary: `${spec.title}: a REST service that keeps ${kept}. Rule-based scaffold, no model.${limits}`,
+    summary: `${spec.title}: a REST service that keeps ${kept}. Made by rule, no model.${limits}`,
     stack: spec.stack,
     check: { command, timeout_s: 120 },
     tasks: taskTexts(spec).map(text => withFiles(text, files)),

@@ -15,8 +15,9 @@ export function dockerignoreFile(paths: readonly string[]): string {
 /** README.md */
 export function readmeFile(spec: ServiceSpec): string {
   const port = spec.stack === 'node' ? 3000 : 8000;
+  const kept = spec.entities.map(entity => spaced(entity.plural));
   const parts = [
-    `# ${spec.title}\n\nA REST service that keeps ${listed(spec.entities.map(entity => spaced(entity.plural)))}.`,
+    `# ${spec.title}\n\nA REST service that keeps ${listed(kept)}.`,
     spec.stack === 'node' ? nodeStart(port) : fastapiStart(port),
     firstRequest(spec, port),
     `## What it keeps\n\n${spec.entities.map(entityTable).join('\n\n')}`,
@@ -136,8 +137,8 @@ function usage(spec: ServiceSpec): string {
   const path = first === undefined ? '/' : collectionPath(first);
   return `## What a client can do
 
-Every collection answers the same six requests; [openapi.json](openapi.json) has the details and is also served at
-\`/openapi.json\`.
+Every collection answers the same six requests; [openapi.json](openapi.json) has the details and is
+also served at \`/openapi.json\`.
 
 | request | does |
 |---|---|
@@ -160,8 +161,8 @@ Every failure has one shape:
 {"error":{"code":"validation_failed","message":"Some values break a rule.","details":[{"field":"name","message":"is required"}]}}
 \`\`\`
 
-400 malformed JSON, 404 nothing there, 405 wrong method, 409 still referenced, 413 body too large, 415 not declared as
-JSON, 422 a value breaks a rule.`;
+400 malformed JSON, 404 nothing there, 405 wrong method, 409 still referenced, 413 body too large,
+415 not declared as JSON, 422 a value breaks a rule.`;
 }
 
 function settings(spec: ServiceSpec, port: number): string {

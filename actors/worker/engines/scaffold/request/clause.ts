@@ -105,7 +105,9 @@ function readNoted(draft: Draft, item: Item): boolean {
 export function readKept(draft: Draft, items: readonly Item[]): void {
   const topic: Noun[] = [];
   for (const item of items) {
-    const noun = isFeature(item.phrase) ? null : readNoun(item.phrase);
+    const members = readNoun(/\bof\s+(.+)$/.exec(item.phrase)?.[1] ?? '');
+    const whole = isFeature(item.phrase) ? null : readNoun(item.phrase);
+    const noun = members?.plural && isKnownThing(members.name) ? members : whole;
     if (noun === null || noun.name === '') continue;
     topic.push(noun);
     if (item.note !== '' && readNoted(draft, item)) continue;
@@ -142,7 +144,8 @@ function isWhole(noun: Noun, items: readonly Item[]): boolean {
     const part = readNoun(item.phrase);
     return part?.plural === true && isKnownThing(part.name) && !isListWord(item.phrase);
   };
-  return noun.contained && !noun.plural && items.length > 0 && items.every(isThing);
+  const inside = items.some(item => noun.name.endsWith(`_${readNoun(item.phrase)?.name}`));
+  return (noun.contained || inside) && !noun.plural && items.length > 0 && items.every(isThing);
 }
 
 function readPartOfWhole(draft: Draft, item: Item, things: ReadonlySet<string>): void {
@@ -162,6 +165,10 @@ function readPart(draft: Draft, subject: Noun, item: Item, things: ReadonlySet<s
   const own = mention(draft, subject.name, 'explicit');
   const noun = readNoun(item.phrase);
   const countable = noun?.plural && !isMeasure(item.phrase) && !/\bof\b/.test(item.phrase);
+  if (noun !== null && !noun.plural && item.note === '' && things.has(noun.name)) {
+    if (noun.name !== own.name) relate(draft, { from: own.name, to: noun.name, required: false });
+    return;
+  }
   const typed = /\b(?:list|array|strings?)\b|\[/i.test(item.note);
   if (noun === null || !countable || typed || noun.name === own.name) {
     addField(own, readField(item.phrase, item.note));

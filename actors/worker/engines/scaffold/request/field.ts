@@ -33,7 +33,7 @@ const VALUES_MAX = 24;
 const NAME_WORDS_MAX = 5;
 const LEADING = new Set(
   (
-    'a an the its their his her each every some optional required mandatory unique new and or ' +
+    'a an the one its their his her each every some optional required mandatory unique new and or ' +
     'also my our your optionally maybe possibly any this that both either'
   ).split(' '),
 );

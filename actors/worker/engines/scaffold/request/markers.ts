@@ -77,7 +77,12 @@ function markerAt(
     const subjects = subjectsOf(sentence, from, at, floor);
     return { kind, verb: word, from, at, to, subjects, joiner };
   };
-  if (/^belong(?:s|ing)?$/.test(word) && next === 'to') return make('belongs', at + 2);
+  if (/^belong(?:s|ing)?$/.test(word) && next === 'to') {
+    const marker = make('belongs', at + 2);
+    const singular = marker.subjects.every(subject => readNoun(subject)?.plural === false);
+    // "transactions with amount and date belong to …": the plural verb does not speak of the date.
+    return word === 'belong' && singular && last !== undefined ? subjectless(marker, at) : marker;
+  }
   if ((word === 'is' || word === 'are') && PARTICIPLE.test(next)) {
     return PREPOSITIONS.has(lowerAt(sentence, at + 2)) ? make('passive', at + 3) : null;
   }
@@ -162,6 +167,7 @@ function keepEnd(sentence: readonly Token[], at: number, make: Make): Marker | n
     return subjectless(make('for', at + 1 + skip), at);
   }
   if (next === '' || HAVE_VERBS.has(next) || SERVICE_WORDS.has(next)) return null;
+  if (/^(?:number|id|code|time|status|date)$/.test(next)) return null;
   const verb =
     (KEEP_VERBS.has(word) && (at === 0 || KEEP_LEADS.has(before)) && next !== 'of') ||
     (KEEP_GERUNDS.has(word) &&

@@ -9,6 +9,7 @@ import {
   BOUNDARIES,
   CONTAINER_WORDS,
   DETERMINERS,
+  FEATURE_PARTS,
   FEATURE_WORDS,
   SERVICE_WORDS,
 } from './vocabulary.ts';
@@ -48,7 +49,8 @@ export function readNoun(phrase: string): Noun | null {
 
 function isSoftware(word: string, all: readonly string[]): boolean {
   if (SERVICE_WORDS.has(word)) return true;
-  return CONTAINER_WORDS.has(word) && all.length > 1;
+  const named = all.filter(other => !DETERMINERS.has(other) && !ADJECTIVES.has(other));
+  return CONTAINER_WORDS.has(word) && named.length > 1;
 }
 
 function isOpening(word: string): boolean {
@@ -57,11 +59,21 @@ function isOpening(word: string): boolean {
   );
 }
 
+/** "the following fields" announces a list and is no part of it. */
+const HEADINGS = new Set('fields attributes properties columns entities resources'.split(' '));
+
+const isAdjective = (word: string): boolean => ADJECTIVES.has(word);
+
 /** Whether an item speaks only of features and techniques ("authentication", "unit tests"). */
 export function isFeature(phrase: string): boolean {
   if (/^\s*(?:GET|POST|PUT|PATCH|DELETE)\b/.test(phrase)) return true;
   const words = asciiWords(phrase).filter(word => !DETERMINERS.has(word));
-  return words.every(word => FEATURE_WORDS.has(word) || ADJECTIVES.has(word));
+  const speaksOfFeature = words.some(word => FEATURE_WORDS.has(word));
+  const onlyOfFeatures = words.every(
+    word => FEATURE_WORDS.has(word) || FEATURE_PARTS.has(word) || ADJECTIVES.has(word),
+  );
+  const announces = HEADINGS.has(words.at(-1) ?? '') && words.slice(0, -1).every(isAdjective);
+  return words.length === 0 || announces || (speaksOfFeature && onlyOfFeatures);
 }
 
 /**

@@ -85,7 +85,7 @@ function readAnnounced(
     const noun = readNoun(item.phrase);
     return noun?.plural && (isKnownThing(noun.name) || item.note !== '');
   });
-  if (findMarkers(right, things).length > 0) {
+  if (findMarkers(right, things).some(marker => marker.kind !== 'for')) {
     readClause(draft, right, things);
   } else if (ENTITY_HEADINGS.has(last) || last === 'for' || known.length * 2 > items.length) {
     readKept(draft, items);

@@ -17,7 +17,7 @@ const SERVICE = new RegExp(
   `\\b${anyOf(`${OUTRIGHT}
     services?, manager, management, registry, directory, organi[sz]er, store, storing, stores
     track, tracking, tracks, keep, keeping, manage, managing, app, application, log, record
-    recording, system, platform, planner, save, saving
+    recording, system, platform, planner, save, saving, list
   `)}\\b`,
   'i',
 );
@@ -27,7 +27,7 @@ const OTHER_WORK = new RegExp(
   `^\\W*(?:(?:please|can you|could you|help me(?: to)?)\\s+)*${anyOf(`
     fix, debug, repair, refactor, optimi[sz]e, translate, explain, summari[sz]e, train
     fine-?tune, solve, prove, compute, calculate, hack, draw, paint, sing, play, deploy
-    review my, review the, port
+    review my, review the, port, sort, reverse, count, print, parse
   `)}\\b`,
   'i',
 );

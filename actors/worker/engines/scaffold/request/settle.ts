@@ -47,7 +47,7 @@ function chooseEntities(draft: Draft): void {
     [...draft.entities.values()].filter(entity => entity.certainty === certainty);
   const explicit = withCertainty('explicit');
   const sure = explicit.length + withCertainty('named').length;
-  if (sure > 0) for (const entity of withCertainty('hinted')) draft.entities.delete(entity.name);
+  if (sure > 0) for (const entity of withCertainty('hinted')) replaceHint(draft, entity.name);
   if (draft.entities.size === 0) {
     for (const domain of draft.domains) {
       const things = DOMAINS.get(domain.slice(domain.lastIndexOf('_') + 1)) ?? [];
@@ -65,6 +65,17 @@ function chooseEntities(draft: Draft): void {
   }
 }
 
+/** "An appointment booking API for doctors and patients" keeps appointments too. */
+function replaceHint(draft: Draft, hint: string): void {
+  draft.entities.delete(hint);
+  const others = [...draft.entities.keys()];
+  const joiner = hint.split('_').find(word => {
+    const sides = JOINS.get(word) ?? [];
+    return sides.length > 1 && sides.every(side => others.some(name => fits(name, side)));
+  });
+  if (joiner !== undefined) mention(draft, joiner, 'named');
+}
+
 function fillIn(draft: Draft, entity: EntityDraft): void {
   const head = entity.name.slice(entity.name.lastIndexOf('_') + 1);
   const usual = USUAL_FIELDS.get(entity.name) ?? USUAL_FIELDS.get(head);
@@ -80,7 +91,7 @@ function fillIn(draft: Draft, entity: EntityDraft): void {
 /** A loan among books and members refers to both, unless the prompt already said what it joins. */
 function joinOthers(draft: Draft, entity: EntityDraft): void {
   const said = draft.relations.some(relation => relation.from === entity.name);
-  const sides = said ? [] : (JOINS.get(entity.name) ?? []);
+  const sides = said ? [] : (JOINS.get(entity.name) ?? JOINS.get(lastPart(entity.name)) ?? []);
   const targets = sides
     .map(side => [...draft.entities.keys()].find(name => name !== entity.name && fits(name, side)))
     .filter(target => target !== undefined);
@@ -91,6 +102,8 @@ function joinOthers(draft: Draft, entity: EntityDraft): void {
     if (!reverse) relate(draft, { from: entity.name, to: target, required: true });
   }
 }
+
+const lastPart = (name: string): string => name.slice(name.lastIndexOf('_') + 1);
 
 const fits = (name: string, side: readonly string[]): boolean =>
   side.some(part => name === part || name.endsWith(`_${part}`));

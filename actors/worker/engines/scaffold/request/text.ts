@@ -38,6 +38,10 @@ export function normalise(prompt: string): string {
     )
     .replace(/\b(?:from|between)\s+(-?\d+)\s+(?:to|and)\s+(-?\d+)/gi, '($1-$2)')
     .replace(/([A-Za-z])\s+(\d+)\s*(?:-|–|to)\s*(\d+)\b/g, '$1 ($2-$3)')
+    .replace(
+      /(\p{L}): ((?:[\w -]{1,30}, ){0,12}[\w -]{1,30},? or [\w-]{1,30})(?=[.;,\n]|$)/gu,
+      '$1 ($2)',
+    )
     .replace(/\s&\s/g, ' and ');
 }
 

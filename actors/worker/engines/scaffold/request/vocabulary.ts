@@ -9,9 +9,8 @@ const words = (text: string): ReadonlySet<string> => new Set(text.split(/\s+/));
 /** Words for the software itself; a noun phrase that ends in one names what stands before it. */
 export const SERVICE_WORDS = words(
   'api apis app apps application backend server service services microservice microservices ' +
-    'system platform website site tool project solution webservice webapp program software ' +
-    'rest restful http json crud endpoint endpoints routes resource resources module ' +
-    'prototype',
+    'system platform website webservice webapp software rest restful http json crud endpoint ' +
+    'endpoints routes',
 );
 
 /** Words for a keeping of many; "bird list" is about birds. */
@@ -104,25 +103,28 @@ export const MODALS = words(
   'can could should must will would may might also each both all usually always then',
 );
 
-/** Features and techniques: an item made only of these names nothing to keep. */
+/** Features and techniques: an item made of these names nothing to keep. */
 export const FEATURE_WORDS = words(
-  'authentication auth authorization authorisation login logout jwt oauth token tokens ' +
-    'tests test testing unit integration e2e pagination paging paginated filtering filters ' +
-    'filter sorting search searching validation validations docker dockerfile compose ' +
-    'kubernetes swagger openapi documentation docs readme crud operations operation endpoints ' +
-    'endpoint database db sqlite postgres postgresql mysql mongodb mongo redis express ' +
-    'fastapi node nodejs python javascript typescript react vue angular svelte frontend ui ' +
-    'gui error errors handling logging caching cache rate limiting cors https ssl deployment ' +
-    'ci cd github dependencies dependency coverage best practices code support api rest ' +
-    'restful routes route routing http json methods method get put patch status codes ' +
-    'response responses request requests health check fields field attributes properties ' +
-    'entities entity resources resource models model tables table storage persistence memory ' +
-    'in-memory file files backend server service microservice app application framework ' +
-    'language pydantic sqlalchemy orm pytest jest linting types typing security permissions ' +
-    'roles relations relationships relationship basic full simple proper good good-quality ' +
-    'clean async following features feature functionality details things stuff create read ' +
-    'update delete list add remove edit use usage me you us him them everyone learning ' +
-    'production everything',
+  'authentication auth authorization authorisation login logout jwt oauth tests testing unit ' +
+    'pagination paging paginated filtering filters sorting search searching validation ' +
+    'validations docker dockerfile compose kubernetes swagger openapi documentation docs readme ' +
+    'crud operations operation endpoints endpoint database db sqlite postgres postgresql mysql ' +
+    'mongodb mongo redis express fastapi nodejs python javascript typescript react vue angular ' +
+    'svelte frontend ui gui handling logging caching limiting cors https ssl deployment ci cd ' +
+    'github dependencies coverage api rest restful routes routing http methods codes crud ' +
+    'persistence backend microservice pydantic sqlalchemy orm pytest jest linting typing ' +
+    'security permissions async features functionality me you us him them everyone learning ' +
+    'production everything create read update delete list add remove edit usage',
+);
+
+/** These name a feature only beside one of the others: "status codes", but "make and model". */
+export const FEATURE_PARTS = words(
+  'integration e2e error errors rate dependency best practices code support route json get put ' +
+    'patch status response responses request requests health check fields field attributes ' +
+    'properties entities entity resources resource models model tables table storage memory file ' +
+    'files server service app application framework language types roles relations ' +
+    'relationships relationship basic full simple proper good quality clean following feature ' +
+    'details things stuff use token tokens cache filter test node',
 );
 
 /** Headings behind which entities stand. */

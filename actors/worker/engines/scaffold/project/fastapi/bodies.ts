@@ -15,7 +15,7 @@ export function bodyFunction(entity: Entity): string {
 /** tests/bodies.py */
 export function bodiesFile(spec: ServiceSpec): string {
   const functions = spec.entities.map(entity => bodySource(spec, entity)).join('\n\n');
-  return `"""A right body for every kind of record. Records a body must refer to are created on the way."""
+  return `"""A right body for every kind of record. What it refers to is created on the way."""
 
 from typing import Any
 

@@ -92,7 +92,7 @@ def refuse_constant(name: str) -> None:
 
 /** app/main.py */
 export function mainFile(spec: ServiceSpec): string {
-  return `"""The HTTP face of the service: all collections, health, the contract, and errors in one shape."""
+  return `"""The HTTP face of the service: collections, health, the contract, errors in one shape."""
 
 import json
 import re
