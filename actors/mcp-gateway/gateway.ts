@@ -87,7 +87,7 @@ export interface AdvertOptions {
   readonly node: NodeId;
   readonly host: string;
   readonly epoch: number;
-  readonly sandbox: GatewayAdvert['sandbox'];
+  readonly sandbox: () => GatewayAdvert['sandbox'];
   readonly state: () => LifecycleState;
   readonly status: () => Promise<McpStatusReply>;
 }
@@ -106,7 +106,7 @@ export function advertise(options: AdvertOptions): Subscription {
       state: options.state(),
       at: clock.now(),
       gateway: node as string as GatewayId,
-      sandbox,
+      sandbox: sandbox(),
       servers: servers.map(({ name, state, tools }) => ({ name, state, tools: tools.length })),
     };
     await bucket.put(advertKey(node, 'gateway'), new TextEncoder().encode(JSON.stringify(advert)));

@@ -13,7 +13,7 @@ import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { createCheck } from './adapters/check.ts';
 import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
 import { createGit } from './adapters/git.ts';
-import { ensureSandbox } from './adapters/sandbox-setup.ts';
+import { openSandbox } from './adapters/sandbox-setup.ts';
 import { viewForCheck } from './adapters/sandbox-view.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
 import { createCallTool, forgetCalls } from './adapters/tool-calls.ts';
@@ -77,7 +77,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
     log,
   });
   const env = wholeEnvironment();
-  const sandbox = await ensureSandbox({
+  const sandbox = await openSandbox({
     wanted: config.sandbox,
     scratch: roots.scratch,
     path,
@@ -92,7 +92,10 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const schemas = createArgumentSchemas();
   const served = serveGateway(messenger, GatewayId.parse(context.node), {
     workspaces,
-    check: createCheck({ workspaces, sandbox, journal, viewFor, scratch: roots.scratch }),
+    check: createCheck({
+      ...{ workspaces, journal, viewFor, scratch: roots.scratch },
+      sandbox: sandbox.current,
+    }),
     archive: build => storeArchive(workspaces, context.bus, build),
     finish: async build => {
       await workspaces.finish(build);
@@ -102,7 +105,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
     list: (request, signal) => listTools(servers, request, signal),
     status,
   });
-  const advert = advertise({ ...context, sandbox: sandbox.rung, status });
+  const advert = advertise({ ...context, sandbox: () => sandbox.current().rung, status });
   return {
     drain: () => served.stop(),
     stop: async () => {

@@ -24,7 +24,7 @@ async function checkWorld(t: TestContext, files: Record<string, string>, ladder?
   });
   const check = createCheck({
     workspaces: world.workspaces,
-    sandbox,
+    sandbox: () => sandbox,
     journal: await memoryJournal(),
     viewFor: () => sandboxView({ node: process.execPath, python: null }),
     scratch,

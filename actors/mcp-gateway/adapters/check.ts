@@ -25,7 +25,8 @@ import type { Workspaces } from './workspace.ts';
 
 export interface CheckOptions {
   readonly workspaces: Pick<Workspaces, 'checkout'>;
-  readonly sandbox: Sandbox;
+  /** The best sandbox that this machine has by now. */
+  readonly sandbox: () => Sandbox;
   /** What the command needs to see; makes the checks environment where it is one of Python. */
   readonly viewFor: (request: CheckRequest) => Promise<SandboxView>;
   readonly journal: Pick<Journal, 'get' | 'put'>;
@@ -62,7 +63,7 @@ async function checkOnce(
   request: CheckRequest,
   signal: AbortSignal,
 ): Promise<CheckReply> {
-  const { sandbox } = options;
+  const sandbox = options.sandbox();
   if (sandbox.rung === 'none' && !request.trusted && !request.no_sandbox) {
     // C4
     throw new CodeGodError('sandbox_required', `a model wrote this project; ${sandbox.account}`, {

@@ -62,7 +62,12 @@ export async function locateServer(entry: CatalogEntry, host: ServerHost): Promi
     const version = host.python === null ? null : await wheelVersion(host.python, origin.module);
     if (host.python === null || version === null) {
       const reason = `the Python package ${origin.package} is not in the tools environment`;
-      return { kind: 'missing', package: origin.package, reason, fix: 'codegod doctor --fix' };
+      return {
+        kind: 'missing',
+        package: origin.package,
+        reason,
+        fix: 'codegod down && codegod up',
+      };
     }
     const before = ['-I', '-m', origin.module];
     return found(host.python, before, origin.package, version);

@@ -1,6 +1,9 @@
 /**
- * Gets this machine a sandbox: looks for one, and where there is none and we may, installs
- * bubblewrap. Says what it did.
+ * Gets this machine a sandbox: looks for one, and where bubblewrap is missing and we may, installs
+ * it. Says what it did.
+ *
+ * U1: nobody waits for the installer where a lower rung works already: checks climb as soon as it
+ *     has ended. It is tried once per start, and bounded.
  */
 import { execa } from 'execa';
 import type { Logger } from '../../../runtime/log.ts';
@@ -14,27 +17,33 @@ export interface SandboxSetup extends SandboxOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-const INSTALL_TIMEOUT_MS = 180_000;
+const INSTALL_TIMEOUT_MS = 60_000;
+
+export interface SandboxHolder {
+  /** The best rung reached so far. */
+  current(): Sandbox;
+  /** Resolves when no better one will come. Never rejects. */
+  readonly settled: Promise<void>;
+}
 
 /** Never fails: without any rung the answer is `none`, with the reasons in its account. */
-export async function ensureSandbox(setup: SandboxSetup): Promise<Sandbox> {
+export async function openSandbox(setup: SandboxSetup): Promise<SandboxHolder> {
   const { wanted, log } = setup;
   const ladder: readonly SandboxRung[] =
     wanted === 'auto' ? ['bwrap', 'unshare', 'none'] : [wanted, 'none'];
-  const found = await findSandbox({ ...setup, ladder });
-  const rung = wanted === 'auto' ? 'unshare' : wanted;
-  const enough = found.rung !== 'none' || rung === 'none';
-  if (enough || !(await installBubblewrap(setup))) {
-    log.info('sandbox.found', { rung: found.rung, account: found.account });
-    return found;
-  }
-  const after = await findSandbox({ ...setup, ladder: ['bwrap', ...ladder] });
-  log.info('sandbox.installed', {
-    package: 'bubblewrap',
-    rung: after.rung,
-    account: after.account,
-  });
-  return after;
+  let sandbox = await findSandbox({ ...setup, ladder });
+  log.info('sandbox.found', { rung: sandbox.rung, account: sandbox.account });
+  const isBest = sandbox.rung === ladder[0] || !ladder.includes('bwrap');
+  const climb = async (): Promise<void> => {
+    if (!(await installBubblewrap(setup))) return;
+    sandbox = await findSandbox({ ...setup, ladder });
+    log.info('sandbox.installed', { package: 'bubblewrap', rung: sandbox.rung });
+  };
+  const settled = isBest
+    ? Promise.resolve()
+    : climb().catch((error: unknown) => log.warn('sandbox.install_failed', { error }));
+  if (sandbox.rung === 'none') await settled; // U1
+  return { current: () => sandbox, settled };
 }
 
 /** As root on Debian and its children; answers whether bubblewrap is there now and was not before. */
@@ -45,6 +54,9 @@ async function installBubblewrap(setup: SandboxSetup): Promise<boolean> {
     extendEnv: false,
     reject: false,
     timeout: INSTALL_TIMEOUT_MS,
+    // We may end first; a package manager must not be cut off in the middle of a package.
+    cleanup: false,
+    detached: true,
   } as const;
   const present = await execa('bwrap', ['--version'], options);
   if (present.exitCode === 0) return false;
