@@ -65,9 +65,11 @@ export async function consumeParsed<T>(
       if (consumer.onBad !== undefined) return consumer.onBad(error, delivery);
       return bury(delivery, toWireError(error));
     }
+    const isLast = options.max_deliver > 0 && delivery.deliveries >= options.max_deliver;
+    // Before the last delivery a thrown error is the bus's to tell and to try again.
+    if (!isLast) return consumer.handler(value, delivery);
     const outcome = await outcomeOf(() => consumer.handler(value, delivery));
-    const last = options.max_deliver > 0 && delivery.deliveries >= options.max_deliver;
-    if (outcome.kind !== 'retry' || !last) return outcome;
+    if (outcome.kind !== 'retry') return outcome;
     const message = `gave up after ${delivery.deliveries} deliveries: ${outcome.reason}`;
     return bury(delivery, { code: 'internal', message });
   });
@@ -79,7 +81,7 @@ export async function consumeParsed<T>(
   };
 }
 
-/** A handler that throws wants its message again; said as an outcome so that tries are counted. */
+/** What a handler throws, as the outcome that the bus would make of it. */
 async function outcomeOf(handle: () => Promise<Outcome>): Promise<Outcome> {
   try {
     return await handle();

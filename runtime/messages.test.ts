@@ -8,7 +8,7 @@ import { STREAMS } from '../protocol/streams.ts';
 import type { BusMessage, ConsumeOptions, Outcome, StoredMessage } from './bus.ts';
 import { SimulatedClock } from './clock.ts';
 import { DEAD_HEADER } from './dead-letters.ts';
-import { createMemoryBroker } from './memory-bus.ts';
+import { createMemoryBroker, type MemoryBus } from './memory-bus.ts';
 import { createMessenger } from './messages.ts';
 import { isTraceparent } from './trace.ts';
 
@@ -196,7 +196,7 @@ async function streams() {
   const deadLetters = async (): Promise<StoredMessage[]> => {
     const found: StoredMessage[] = [];
     const all = { filter: dead.subjects[0], from_seq: 1 };
-    for await (const message of where.server.bus.streams.read(dead.name, all)) found.push(message);
+    for await (const message of where.asker.bus.streams.read(dead.name, all)) found.push(message);
     return found;
   };
   return { ...where, deadLetters };
@@ -295,6 +295,21 @@ for (const failure of ['says retry', 'throws'] as const) {
     await subscription.stop();
   });
 }
+
+test('a message whose process died during its last delivery is a dead letter too', async () => {
+  const { clock, asker, server, deadLetters } = await streams();
+  await asker.append('codegod.build', 'build.requested', { n: 1 });
+  const once = { ...CONSUMER, max_deliver: 1 };
+  const hang = (): Promise<Outcome> => new Promise(() => {});
+  await server.consume(build.name, once, Question, hang);
+  await clock.advance(100);
+  (server.bus as MemoryBus).disconnect();
+  const heir = await asker.consume(build.name, once, Question, async () => ({ kind: 'done' }));
+  await clock.advance(120_000);
+  const letters = await deadLetters();
+  assert.match(letters[0]?.headers[DEAD_HEADER.reason] ?? '', /died during each/);
+  await heir.stop();
+});
 
 test('a dead letter is stored once however often it is written', async () => {
   const { asker, server, deadLetters } = await streams();
