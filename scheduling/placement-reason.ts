@@ -35,7 +35,7 @@ export function waitingReason(
     const nodes = namesOf(busy);
     return `${nodes} could run ${busy[0]?.model} but ${busy.length === 1 ? 'is' : 'are'} busy; it goes on when a slot is free`;
   }
-  if (request.model !== null && !ready.some(offer => sameModel(offer.model, request.model ?? ''))) {
+  if (request.model !== null && tier.every(offer => offer.verdict === 'not_ready')) {
     return missingModel(request.model, ready, offers);
   }
   if (refused.length > 0) {
@@ -46,6 +46,9 @@ export function waitingReason(
 
 function missingModel(model: string, ready: readonly Offer[], offers: readonly Offer[]): string {
   const elsewhere = offers.find(offer => sameModel(offer.model, model));
+  if (elsewhere !== undefined && elsewhere.verdict !== 'not_ready') {
+    return `${elsewhere.model} runs outside the house, which is not allowed; \`--fallback allow\` would allow it`;
+  }
   if (elsewhere !== undefined) {
     return `only ${elsewhere.node} has ${model}, and it is not ready: ${elsewhere.reason}`;
   }

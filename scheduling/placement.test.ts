@@ -11,7 +11,7 @@ import { GIB, type ModelInput, NOW, type NodeInput, nodeView } from './test-node
 const REQUEST: PlacementRequest = {
   model: null,
   context_tokens: 8_192,
-  remote: false,
+  remote: 'deny',
   avoid: [],
   refused: {},
 };
@@ -127,9 +127,16 @@ test('a real model on a node that is gone does not keep the scaffold from workin
 test('models outside the house only where it is allowed, and after those inside', () => {
   const remote = { id: 'a', remote: true, scaffold: true };
   assert.equal(placed({}, remote).plan?.engine, 'scaffold');
-  assert.equal(placed({ remote: true }, remote).plan?.engine, 'anthropic');
+  assert.equal(placed({ remote: 'last' }, remote).plan?.engine, 'anthropic');
   const local = { id: 'b', gpu: gpu(20), models: [SMALL] };
-  assert.equal(placed({ remote: true }, remote, local).plan?.engine, 'ollama');
+  assert.equal(placed({ remote: 'last' }, remote, local).plan?.engine, 'ollama');
+  assert.equal(placed({ remote: 'first' }, remote, local).plan?.engine, 'anthropic');
+});
+
+test('a model outside the house that is named but not allowed: the reason says how to allow it', () => {
+  const { plan, decision } = placed({ model: 'claude' }, { id: 'a', remote: true, scaffold: true });
+  assert.equal(plan, null);
+  assert.match(decision.reason, /outside the house.*--fallback allow/);
 });
 
 test('models that cannot write text are never chosen', () => {

@@ -6,7 +6,8 @@
  * P2: the same input gives the same answer; ties are broken by the node's id.
  * P3: more free memory on a node never makes a placeable request unplaceable.
  * P4: `scaffold` is taken only where no real model is available on any ready node, or by name.
- * P5: models outside the house are taken only where the request allows it, and after all others.
+ * P5: models outside the house are taken only where the request allows it, and, unless it says
+ *     otherwise, after all others.
  * P6: the largest model that some node can take now is the choice.
  */
 import type { NodeId } from '../protocol/ids.ts';
@@ -28,8 +29,8 @@ export interface PlacementRequest {
   /** The model that must be used, or null for the best there is. */
   readonly model: string | null;
   readonly context_tokens: number;
-  /** Whether models outside the house may be used. */
-  readonly remote: boolean;
+  /** Whether models outside the house may be used: not at all, after all others, or first. */
+  readonly remote: 'deny' | 'last' | 'first';
   /** Nodes on which an earlier attempt was lost; taken only where there is no other. */
   readonly avoid: readonly NodeId[];
   /** Nodes that have just declined, with their reasons. */
@@ -120,7 +121,7 @@ const isRemote = (offer: Offer): boolean =>
   offer.engine === 'anthropic' || offer.engine === 'openai';
 
 function isWanted(request: PlacementRequest, offer: Offer): boolean {
-  if (isRemote(offer) && !request.remote) return false;
+  if (isRemote(offer) && request.remote === 'deny') return false;
   return request.model === null || sameModel(request.model, offer.model);
 }
 
@@ -129,8 +130,9 @@ function tierOf(request: PlacementRequest, wanted: readonly Offer[]): readonly O
   if (request.model !== null) return wanted;
   const available = wanted.filter(offer => offer.verdict !== 'not_ready');
   const local = available.filter(offer => isReal(offer) && !isRemote(offer));
-  if (local.some(takes)) return local;
   const remote = available.filter(isRemote);
+  if (request.remote === 'first' && remote.some(takes)) return remote;
+  if (local.some(takes)) return local;
   if (remote.length > 0) return remote;
   return local.length > 0 ? local : available.filter(offer => !isReal(offer));
 }

@@ -23,6 +23,7 @@ const FILLERS = new Set(
 export interface RequestDefaults {
   readonly max_parallel_tasks: number;
   readonly fallback: 'deny' | 'allow';
+  readonly prefer_local: boolean;
 }
 
 /**

@@ -71,11 +71,16 @@ function placeWish(
     request: {
       model: context.request?.model ?? null,
       context_tokens: task.context_tokens,
-      remote: context.request?.fallback === 'allow',
+      remote: remoteOf(context),
       avoid: task.avoid,
     },
     gateway,
   };
+}
+
+function remoteOf(context: BuildContext): 'deny' | 'last' | 'first' {
+  if (context.request?.fallback !== 'allow') return 'deny';
+  return context.request['prefer_local'] === false ? 'first' : 'last';
 }
 
 function phaseWish(context: BuildContext): Wishes {

@@ -57,6 +57,8 @@ export interface NodesPort {
   granted(node: NodeId, lease: LeaseAdvert): void;
   /** Its attempt is over: it takes no room any more, whatever the node's last advert says. */
   released(node: NodeId, lease: LeaseId): void;
+  /** When its worker was last heard of, in ms since the epoch; 0 for never. */
+  heardAt(node: NodeId): number;
   onChange(listener: () => void): () => void;
 }
 

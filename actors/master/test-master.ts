@@ -52,8 +52,10 @@ export class TestMaster {
     const epoch = options.epoch ?? 1;
     const bus = await connectNats({ servers: [options.url], name: `master-${epoch}`, clock });
     const messenger = createMessenger(bus, { source: '/node/test/actor/master', clock });
+    const metrics = createMetrics('master');
     const master = await Master.start(
       {
+        metrics,
         bus,
         messenger,
         clock,
@@ -69,12 +71,12 @@ export class TestMaster {
           ack_wait_ms: 5_000,
           max_parallel_tasks: 5,
           fallback: 'deny',
+          prefer_local: true,
         },
       },
       directory,
     );
     const door = new BusDoor({ messenger, master, log: silentLogger });
-    const metrics = createMetrics('master');
     const app = createApp({
       door,
       clock,

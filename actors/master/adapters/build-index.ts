@@ -2,19 +2,21 @@
  * The list of all builds, kept in the local journal. A cache: deleted, it is made again from the
  * stream of facts.
  *
- * X1: a build is in the list from its first fact on. Writes go through one queue, so that `scanned`
- *     (the place in the stream up to which builds are listed) is never ahead of the list.
+ * X1: a build is in the list before its first fact is in the stream. So whatever this master has
+ *     written is listed, and only what others wrote has to be looked for: after `scanned`.
  * X2: of a build that nobody drives the list says `recovering`.
  */
 import { BUILD_ENDS, BuildSummary } from '../../../protocol/build.ts';
 import { toWireError } from '../../../protocol/errors.ts';
 import type { BuildId } from '../../../protocol/ids.ts';
-import type { Journal } from '../../../runtime/journal.ts';
+import type { Journal, JournalOperation } from '../../../runtime/journal.ts';
 import type { Logger } from '../../../runtime/log.ts';
 
 const BUILDS = 'build/';
 const SCANNED = 'scanned';
 const DIGITS = 16;
+/** Builds that are listed; older ones are dropped when the list is opened. */
+const ROWS_MAX = 10_000;
 
 interface Row {
   readonly build: BuildId;
@@ -25,7 +27,10 @@ export class BuildIndex {
   readonly #journal: Journal;
   readonly #log: Logger;
   readonly #rows = new Map<BuildId, Row>();
+  /** Summaries on their way to the disk. */
+  readonly #unwritten = new Map<BuildId, BuildSummary>();
   #scanned = 0;
+  #isWritable = true;
   #queue: Promise<void> = Promise.resolve();
 
   private constructor(journal: Journal, log: Logger) {
@@ -41,6 +46,7 @@ export class BuildIndex {
       const summary = BuildSummary.safeParse(value);
       if (summary.success) index.#remember(summary.data);
     }
+    index.#drop(index.page(Number.POSITIVE_INFINITY, null).slice(ROWS_MAX));
     return index;
   }
 
@@ -62,26 +68,24 @@ export class BuildIndex {
       .slice(0, limit);
   }
 
-  has(build: BuildId): boolean {
-    return this.#rows.has(build);
-  }
-
   /** The summary as it was last kept (X2). */
   async get(build: BuildId): Promise<BuildSummary | null> {
-    const stored = BuildSummary.safeParse(await this.#journal.get(keyOf(build)));
+    const unwritten = this.#unwritten.get(build);
+    const stored = BuildSummary.safeParse(unwritten ?? (await this.#journal.get(keyOf(build))));
     if (!stored.success) return null;
     const isEnded = BUILD_ENDS.includes(stored.data.state);
     return isEnded ? stored.data : { ...stored.data, state: 'recovering' };
   }
 
-  /** Lists a build, or its new state, as of the fact at `seq`. Failing costs a scan, no more. */
+  /** Lists a build, or its new state, as of the fact at `seq`. */
   put(summary: BuildSummary, seq: number): void {
     this.#remember(summary);
-    this.#write([
-      { type: 'put', key: keyOf(summary.id), value: summary },
-      { type: 'put', key: SCANNED, value: Math.max(seq, this.#scanned) },
-    ]);
-    this.#scanned = Math.max(seq, this.#scanned);
+    this.#unwritten.set(summary.id, summary);
+    const row: JournalOperation = { type: 'put', key: keyOf(summary.id), value: summary };
+    if (this.#isWritable) this.#scanned = Math.max(seq, this.#scanned);
+    this.#write([row, { type: 'put', key: SCANNED, value: this.#scanned }], () => {
+      if (this.#unwritten.get(summary.id) === summary) this.#unwritten.delete(summary.id);
+    });
   }
 
   /** Waits until everything is written. */
@@ -94,11 +98,20 @@ export class BuildIndex {
     this.#rows.set(summary.id, { build: summary.id, ended });
   }
 
-  /** X1 */
-  #write(operations: Parameters<Journal['batch']>[0]): void {
+  #drop(builds: readonly BuildId[]): void {
+    for (const build of builds) this.#rows.delete(build);
+    this.#write(builds.map(build => ({ type: 'del', key: keyOf(build) }) as const));
+  }
+
+  /** One after the other. After a failure nothing is taken for scanned any more (X1). */
+  #write(operations: readonly JournalOperation[], written: () => void = () => {}): void {
     this.#queue = this.#queue
       .then(() => this.#journal.batch(operations))
-      .catch(error => this.#log.warn('index.unwritten', { error: toWireError(error) }));
+      .then(written)
+      .catch(error => {
+        this.#isWritable = false;
+        this.#log.warn('index.unwritten', { error: toWireError(error) });
+      });
   }
 }
 

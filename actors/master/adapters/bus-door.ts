@@ -152,7 +152,7 @@ export class BusDoor implements Door {
       const at = Date.parse(message.time);
       const context = { ...NEW_BUILD, created_at: at, updated_at: at };
       try {
-        const defaults = { max_parallel_tasks: 1, fallback: 'deny' } as const;
+        const defaults = { max_parallel_tasks: 1, fallback: 'deny', prefer_local: true } as const;
         const request = readBuildRequest(message.body, message.headers, defaults);
         return summaryOf(build, 'received', { ...context, request });
       } catch (error) {

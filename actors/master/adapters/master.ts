@@ -19,6 +19,8 @@ import { Term, type TermSettings } from './term.ts';
 
 /** A term that fails is begun again after this. */
 const PAUSE_MS = 1_000;
+/** What a request may ask for (`BuildRequest.max_parallel_tasks`). */
+const PARALLEL_TASKS_MAX = 64;
 
 export type MasterRole = 'standby' | 'recovering' | 'leading';
 
@@ -70,7 +72,11 @@ export class Master {
 
   /** Of a build that is open here, or as it was last listed; null where it is unknown. */
   async summary(build: BuildId): Promise<BuildSummary | null> {
-    return this.#term?.summary(build) ?? (await this.index.get(build));
+    const open = this.#term?.summary(build);
+    if (open !== undefined) return open;
+    const listed = await this.index.get(build);
+    const error = this.#term?.setAside(build);
+    return listed === null || error === undefined ? listed : { ...listed, error };
   }
 
   /** Stops taking in; what is at work on other machines goes on there. */
@@ -105,7 +111,7 @@ export class Master {
   }
 
   async #serveTerm(stopping: AbortSignal): Promise<void> {
-    const { log, messenger, clock, node, epoch, config } = this.#context;
+    const { log, messenger, clock, node, epoch, config, metrics } = this.#context;
     this.#role = 'standby';
     const { fence, lost } = await this.#leadership.acquire(stopping);
     log.info('master.leading', { fence });
@@ -121,6 +127,7 @@ export class Master {
       nodes: this.nodes,
       fence,
       leader: `${node}-${epoch}`,
+      metrics,
       settings: settingsOf(config),
       overtaken: () => over.abort(),
     });
@@ -141,7 +148,7 @@ export class Master {
 
 export type MasterContext = Pick<
   ActorContext,
-  'bus' | 'messenger' | 'clock' | 'log' | 'node' | 'epoch'
+  'bus' | 'messenger' | 'clock' | 'log' | 'node' | 'epoch' | 'metrics'
 > & { readonly config: MasterConfig };
 
 type MasterConfig = Pick<
@@ -154,6 +161,7 @@ type MasterConfig = Pick<
   | 'ack_wait_ms'
   | 'max_parallel_tasks'
   | 'fallback'
+  | 'prefer_local'
 >;
 
 function settingsOf(config: MasterConfig): TermSettings {
@@ -163,7 +171,11 @@ function settingsOf(config: MasterConfig): TermSettings {
     masterModel: config.master_model,
     workerModel: config.worker_model,
     ackWaitMs: config.ack_wait_ms,
-    defaults: { max_parallel_tasks: config.max_parallel_tasks, fallback: config.fallback },
+    defaults: {
+      max_parallel_tasks: Math.min(PARALLEL_TASKS_MAX, config.max_parallel_tasks),
+      fallback: config.fallback,
+      prefer_local: config.prefer_local,
+    },
   };
 }
 

@@ -61,6 +61,8 @@ export class NodeTable implements NodesPort {
   readonly #granted = new Map<NodeId, readonly Granted[]>();
   /** Leases given back, and when. */
   readonly #released = new Map<LeaseId, number>();
+  /** When each worker was last heard of, also after its adverts are gone. */
+  readonly #heard = new Map<NodeId, number>();
   readonly #listeners = new Set<() => void>();
 
   constructor(options: NodeTableOptions) {
@@ -105,6 +107,10 @@ export class NodeTable implements NodesPort {
   granted(node: NodeId, lease: LeaseAdvert): void {
     const others = this.#grantedOf(node).filter(({ lease: known }) => known.lease !== lease.lease);
     this.#granted.set(node, [...others, { lease, at: this.#options.clock.now() }]);
+  }
+
+  heardAt(node: NodeId): number {
+    return this.#heard.get(node) ?? 0;
   }
 
   onChange(listener: () => void): () => void {
@@ -164,6 +170,7 @@ export class NodeTable implements NodesPort {
       const advert = parseAdvert(SCHEMAS[kind], change.value);
       const known = row[kind];
       if (known !== null && known.advert.epoch > advert.epoch) return; // T2
+      if (kind === 'runtime') this.#heard.set(node.data, seen_at);
       this.#keep({ ...row, [kind]: { advert, seen_at } });
     } catch (error) {
       this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });

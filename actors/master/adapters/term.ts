@@ -3,49 +3,44 @@
  * builds and reports in and drives the machines of all builds.
  *
  * O1: every build that has not ended is opened again before anything new is taken in.
- * O2: what was taken from a stream is acknowledged after its fact is stored, never before.
- * O3: when the lease is lost everything stops without another fact; the log would refuse it anyway.
+ * O2: when the lease is lost everything stops without another fact; the log would refuse it anyway.
  */
 import { BUILD_ENDS, type BuildSummary, ControlRequest } from '../../../protocol/build.ts';
 import { encode, JSON_TYPE } from '../../../protocol/codec.ts';
 import { HEADER } from '../../../protocol/envelope.ts';
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import type { FactBody } from '../../../protocol/fact.ts';
-import { BuildId, buildIdOf } from '../../../protocol/ids.ts';
-import { CONSUMERS, STREAMS } from '../../../protocol/streams.ts';
-import {
-  BUILD_SUBJECT,
-  controlSubject,
-  eventsOf,
-  REPORTS,
-  reportSubject,
-} from '../../../protocol/subjects.ts';
-import { TaskReport } from '../../../protocol/task.ts';
-import type { Outcome, StoredMessage, Subscription } from '../../../runtime/bus.ts';
+import { BuildId, type NodeId } from '../../../protocol/ids.ts';
+import { STREAMS } from '../../../protocol/streams.ts';
+import { controlSubject, eventsOf } from '../../../protocol/subjects.ts';
+import type { Subscription } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import { createDurableHost, type DurableHost } from '../../../runtime/durable-host.ts';
 import { createStreamFactLog } from '../../../runtime/fact-log-stream.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
+import type { Metrics } from '../../../runtime/metrics.ts';
 import { Admission } from '../admission.ts';
 import type { BuildContext } from '../build-context.ts';
 import { controlApplies } from '../build-control.ts';
 import { buildMachine } from '../build-machine.ts';
-import { excerptOf, nameHint, type RequestDefaults, readBuildRequest } from '../build-request.ts';
+import type { RequestDefaults } from '../build-request.ts';
 import { summaryOf } from '../build-summary.ts';
 import { createPerformer, failedEffect } from '../effects.ts';
+import { lostAttempts } from '../lost-attempts.ts';
 import type { NodesPort } from '../ports.ts';
 import type { BuildIndex } from './build-index.ts';
 import { createGatewayPort } from './bus-gateways.ts';
 import { createWorkerPort } from './bus-workers.ts';
+import { countFact } from './fact-counters.ts';
+import { Intake } from './intake.ts';
 
 /** Of the machine's states and context; a snapshot of another version is not read. */
 const SCHEMA_VERSION = 1;
 /** Builds that wait for their turn hold an effect each; those at work are few. */
 const EFFECTS_MAX = 100_000;
-const CONCURRENCY = 16;
-const RETRY_MS = 1_000;
+const LOOK_AT_NODES_MS = 5_000;
 
 export interface TermOptions {
   readonly messenger: Messenger;
@@ -57,6 +52,7 @@ export interface TermOptions {
   readonly fence: number;
   /** `n1-17`: who leads. */
   readonly leader: string;
+  readonly metrics: Metrics;
   readonly settings: TermSettings;
   /** Told when somebody newer turns out to lead. */
   readonly overtaken: () => void;
@@ -75,7 +71,9 @@ export class Term {
   readonly #options: TermOptions;
   readonly #host: DurableHost<FactBody, BuildContext>;
   readonly #admission: Admission;
+  readonly #intake: Intake;
   readonly #subscriptions: Subscription[] = [];
+  #watching: Promise<void> = Promise.resolve();
   readonly #ending = new AbortController();
   /** The state of each open build as the list has it. */
   readonly #listed = new Map<BuildId, string>();
@@ -115,8 +113,11 @@ export class Term {
           : [],
       notLeader: () => options.overtaken(),
     });
+    const { signal } = this.#ending;
+    this.#intake = new Intake({ ...options, ...settings, host: this.#host, signal });
     this.#host.onFact((entity, fact, _context, position) => {
       if (fact.type === 'task.reported') nodes.released(fact.report.node, fact.report.lease);
+      countFact(options.metrics, fact);
       this.#note(BuildId.parse(entity), position.seq);
     });
   }
@@ -126,16 +127,15 @@ export class Term {
     await this.#recover(signal);
     this.#admission.open();
     signal.throwIfAborted();
-    this.#subscriptions.push(
-      this.#serveControl(),
-      await this.#consumeReports(),
-      await this.#consumeBuilds(),
-    );
+    this.#subscriptions.push(this.#serveControl(), await this.#intake.reports());
+    this.#subscriptions.push(await this.#intake.builds());
+    this.#watching = this.#watchNodes();
   }
 
   async end(): Promise<void> {
     this.#ending.abort(new CodeGodError('cancelled', 'the term of office is over'));
     await Promise.all(this.#subscriptions.map(subscription => subscription.stop()));
+    await this.#watching;
     await this.#host.stop();
   }
 
@@ -143,6 +143,11 @@ export class Term {
   summary(build: BuildId): BuildSummary | undefined {
     const state = this.#host.state(build);
     return state === undefined ? undefined : summaryOf(build, state.value, state.context);
+  }
+
+  /** Why a build is set aside, or undefined. */
+  setAside(build: BuildId): WireError | undefined {
+    return this.#host.quarantined().get(build);
   }
 
   openBuilds(): readonly BuildId[] {
@@ -170,31 +175,35 @@ export class Term {
         log.error('build.set_aside', { build, error: wire });
       }
     }
-    await this.#fetchMissed(signal);
+    await this.#intake.catchUp(this.openBuilds(), signal);
     log.info('master.recovered', { builds: builds.size });
   }
 
-  /**
-   * What a predecessor had pulled and not acknowledged comes again only after its ack wait. It is
-   * looked up here instead, so that nothing waits for that; the second delivery changes nothing.
-   */
-  async #fetchMissed(signal: AbortSignal): Promise<void> {
-    const { index, messenger } = this.#options;
-    const { streams } = messenger.bus;
-    for (const build of this.openBuilds()) {
-      for (const { id, attempt, state } of this.#host.context(build)?.tasks ?? []) {
-        signal.throwIfAborted();
-        if (state !== 'leased' && state !== 'running') continue;
-        const subject = reportSubject(build, id, attempt);
-        const message = await streams.last(STREAMS.report.name, subject);
-        if (message !== null) await this.#report(messenger.decode(message, TaskReport));
+  /** Attempts on nodes that went silent are given up before their time is over. */
+  async #watchNodes(): Promise<void> {
+    const { clock, nodes } = this.#options;
+    const { signal } = this.#ending;
+    const startedAt = clock.now();
+    const heardAt = (node: NodeId): number => Math.max(startedAt, nodes.heardAt(node));
+    while (!signal.aborted) {
+      for (const build of this.openBuilds()) {
+        const context = this.#host.context(build);
+        const keys = context === undefined ? [] : lostAttempts(context, heardAt, clock.now());
+        for (const key of keys) await this.#giveUp(build, key);
       }
+      await clock.sleep(LOOK_AT_NODES_MS, signal).catch(() => {
+        // Woken by the end of the term.
+      });
     }
-    const [latest] = index.page(1, null);
-    const from_seq = latest === undefined ? 1 : Number(latest.slice(1)) + 1;
-    const range = { filter: BUILD_SUBJECT, from_seq, signal };
-    for await (const message of streams.read(STREAMS.build.name, range)) {
-      await this.#receive(message);
+  }
+
+  async #giveUp(build: BuildId, key: string): Promise<void> {
+    const { clock, log } = this.#options;
+    log.warn('node.lost', { build, key });
+    try {
+      await this.#host.submit(build, { type: 'deadline.passed', at: clock.now(), key });
+    } catch (error) {
+      log.warn('node.loss_unsaid', { build, key, error: toWireError(error) });
     }
   }
 
@@ -210,89 +219,10 @@ export class Term {
     const context = this.#host.context(build);
     if (BUILD_ENDS.includes(summary.state) && Object.keys(context?.pending ?? {}).length === 0) {
       this.#listed.delete(build);
-      void this.#host.close(build);
-    }
-  }
-
-  #consumeBuilds(): Promise<Subscription> {
-    const { settings, messenger } = this.#options;
-    const options = {
-      ...CONSUMERS.master_build,
-      filter: BUILD_SUBJECT,
-      ack_wait_ms: settings.ackWaitMs,
-      max_ack_pending: CONCURRENCY,
-      concurrency: CONCURRENCY,
-    };
-    return messenger.bus.consume(STREAMS.build.name, options, delivery =>
-      this.#answered(() => this.#receive(delivery)),
-    );
-  }
-
-  async #receive(message: StoredMessage): Promise<Outcome> {
-    const { clock, log, settings } = this.#options;
-    const build = buildIdOf(message.seq);
-    if ((await this.#host.open(build)).created_at > 0) return { kind: 'done' };
-    let fact: FactBody;
-    try {
-      const request = readBuildRequest(message.body, message.headers, settings.defaults);
-      const name_hint = nameHint(request.prompt);
-      fact = { type: 'build.received', at: clock.now(), request, name_hint };
-    } catch (error) {
-      if (!(error instanceof CodeGodError)) throw error;
-      return await this.#reject(build, message, toWireError(error));
-    }
-    await this.#host.submit(build, fact);
-    log.info('build.received', { build });
-    return { kind: 'done' };
-  }
-
-  async #reject(build: BuildId, message: StoredMessage, error: WireError): Promise<Outcome> {
-    const { clock, messenger, log } = this.#options;
-    await messenger.deadLetter(STREAMS.build.name, message, error);
-    const excerpt = excerptOf(message.body);
-    await this.#host.submit(build, { type: 'build.rejected', at: clock.now(), error, excerpt });
-    log.warn('build.rejected', { build, error });
-    return { kind: 'reject', reason: error.message };
-  }
-
-  #consumeReports(): Promise<Subscription> {
-    const { settings, messenger } = this.#options;
-    const options = {
-      ...CONSUMERS.master_report,
-      filter: REPORTS,
-      ack_wait_ms: settings.ackWaitMs,
-      max_ack_pending: CONCURRENCY,
-      concurrency: CONCURRENCY,
-    };
-    return messenger.consume(STREAMS.report.name, options, TaskReport, report =>
-      this.#answered(() => this.#report(report)),
-    );
-  }
-
-  async #report(report: TaskReport): Promise<Outcome> {
-    const { build, task, attempt } = report;
-    // A build that is not open has ended: its late reports change nothing.
-    if (this.#host.context(build) === undefined) return { kind: 'done' };
-    const at = this.#options.clock.now();
-    await this.#host.submit(build, { type: 'task.reported', at, task, attempt, report });
-    return { kind: 'done' };
-  }
-
-  /** A handler's failure as an outcome: what may pass is delivered again (O2). */
-  async #answered(handle: () => Promise<Outcome>): Promise<Outcome> {
-    for (;;) {
-      try {
-        return await handle();
-      } catch (error) {
-        const { code, message } = toWireError(error);
-        const isAway = code === 'bus_unavailable' || code === 'timeout';
-        if (!isAway) return { kind: 'retry', delay_ms: RETRY_MS, reason: message };
-        // Waiting here does not use up deliveries; the message stays ours while we wait.
-        if (this.#ending.signal.aborted) return { kind: 'retry', delay_ms: 0, reason: message };
-        await this.#options.clock.sleep(RETRY_MS, this.#ending.signal).catch(() => {
-          // Woken by the end of the term: the loop comes to it.
-        });
-      }
+      // Its facts bring it back whenever somebody wants to try it again.
+      this.#host.forget(build).catch(error => {
+        this.#options.log.warn('build.unforgotten', { build, error: toWireError(error) });
+      });
     }
   }
 

@@ -1,0 +1,177 @@
+/**
+ * What comes in for the builds: requests from `codegod.build` and reports of attempts.
+ *
+ * I1: what was taken from a stream is acknowledged after its fact is stored, never before.
+ */
+import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
+import type { FactBody } from '../../../protocol/fact.ts';
+import { type BuildId, buildIdOf } from '../../../protocol/ids.ts';
+import { CONSUMERS, STREAMS } from '../../../protocol/streams.ts';
+import { BUILD_SUBJECT, REPORTS, reportSubject } from '../../../protocol/subjects.ts';
+import { TaskReport } from '../../../protocol/task.ts';
+import type {
+  ConsumeOptions,
+  Outcome,
+  ReadOptions,
+  StoredMessage,
+  Subscription,
+} from '../../../runtime/bus.ts';
+import type { Clock } from '../../../runtime/clock.ts';
+import type { DurableHost } from '../../../runtime/durable-host.ts';
+import type { Logger } from '../../../runtime/log.ts';
+import type { Messenger } from '../../../runtime/messages.ts';
+import { type BuildContext, NEW_BUILD } from '../build-context.ts';
+import { excerptOf, nameHint, type RequestDefaults, readBuildRequest } from '../build-request.ts';
+import { summaryOf } from '../build-summary.ts';
+import type { BuildIndex } from './build-index.ts';
+
+const CONCURRENCY = 16;
+const RETRY_MS = 1_000;
+
+export interface IntakeOptions {
+  readonly messenger: Messenger;
+  readonly host: DurableHost<FactBody, BuildContext>;
+  readonly index: BuildIndex;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly ackWaitMs: number;
+  readonly defaults: RequestDefaults;
+  /** Fires when the term of office ends. */
+  readonly signal: AbortSignal;
+}
+
+export class Intake {
+  readonly #options: IntakeOptions;
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+  }
+
+  builds(): Promise<Subscription> {
+    const { bus } = this.#options.messenger;
+    const options = this.#consumerOf(CONSUMERS.master_build, BUILD_SUBJECT);
+    return bus.consume(STREAMS.build.name, options, message =>
+      this.#answered(() => this.#receive(message)),
+    );
+  }
+
+  reports(): Promise<Subscription> {
+    const { messenger } = this.#options;
+    const options = this.#consumerOf(CONSUMERS.master_report, REPORTS);
+    return messenger.consume(STREAMS.report.name, options, TaskReport, report =>
+      this.#answered(() => this.#report(report)),
+    );
+  }
+
+  /**
+   * What a predecessor had pulled and not acknowledged comes again only after its ack wait. It is
+   * looked up here instead, so that nothing waits for that; the second delivery changes nothing.
+   */
+  async catchUp(open: readonly BuildId[], signal: AbortSignal): Promise<void> {
+    const { host, index, messenger } = this.#options;
+    const { streams } = messenger.bus;
+    for (const build of open) {
+      for (const { id, attempt, state } of host.context(build)?.tasks ?? []) {
+        signal.throwIfAborted();
+        if (state !== 'leased' && state !== 'running') continue;
+        const subject = reportSubject(build, id, attempt);
+        const message = await streams.last(STREAMS.report.name, subject);
+        if (message !== null) await this.#report(messenger.decode(message, TaskReport));
+      }
+    }
+    const listed = open.filter(build => host.context(build)?.created_at === 0).map(numberOf);
+    for (const seq of listed) await this.#receiveRange({ from_seq: seq, to_seq: seq, signal });
+    const [latest] = index.page(1, null);
+    const from_seq = latest === undefined ? 1 : numberOf(latest) + 1;
+    await this.#receiveRange({ from_seq, signal });
+  }
+
+  async #receiveRange(range: Omit<ReadOptions, 'filter'>): Promise<void> {
+    const { streams } = this.#options.messenger.bus;
+    const options = { filter: BUILD_SUBJECT, ...range };
+    for await (const message of streams.read(STREAMS.build.name, options)) {
+      await this.#receive(message);
+    }
+  }
+
+  #consumerOf(
+    consumer: Pick<ConsumeOptions, 'durable' | 'max_deliver'>,
+    filter: string,
+  ): ConsumeOptions {
+    return {
+      ...consumer,
+      filter,
+      ack_wait_ms: this.#options.ackWaitMs,
+      max_ack_pending: CONCURRENCY,
+      concurrency: CONCURRENCY,
+    };
+  }
+
+  async #receive(message: StoredMessage): Promise<Outcome> {
+    const { clock, log, defaults, host } = this.#options;
+    const build = buildIdOf(message.seq);
+    if ((await host.open(build)).created_at > 0) return { kind: 'done' };
+    let fact: Extract<FactBody, { type: 'build.received' }>;
+    try {
+      const request = readBuildRequest(message.body, message.headers, defaults);
+      const name_hint = nameHint(request.prompt);
+      fact = { type: 'build.received', at: clock.now(), request, name_hint };
+    } catch (error) {
+      if (!(error instanceof CodeGodError)) throw error;
+      return await this.#reject(build, message, toWireError(error));
+    }
+    await this.#list(build, { request: fact.request });
+    await host.submit(build, fact);
+    log.info('build.received', { build });
+    return { kind: 'done' };
+  }
+
+  async #reject(build: BuildId, message: StoredMessage, error: WireError): Promise<Outcome> {
+    const { clock, messenger, log, host } = this.#options;
+    await messenger.deadLetter(STREAMS.build.name, message, error);
+    const excerpt = excerptOf(message.body);
+    await this.#list(build, { error });
+    await host.submit(build, { type: 'build.rejected', at: clock.now(), error, excerpt });
+    log.warn('build.rejected', { build, error });
+    return { kind: 'reject', reason: error.message };
+  }
+
+  /** Before its first fact, so that the list is never behind the stream. */
+  async #list(build: BuildId, known: Partial<BuildContext>): Promise<void> {
+    const { index, clock } = this.#options;
+    const at = clock.now();
+    const context = { ...NEW_BUILD, created_at: at, updated_at: at, ...known };
+    index.put(summaryOf(build, 'received', context), 0);
+    await index.flush();
+  }
+
+  async #report(report: TaskReport): Promise<Outcome> {
+    const { host, clock } = this.#options;
+    const { build, task, attempt } = report;
+    // A build that is not open has ended: its late reports change nothing.
+    if (host.context(build) === undefined) return { kind: 'done' };
+    await host.submit(build, { type: 'task.reported', at: clock.now(), task, attempt, report });
+    return { kind: 'done' };
+  }
+
+  /** A handler's failure as an outcome: what may pass is delivered again (I1). */
+  async #answered(handle: () => Promise<Outcome>): Promise<Outcome> {
+    const { clock, signal } = this.#options;
+    for (;;) {
+      try {
+        return await handle();
+      } catch (error) {
+        const { code, message } = toWireError(error);
+        const isAway = code === 'bus_unavailable' || code === 'timeout';
+        if (!isAway) return { kind: 'retry', delay_ms: RETRY_MS, reason: message };
+        if (signal.aborted) return { kind: 'retry', delay_ms: 0, reason: message };
+        // Waiting here does not use up deliveries; the message stays ours while we wait.
+        await clock.sleep(RETRY_MS, signal).catch(() => {
+          // Woken by the end of the term: the loop comes to it.
+        });
+      }
+    }
+  }
+}
+
+const numberOf = (build: BuildId): number => Number(build.slice(1));

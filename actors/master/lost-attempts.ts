@@ -1,0 +1,22 @@
+/**
+ * Which attempts run on nodes that went silent. A worker that is only restarted comes back within
+ * its supervisor's pause and goes on from its journal; one that stays away this long is given up.
+ */
+import type { NodeId } from '../../protocol/ids.ts';
+import type { BuildContext } from './build-context.ts';
+
+export const NODE_LOST_MS = 60_000;
+
+/** Keys of their deadlines, to be passed early. `heardAt`: ms since the epoch, 0 for never. */
+export function lostAttempts(
+  context: BuildContext,
+  heardAt: (node: NodeId) => number,
+  now: number,
+): readonly string[] {
+  return context.tasks
+    .filter(({ state, lease }) => {
+      if (state !== 'running' || lease === null) return false;
+      return now - heardAt(lease.node) > NODE_LOST_MS;
+    })
+    .map(({ id, attempt }) => `task:${id}.${attempt}`);
+}
