@@ -1,0 +1,162 @@
+/** Waiting, pausing, cancelling, running out of time, trying again: the ways off the straight path. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { assertReadmeDiagram } from '../../test/state-diagram.ts';
+import { buildMachine } from './build-machine.ts';
+import { planOf, TestBuild } from './test-build.ts';
+
+test('the README shows the machine as it is', () => {
+  assertReadmeDiagram(join(import.meta.dirname, 'README.md'), buildMachine);
+});
+
+test('plan_mode approve waits for approval', () => {
+  const build = new TestBuild().receive({ plan_mode: 'approve' }).runTo('awaiting_approval');
+  assert.deepEqual(build.wishes, []);
+  build.control('approve');
+  assert.equal(build.state, 'contracting');
+});
+
+test('where nothing can be placed the build waits for capacity, and goes on where it was', () => {
+  const build = new TestBuild().receive().runTo('planning');
+  build.unplaced('plan', 1);
+  assert.equal(build.state, 'waiting_capacity');
+  assert.deepEqual(build.wishes, ['place:plan.1.1'], 'it is tried again');
+  build.answer('place:plan.1.1');
+  assert.equal(build.state, 'planning');
+});
+
+test('while one task runs, another that waits does not hold the build up', () => {
+  const plan = planOf([{ id: 'a' }, { id: 'b', type: 'testing' }]);
+  const build = new TestBuild(plan).receive().runTo('executing').answer('place:a.1.0');
+  build.unplaced('b', 1);
+  assert.equal(build.state, 'executing');
+});
+
+test('a paused build begins nothing, keeps what comes in, and goes on when resumed', () => {
+  const build = new TestBuild().receive().runTo('executing').dispatchAll().control('pause');
+  assert.equal(build.state, 'paused');
+  build.report('store');
+  assert.deepEqual(build.wishes, []);
+  assert.equal(build.task('store').state, 'reported');
+  build.control('resume');
+  assert.equal(build.state, 'executing');
+  assert.deepEqual(build.wishes, ['merge:store.1']);
+});
+
+test('pausing while the checks run repeats them under the same number', () => {
+  const build = new TestBuild().receive().runTo('verifying').control('pause').control('resume');
+  assert.equal(build.state, 'verifying');
+  assert.deepEqual(build.wishes, ['check:0']);
+});
+
+test('the time limit ends a build with what is merged', () => {
+  const build = new TestBuild().receive({ constraints: { max_execution_time: 5 } });
+  build.runTo('executing').dispatchAll().expire('budget');
+  assert.equal(build.state, 'finalizing');
+  assert.equal(build.task('store').state, 'cancelled');
+  build.run();
+  assert.equal(build.state, 'failed');
+  assert.equal(build.context.error?.code, 'budget_exceeded');
+});
+
+test('the time limit ends waiting and paused builds too', () => {
+  const waiting = new TestBuild().receive().runTo('planning').unplaced('plan', 1);
+  assert.equal(waiting.expire('budget').run().state, 'failed');
+  const paused = new TestBuild().receive().runTo('executing').control('pause');
+  assert.equal(paused.expire('budget').run().state, 'failed');
+});
+
+test('an archive that never comes does not keep a build from ending', () => {
+  const build = new TestBuild().receive().runTo('finalizing').expire('finalize');
+  assert.deepEqual(build.wishes, ['end']);
+  assert.equal(build.run().state, 'succeeded');
+});
+
+const CANCELLABLE = [
+  'received',
+  'planning',
+  'validating_plan',
+  'awaiting_approval',
+  'contracting',
+  'executing',
+  'integrating',
+  'verifying',
+  'repairing',
+  'finalizing',
+  'waiting_capacity',
+  'paused',
+] as const;
+
+function buildIn(state: (typeof CANCELLABLE)[number]): TestBuild {
+  const build = new TestBuild().receive(
+    state === 'awaiting_approval' ? { plan_mode: 'approve' } : {},
+  );
+  switch (state) {
+    case 'waiting_capacity':
+      return build.runTo('planning').unplaced('plan', 1);
+    case 'paused':
+      return build.runTo('executing').dispatchAll().control('pause');
+    case 'repairing':
+      return build.runTo('verifying').check(false).check(false).dispatchAll();
+    default:
+      return build.runTo(state);
+  }
+}
+
+for (const state of CANCELLABLE) {
+  test(`a build that is ${state} can be cancelled, and ends`, () => {
+    const build = buildIn(state);
+    const running = build.context.tasks.filter(task => ['leased', 'running'].includes(task.state));
+    build.control('cancel');
+    assert.equal(build.state, 'cancelling');
+    assert.deepEqual(
+      build.wishes.filter(key => key.startsWith('withdraw:')),
+      running.map(task => `withdraw:${task.id}.${task.attempt}`),
+      'workers on it are told',
+    );
+    build.run();
+    assert.equal(build.state, 'cancelled');
+    assert.deepEqual(build.context.deadlines, {});
+  });
+}
+
+test('cancelling ends even where nobody answers', () => {
+  const build = new TestBuild().receive().runTo('executing').dispatchAll().control('cancel');
+  build.expire('cancel');
+  assert.deepEqual(build.wishes, ['end']);
+});
+
+test('a build that did not succeed can be tried again and keeps what was merged', () => {
+  const build = new TestBuild().receive().runTo('executing').dispatchAll().report('store');
+  build.answer('merge:store.1').dispatchAll().fail('tests', 'scaffold_refused').run();
+  assert.equal(build.state, 'partial');
+  build.control('retry');
+  assert.equal(build.state, 'executing');
+  assert.deepEqual(build.wishes, ['place:tests.2.0'], 'attempts go on counting');
+  build.run();
+  assert.equal(build.state, 'succeeded');
+});
+
+test('a build whose checks failed is checked and repaired again when retried', () => {
+  const build = new TestBuild().receive().runTo('verifying').check(false).check(false);
+  build.dispatchAll().fail('repair-1', 'scaffold_refused').run().control('retry');
+  assert.equal(build.state, 'verifying');
+  build.check(false).check(false);
+  assert.equal(build.task('repair-2').state, 'placing', 'repairs are numbered on');
+});
+
+test('a cancelled build can be tried again', () => {
+  const build = new TestBuild().receive().runTo('planning').control('cancel').run();
+  assert.equal(build.control('retry').run().state, 'succeeded');
+});
+
+test('the context is plain data at every step', () => {
+  const build = new TestBuild().receive();
+  build.run(current => {
+    const { context } = current;
+    assert.deepEqual(JSON.parse(JSON.stringify(context)), context);
+    return false;
+  });
+  assert.equal(build.state, 'succeeded');
+});
