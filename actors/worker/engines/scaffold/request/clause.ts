@@ -142,7 +142,9 @@ function isWhole(noun: Noun, items: readonly Item[]): boolean {
   if (noun.name === '' || (noun.domain && !noun.plural)) return true;
   const isThing = (item: Item): boolean => {
     const part = readNoun(item.phrase);
-    return part?.plural === true && isKnownThing(part.name) && !isListWord(item.phrase);
+    const several = items.length > 1 && !isMeasure(item.phrase);
+    const thing = part !== null && (several || isKnownThing(part.name));
+    return thing && part.plural && !isListWord(item.phrase);
   };
   const inside = items.some(item => noun.name.endsWith(`_${readNoun(item.phrase)?.name}`));
   return (noun.contained || inside) && !noun.plural && items.length > 0 && items.every(isThing);
@@ -164,7 +166,8 @@ function readPartOfWhole(draft: Draft, item: Item, things: ReadonlySet<string>):
 function readPart(draft: Draft, subject: Noun, item: Item, things: ReadonlySet<string>): void {
   const own = mention(draft, subject.name, 'explicit');
   const noun = readNoun(item.phrase);
-  const countable = noun?.plural && !isMeasure(item.phrase) && !/\bof\b/.test(item.phrase);
+  const counted = isMeasure(item.phrase) && !things.has(noun?.name ?? '');
+  const countable = noun?.plural && !counted && !/\bof\b/.test(item.phrase);
   if (noun !== null && !noun.plural && item.note === '' && things.has(noun.name)) {
     if (noun.name !== own.name) relate(draft, { from: own.name, to: noun.name, required: false });
     return;

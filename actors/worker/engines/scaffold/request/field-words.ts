@@ -21,7 +21,7 @@ export const TYPE_NAMES: ReadonlyMap<string, string> = new Map(
 );
 
 export const BOOLEAN_WORDS = words(
-  'done completed complete finished active enabled disabled available published archived ' +
+  'visited tried cooked played done completed complete finished active enabled disabled available published archived ' +
     'deleted paid verified returned favorite favourite public private visible hidden approved ' +
     'cancelled canceled featured urgent important checked sold shipped delivered vegan ' +
     'vegetarian resolved confirmed adopted vaccinated pinned starred accepted rejected ' +
@@ -43,15 +43,15 @@ export const NUMBER_WORDS = words(
 );
 
 export const INTEGER_WORDS = words(
-  'count quantity qty year age pages minutes seconds days weeks months capacity stock level ' +
-    'floor position rank points likes views servings seats population votes stars calories ' +
+  'count quantity qty year age pages minutes seconds days weeks months capacity stock ' +
+    'floor rank points likes views servings seats population votes stars calories ' +
     'duration score rooms bedrooms bathrooms copies players attendees downloads followers ' +
     'episodes tracks goals wins losses reps sets laps inventory portions years',
 );
 
 /** Numbers that may be below zero. */
 export const SIGNED_WORDS = words(
-  'temperature latitude longitude lat lng lon balance altitude elevation change score level position amount floor value',
+  'temperature latitude longitude lat lng lon balance altitude elevation change score amount floor value',
 );
 
 export const TEXT_WORDS = words(

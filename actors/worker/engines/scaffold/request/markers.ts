@@ -36,7 +36,9 @@ export interface Marker {
 const SUBJECT_WORDS_MAX = 3;
 const PREPOSITIONS = new Set('in at on by to from for under with of into'.split(' '));
 const KEEP_LEADS = new Set(
-  'to that which can i we and please me app for people users user customers members'.split(' '),
+  'to that which can i we and please me app for people users user customers members it system service api'.split(
+    ' ',
+  ),
 );
 const PARTICIPLE =
   /^(?:[a-z]+ed|kept|held|made|taught|written|sold|led|given|sent|bought|built|run|set|born)$/;
@@ -92,6 +94,8 @@ function markerAt(
   if (LINK_VERBS.has(word)) return linkMarker(sentence, at, make);
   const verb = relationVerb(sentence, at, things, make);
   if (verb !== null) return verb;
+  // "a name and a list of tags": inside a list of fields, "list of" starts nothing.
+  if (word === 'of' && last?.kind === 'have') return null;
   return keepEnd(sentence, at, make);
 }
 

@@ -83,7 +83,7 @@ function linesOf(text: string): Line[] {
 function headingOf(line: Line, next: Line | undefined): string | null {
   const words = asciiWords(line.text);
   if (words.length === 0) return null;
-  if (/:$/.test(line.text)) return line.text;
+  if (/:$/.test(line.text)) return next === undefined ? null : line.text;
   const over = next !== undefined && next.indent > line.indent && next.bullet;
   return over && words.length <= HEADING_WORDS_MAX && !/[,.(]/.test(line.text) ? line.text : null;
 }

@@ -155,6 +155,22 @@ const PROMPTS: readonly (readonly [string, Record<string, string>])[] = [
     },
   ],
   [
+    'Build a backend for a bike sharing app with bikes and stations. A ride links a bike and a station.',
+    {
+      ride: 'note:text bike_id!>bike station_id!>station',
+      bike: 'name! description:text',
+      station: 'name! description:text',
+    },
+  ],
+  [
+    'Build an API where teams have players and each player has a name and a position',
+    { player: 'name! position team_id!>team', team: 'name! description:text' },
+  ],
+  [
+    'An API for storing recipes. It should have a name, a list of ingredients and instructions.',
+    { recipe: 'name! ingredients:list instructions:text' },
+  ],
+  [
     'Create a REST API for a car rental with cars, customers and rentals',
     {
       car_rental:
@@ -255,6 +271,10 @@ describe('the stack', () => {
     assert.equal(specOf(`${books} with Python`).stack, 'fastapi');
     assert.equal(specOf(books, { backend: 'FastAPI' }).stack, 'fastapi');
     assert.equal(specOf(books, { backend: 'Node.js' }).stack, 'node');
+    assert.equal(
+      specOf(books, { frontend_framework: 'React', backend: 'python' }).stack,
+      'fastapi',
+    );
   });
 
   test('is told apart from what is only similar, in a note', () => {

@@ -28,6 +28,10 @@ export function settle(draft: Draft): { entities: Entity[]; notes: string[] } {
   for (const entity of chosen) if (entity.fields.size === 0) fillIn(draft, entity);
   for (const entity of chosen) joinOthers(draft, entity);
   for (const entity of chosen) refer(draft, entity);
+  for (const entity of chosen) {
+    const refers = draft.relations.some(relation => relation.from === entity.name);
+    if (entity.fields.size === 0 && !refers) fillIn(draft, entity);
+  }
   const kept = chosen.slice(0, ENTITIES_MAX);
   if (chosen.length > kept.length) {
     const cut = chosen.slice(ENTITIES_MAX).map(entity => entity.name);
@@ -118,7 +122,7 @@ function refer(draft: Draft, entity: EntityDraft): void {
     const toSelf = target === entity && stem === field.name;
     if (target === undefined || !plain || toSelf) continue;
     entity.fields.delete(field.name);
-    const many = field.type === 'list' && one !== stem;
+    const many = one !== stem;
     const relation: Relation = many
       ? { from: target.name, to: entity.name, required: false }
       : { from: entity.name, to: target.name, required: field.required === true };

@@ -83,6 +83,9 @@ const UNCOVERED: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
+/** Keys of TECH_STACK that speak of another layer than the service. */
+const OTHER_LAYER = /front|client|\bui\b|css|test|data|deploy/i;
+
 /**
  * @param prompt the user's words
  * @param techStack the TECH_STACK object; its backend, language and framework weigh more than the
@@ -94,13 +97,17 @@ export function chooseStack(
 ): StackChoice {
   const pick = (pattern: RegExp): string =>
     Object.entries(techStack)
-      .filter(([key]) => pattern.test(key))
+      .filter(([key]) => pattern.test(key) && !OTHER_LAYER.test(key))
       .map(([, value]) => value)
       .join(' ');
   const asked = pick(/back|lang|frame|runtime|server|api|stack/i);
   const everything = `${prompt}\n${Object.values(techStack).join('\n')}`;
   const known = recipeFor(asked);
-  if (asked.trim() !== '' && known === null && !/^\s*(?:any|auto|none|default)\s*$/i.test(asked)) {
+  if (
+    asked.trim() !== '' &&
+    known === null &&
+    !/^\s*(?:any|auto|none|default|rest|http|api|json|rest api)\s*$/i.test(asked)
+  ) {
     return { kind: 'unsupported', technology: asked.trim().slice(0, 40) };
   }
   const refused = known === null ? unsupportedIn(prompt) : null;
