@@ -4,9 +4,15 @@
  * again and again, over one journal.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type AnyMachineSnapshot, transition } from 'xstate';
+import { STREAMS } from '../protocol/streams.ts';
 import {
   done,
   type ErrandFact,
@@ -18,9 +24,12 @@ import {
   world,
 } from '../test/durable-fixture.ts';
 import { Mortality } from '../test/mortality.ts';
-import { SimulatedClock } from './clock.ts';
+import { startNats } from '../test/nats-fixture.ts';
+import { SimulatedClock, systemClock } from './clock.ts';
 import { MachineFold } from './durable-fold.ts';
 import { createJournalFactLog } from './fact-log-journal.ts';
+import { connectNats } from './nats-bus.ts';
+import { packageRoot } from './paths.ts';
 
 function foldOf(entity: string, facts: readonly ErrandFact[]): AnyMachineSnapshot {
   const initial = new MachineFold(errandMachine).initial(entity);
@@ -123,3 +132,40 @@ async function live(
   await (life === null ? day : Promise.race([day, life.dead]));
   return next;
 }
+
+test('processes killed -9 in the same effect, and the server too: it runs under its key in the end', {
+  timeout: 60_000,
+}, async context => {
+  const nats = await startNats();
+  const directory = await mkdtemp(join(tmpdir(), 'codegod-crash-'));
+  context.after(async () => {
+    await nats.stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+  const bus = await connectNats({ servers: [nats.url], name: 'crash-test', clock: systemClock });
+  const { name, subjects } = STREAMS.event;
+  await bus.streams.ensure({ name, subjects, storage: 'file', discard: 'new' });
+  await bus.close();
+
+  const run = async (fence: number, mode: string) => {
+    const file = join(packageRoot(), 'test', 'durable-process.ts');
+    const args = ['--import', 'tsx', file, nats.url, join(directory, 'journal'), `${fence}`, mode];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    context.after(() => void child.kill('SIGKILL'));
+    let said = '';
+    child.stdout.on('data', chunk => {
+      said += String(chunk);
+    });
+    const [, signal] = await once(child, 'close');
+    return { said, signal };
+  };
+  for (const fence of [1, 2, 3]) {
+    assert.deepEqual(await run(fence, 'die-in-effect'), { said: '', signal: 'SIGKILL' });
+    await nats.restart();
+  }
+  const { said } = await run(4, 'live');
+  const outcomes = '{"bread":"the bread"}';
+  assert.equal(said, `effect bread\noutcomes ${outcomes}\n`);
+  const again = await run(5, 'live');
+  assert.equal(again.said, `outcomes ${outcomes}\n`, 'nothing is run a second time');
+});
