@@ -1,0 +1,199 @@
+/**
+ * The attempts of this worker: taken in, kept alive by the durable host, closed, and remembered for a
+ * day so that a message that comes twice is known.
+ *
+ * A1: a task counts as taken once its first fact is in the journal. Only then is its message acked.
+ * A2: a cancellation is written down before it is acted on, so that it also reaches a task whose
+ *     message has not come yet.
+ */
+import type { AttemptScope } from '../../protocol/mcp.ts';
+import type { TaskMessage } from '../../protocol/task.ts';
+import { attemptKey } from '../../protocol/workspace.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { createDurableHost, type DurableHost } from '../../runtime/durable-host.ts';
+import { createJournalFactLog, type JournalFactLog } from '../../runtime/fact-log-journal.ts';
+import type { Journal } from '../../runtime/journal.ts';
+import type { Logger } from '../../runtime/log.ts';
+import { type PerformAttempt, stepFailed } from './attempt-effects.ts';
+import type { AttemptContext, AttemptFact } from './attempt-facts.ts';
+import { attemptMachine } from './attempt-machine.ts';
+
+const SCHEMA_VERSION = 1;
+const REMEMBERED_MS = 24 * 3_600_000;
+const CLOSED = 'closed/';
+const CANCELLED = 'cancelled/';
+const DRAIN_POLL_MS = 50;
+
+export interface AttemptsOptions {
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly perform: PerformAttempt;
+  /** Called when an attempt begins, and when it is over and reported. */
+  readonly begun: (task: TaskMessage) => void;
+  readonly over: (attempt: string) => Promise<void>;
+}
+
+export class Attempts {
+  readonly #options: AttemptsOptions;
+  readonly #facts: JournalFactLog<AttemptFact>;
+  readonly #host: DurableHost<AttemptFact, AttemptContext>;
+  readonly #closing = new Set<Promise<void>>();
+
+  constructor(options: AttemptsOptions) {
+    const { journal, clock, log, perform } = options;
+    this.#options = options;
+    this.#facts = createJournalFactLog<AttemptFact>(journal);
+    this.#host = createDurableHost({
+      machine: attemptMachine,
+      log: this.#facts,
+      snapshots: journal,
+      schemaVersion: SCHEMA_VERSION,
+      migrations: {},
+      clock,
+      logger: log,
+      perform,
+      failed: (_attempt, key, _effect, error, at) => [stepFailed(key, error, at)],
+      onDeadline: (key, at) => ({ type: 'deadline.passed' as const, at, key }),
+    });
+    this.#host.onFact((attempt, fact, context) => this.#onFact(attempt, fact, context));
+  }
+
+  /** Goes on with whatever was under way when the process ended. */
+  async resume(): Promise<void> {
+    const { log } = this.#options;
+    for (const attempt of await this.#facts.entities()) {
+      if ((await this.#options.journal.get(CLOSED + attempt)) !== undefined) continue;
+      try {
+        await this.#host.open(attempt);
+      } catch (error) {
+        // Set aside; the master gives the attempt up at its deadline. The others must go on.
+        log.error('attempt.not_resumed', { attempt, error });
+        continue;
+      }
+      if (this.#host.state(attempt)?.value === 'closed') await this.#close(attempt);
+    }
+  }
+
+  /** Tasks at work, by attempt. */
+  open(): ReadonlyMap<string, TaskMessage> {
+    const tasks = new Map<string, TaskMessage>();
+    for (const attempt of this.#host.entities()) {
+      const task = this.#host.context(attempt)?.task;
+      if (task !== null && task !== undefined) tasks.set(attempt, task);
+    }
+    return tasks;
+  }
+
+  /** Whether the attempt was taken, now or in the last day. */
+  async knows(scope: AttemptScope): Promise<boolean> {
+    const attempt = keyOf(scope);
+    if (this.open().has(attempt)) return true;
+    return (await this.#options.journal.get(CLOSED + attempt)) !== undefined;
+  }
+
+  /** Takes a task (A1). One that is known already changes nothing. */
+  async take(task: TaskMessage): Promise<void> {
+    if (await this.knows(task)) return;
+    const attempt = keyOf(task);
+    const { clock, journal } = this.#options;
+    await this.#host.submit(attempt, { type: 'attempt.received', at: clock.now(), task });
+    if ((await journal.get(CANCELLED + attempt)) !== undefined) await this.#submitCancel(attempt);
+  }
+
+  /** Stops an attempt. Cancelling what is over, or unknown, is no error (A2). */
+  async cancel(scope: AttemptScope): Promise<void> {
+    const attempt = keyOf(scope);
+    const { clock, journal } = this.#options;
+    await journal.put(CANCELLED + attempt, { at: clock.now() });
+    if (this.open().has(attempt)) await this.#submitCancel(attempt);
+  }
+
+  /** Forgets what has been over for a day. */
+  async prune(): Promise<void> {
+    const { clock, journal } = this.#options;
+    const limit = clock.now() - REMEMBERED_MS;
+    for (const prefix of [CLOSED, CANCELLED]) {
+      for await (const [key, value] of journal.entries(prefix)) {
+        if (atOf(value) > limit) continue;
+        const attempt = key.slice(prefix.length);
+        // The mark goes last: a prune that is cut short is done again.
+        if (prefix === CLOSED) {
+          await this.#facts.forget(attempt);
+          await this.#host.forget(attempt);
+        }
+        await journal.batch([{ type: 'del', key }]);
+      }
+    }
+  }
+
+  /** Waits until nothing is at work, but not longer. */
+  async idle(withinMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const untilMs = clock.monotonic() + withinMs;
+    while (this.open().size > 0 && clock.monotonic() < untilMs) await clock.sleep(DRAIN_POLL_MS);
+  }
+
+  async stop(): Promise<void> {
+    await this.#host.stop();
+    await Promise.all(this.#closing);
+  }
+
+  async #submitCancel(attempt: string): Promise<void> {
+    await this.#host.submit(attempt, { type: 'attempt.cancelled', at: this.#options.clock.now() });
+  }
+
+  #onFact(attempt: string, fact: AttemptFact, context: AttemptContext): void {
+    const { log, begun } = this.#options;
+    log.info(fact.type, { attempt, ...summaryOf(fact) });
+    if (fact.type === 'attempt.received') begun(fact.task);
+    if (context.end !== null && fact.type === 'attempt.reported') {
+      const closing = this.#close(attempt).catch((error: unknown) => {
+        // The next start finds it closed and does it again.
+        log.error('attempt.not_closed', { attempt, error });
+      });
+      this.#closing.add(closing);
+      void closing.finally(() => this.#closing.delete(closing));
+    }
+  }
+
+  async #close(attempt: string): Promise<void> {
+    const { clock, journal, over } = this.#options;
+    await journal.put(CLOSED + attempt, { at: clock.now() });
+    await this.#host.close(attempt);
+    await over(attempt);
+  }
+}
+
+const keyOf = ({ build, task, attempt }: AttemptScope): string => attemptKey(build, task, attempt);
+
+const atOf = (value: unknown): number =>
+  typeof value === 'object' && value !== null && 'at' in value && typeof value.at === 'number'
+    ? value.at
+    : 0;
+
+/** What a log line says of a fact: figures, never a prompt or an answer. */
+function summaryOf(fact: AttemptFact): Record<string, unknown> {
+  switch (fact.type) {
+    case 'attempt.received':
+      return { kind: fact.task.kind, engine: fact.task.engine, model: fact.task.model };
+    case 'files.read':
+      return { files: fact.files.length };
+    case 'tools.listed':
+      return { tools: fact.tools.length };
+    case 'turn.answered': {
+      const { turn, finish, prompt_tokens, output_tokens, load_ms, total_ms } = fact;
+      return { turn, finish, prompt_tokens, output_tokens, load_ms, total_ms };
+    }
+    case 'call.ended':
+      return { turn: fact.turn, index: fact.index, error_code: fact.error?.code ?? null };
+    case 'attempt.committed':
+      return { commit: fact.commit, files: fact.files.length };
+    case 'step.failed':
+      return { key: fact.key, error_code: fact.error.code, message: fact.error.message };
+    case 'deadline.passed':
+      return { key: fact.key };
+    default:
+      return {};
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * What the node says of itself in the bucket `codegod_node`: writes `<node>.runtime` every five
+ * seconds and on every change, and reads `<node>.capacity`, which the resource-monitor writes.
+ */
+import type { NodeId } from '../../protocol/ids.ts';
+import { CapacityAdvert, type RuntimeAdvert } from '../../protocol/node.ts';
+import { ADVERT_EVERY_MS, BUCKETS } from '../../protocol/streams.ts';
+import { advertKey } from '../../protocol/subjects.ts';
+import type { Bus } from '../../runtime/bus.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import type { Logger } from '../../runtime/log.ts';
+
+/** Changes that come together are told together. */
+const GATHER_MS = 20;
+
+export interface NodeAdvertsOptions {
+  readonly bus: Bus;
+  readonly node: NodeId;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly advert: () => RuntimeAdvert;
+}
+
+export class NodeAdverts {
+  readonly #options: NodeAdvertsOptions;
+  readonly #over = new AbortController();
+  readonly #loops: Promise<void>[] = [];
+  #capacity: CapacityAdvert | null = null;
+  #wake = new AbortController();
+
+  constructor(options: NodeAdvertsOptions) {
+    this.#options = options;
+  }
+
+  /** As measured last; null where nobody measures. */
+  get capacity(): CapacityAdvert | null {
+    return this.#capacity;
+  }
+
+  start(): void {
+    this.#loops.push(this.#advertise(), this.#watchCapacity());
+  }
+
+  /** Tells the present state soon. */
+  changed(): void {
+    this.#wake.abort();
+  }
+
+  /** Ends, and takes the advert along instead of letting it time out. */
+  async stop(): Promise<void> {
+    const { bus, node, log } = this.#options;
+    this.#over.abort();
+    this.changed();
+    await Promise.all(this.#loops);
+    try {
+      await bus.kv(BUCKETS.node.name).delete(advertKey(node, 'runtime'));
+    } catch (error) {
+      log.warn('worker.advert_left', { error }); // It vanishes by its time to live.
+    }
+  }
+
+  async #advertise(): Promise<void> {
+    const { bus, node, clock, log, advert } = this.#options;
+    const bucket = bus.kv(BUCKETS.node.name);
+    const { signal } = this.#over;
+    while (!signal.aborted) {
+      this.#wake = new AbortController();
+      try {
+        const text = JSON.stringify(advert());
+        await bucket.put(advertKey(node, 'runtime'), new TextEncoder().encode(text));
+      } catch (error) {
+        // The next one repeats it; silence for longer is what the time to live is for.
+        log.warn('worker.advert_failed', { error });
+      }
+      const woken = AbortSignal.any([signal, this.#wake.signal]);
+      await clock.sleep(ADVERT_EVERY_MS, woken).catch(() => undefined);
+      await clock.sleep(GATHER_MS, signal).catch(() => undefined);
+    }
+  }
+
+  async #watchCapacity(): Promise<void> {
+    const { bus, node, log } = this.#options;
+    const key = advertKey(node, 'capacity');
+    const changes = bus.kv(BUCKETS.node.name).watch(this.#over.signal, key);
+    for await (const change of changes) {
+      if (change.op === 'initial_done') continue;
+      if (change.op !== 'put') {
+        this.#capacity = null;
+        continue;
+      }
+      try {
+        this.#capacity = CapacityAdvert.parse(JSON.parse(new TextDecoder().decode(change.value)));
+      } catch (error) {
+        log.warn('worker.capacity_unreadable', { error });
+        this.#capacity = null;
+      }
+    }
+  }
+}
