@@ -17,7 +17,7 @@ export interface Paths {
   readonly config: string;
   /** What must not be lost: the bus's store, projects, environments. */
   readonly data: string;
-  /** What outlives a restart but is not precious: logs, remembered ports, journals' snapshots. */
+  /** What outlives a restart: journals of open work, remembered ports, logs. */
   readonly state: string;
   /** May be deleted at any time. */
   readonly cache: string;
