@@ -196,7 +196,7 @@ test('this process is recognised as alive, a past one as dead', async () => {
 });
 
 describe('over a real server', { timeout: 60_000 }, () => {
-  const ttlMs = 1_000;
+  const ttlMs = 2_000;
   let nats: NatsFixture;
   const buses: Bus[] = [];
   const connect = async (): Promise<Bus> => {
