@@ -4,12 +4,6 @@
  */
 import type { ToolDescription } from '../../../protocol/mcp.ts';
 
-export interface AnswerFile {
-  readonly path: string;
-  /** Byte for byte what the model wrote between the fences. */
-  readonly text: string;
-}
-
 export interface AnswerCall {
   readonly server: string;
   readonly tool: string;
