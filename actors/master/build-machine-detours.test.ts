@@ -17,6 +17,12 @@ test('plan_mode approve waits for approval', () => {
   assert.equal(build.state, 'contracting');
 });
 
+test('a plan that nobody approved is not carried out by trying again', () => {
+  const build = new TestBuild().receive({ plan_mode: 'approve' }).runTo('awaiting_approval');
+  build.control('cancel').run().control('retry');
+  assert.equal(build.state, 'awaiting_approval');
+});
+
 test('where nothing can be placed the build waits for capacity, and goes on where it was', () => {
   const build = new TestBuild().receive().runTo('planning');
   build.unplaced('plan', 1);

@@ -165,6 +165,7 @@ export const buildMachine = machineSetup.createMachine({
         planning: {
           entry: entering('planning'),
           always: [
+            { guard: 'wantsApproval', target: 'awaiting_approval' },
             { guard: 'planAccepted', target: 'contracting' },
             { guard: 'planReported', target: 'validating_plan' },
             { guard: 'noPlan', target: 'finalizing' },

@@ -234,7 +234,11 @@ class Placing {
         return { ...decision, chosen: null, reason };
       }
       const reply = await this.#reserve(plan);
-      if (reply.granted) return this.#placed(plan, gateway, reply.lease, decision);
+      if (reply.granted) {
+        // Nobody waits for this place any more: it is given back rather than left to its time.
+        if (this.#signal.aborted) await this.#options.workers.release(plan.node, reply.lease);
+        return this.#placed(plan, gateway, reply.lease, decision);
+      }
       refused[plan.node] = reply.reason;
     }
   }

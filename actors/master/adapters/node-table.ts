@@ -59,8 +59,8 @@ export class NodeTable implements NodesPort {
   readonly #options: NodeTableOptions;
   readonly #rows = new Map<NodeId, NodeRow>();
   readonly #granted = new Map<NodeId, readonly Granted[]>();
-  /** Leases given back, and when. */
-  readonly #released = new Map<LeaseId, number>();
+  /** Leases given back, and when. Ids of leases are unique on their node. */
+  readonly #released = new Map<string, number>();
   /** When each worker was last heard of, also after its adverts are gone. */
   readonly #heard = new Map<NodeId, number>();
   readonly #listeners = new Set<() => void>();
@@ -124,7 +124,7 @@ export class NodeTable implements NodesPort {
       node,
       this.#grantedOf(node).filter(granted => granted.lease.lease !== lease),
     );
-    this.#released.set(lease, now);
+    this.#released.set(`${node} ${lease}`, now);
     for (const [old, at] of this.#released) {
       if (now - at > GRANT_SHOWN_MS) this.#released.delete(old);
     }
@@ -143,7 +143,7 @@ export class NodeTable implements NodesPort {
     );
     this.#granted.set(node, waiting);
     const { advert } = runtime;
-    const kept = advert.leases.filter(({ lease }) => !this.#released.has(lease));
+    const kept = advert.leases.filter(({ lease }) => !this.#released.has(`${node} ${lease}`));
     const known = new Set(kept.map(({ lease }) => lease));
     const more = waiting.map(({ lease }) => lease).filter(({ lease }) => !known.has(lease));
     const gone = advert.leases.length - kept.length;
