@@ -3,19 +3,29 @@
  * bus server, the four actors. What it shares with the machine is the installed Python environments.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BUILD_ENDS, BuildSummary } from '../../protocol/build.ts';
-import type { Bus } from '../../runtime/bus.ts';
+import type { Bus, BusMessage } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
 import { packageRoot, pathsFor } from '../../runtime/paths.ts';
 
 const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
 const COMMAND_MS = 180_000;
+const POLL_MS = 50;
 
 export interface CommandResult {
   readonly code: number;
@@ -30,16 +40,30 @@ export interface SystemStatus {
     readonly name: string;
     readonly pid: number | null;
     readonly state: string;
+    readonly restarts: number;
   }[];
+}
+
+/** What is heard on a subject, from now on. */
+export interface Wiretap {
+  readonly heard: readonly BusMessage[];
+  /** The first message. */
+  readonly first: Promise<BusMessage>;
+  close(): Promise<void>;
 }
 
 export class TestSystem {
   readonly home: string;
   readonly env: NodeJS.ProcessEnv;
+  /** The HTTP door, whether it is open or not. */
+  readonly http: string;
+  readonly busUrl: string;
 
   private constructor(home: string, env: NodeJS.ProcessEnv) {
     this.home = home;
     this.env = env;
+    this.http = `http://127.0.0.1:${env['CODEGOD_HTTP_PORT']}`;
+    this.busUrl = `nats://127.0.0.1:${env['CODEGOD_BUS_PORT']}`;
   }
 
   /** @param settings environment variables on top, such as `CODEGOD_SCAFFOLD_PACE_MS` */
@@ -99,10 +123,22 @@ export class TestSystem {
   }
 
   /** A client of the system's own bus; the caller closes it. */
-  async bus(): Promise<Bus> {
-    const { bus } = await this.status();
-    if (bus.url === null) throw new Error('the system has no bus');
-    return connectNats({ servers: [bus.url], name: 'e2e', clock: systemClock });
+  bus(): Promise<Bus> {
+    return connectNats({ servers: [this.busUrl], name: 'e2e', clock: systemClock });
+  }
+
+  /** Listens on a subject as anybody on the bus could. */
+  async wiretap(subject: string): Promise<Wiretap> {
+    const bus = await this.bus();
+    const heard: BusMessage[] = [];
+    const first = new Promise<BusMessage>(resolve => {
+      bus.subscribe(subject, message => {
+        heard.push(message);
+        resolve(message);
+      });
+    });
+    await bus.rtt();
+    return { heard, first, close: () => bus.close() };
   }
 
   /** Starts a build and answers its id. */
@@ -117,18 +153,47 @@ export class TestSystem {
 
   /** The build at its end. */
   async ended(id: string, limitMs = 120_000): Promise<BuildSummary> {
-    const until = Date.now() + limitMs;
-    let last = 'never shown';
-    while (Date.now() < until) {
-      const { code, stdout } = await this.run(['show', id, '--json']);
-      if (code === 0) {
-        const summary = BuildSummary.parse(JSON.parse(stdout));
-        if (BUILD_ENDS.includes(summary.state)) return summary;
-        last = `${summary.state}: ${summary.waiting ?? ''} ${JSON.stringify(summary.tasks.map(task => [task.id, task.state]))}`;
-      }
-      await sleep(200);
+    return await this.until(id, ({ state }) => BUILD_ENDS.includes(state), limitMs);
+  }
+
+  /** The build once it is as wanted. It is asked for at the HTTP door, which may be away for a while. */
+  async until(
+    id: string,
+    wanted: (summary: BuildSummary) => boolean,
+    limitMs = 120_000,
+  ): Promise<BuildSummary> {
+    let last: BuildSummary | null = null;
+    const look = async (): Promise<boolean> => {
+      last = (await this.#summary(id)) ?? last;
+      return last !== null && wanted(last);
+    };
+    try {
+      await eventually(look, limitMs);
+    } catch (error) {
+      throw new Error(`${id} is not as wanted: ${storyOf(last)}\n${this.logs()}`, { cause: error });
     }
-    throw new Error(`${id} has not ended after ${limitMs} ms: ${last}\n${this.logs()}`);
+    return BuildSummary.parse(last);
+  }
+
+  /** Null while nobody answers. */
+  async #summary(id: string): Promise<BuildSummary | null> {
+    try {
+      const answer = await fetch(`${this.http}/builds/${id}`, {
+        signal: AbortSignal.timeout(5_000),
+      });
+      return answer.ok ? BuildSummary.parse(await answer.json()) : null;
+    } catch (error) {
+      if (error instanceof TypeError || error instanceof DOMException) return null;
+      throw error;
+    }
+  }
+
+  /** Every process of this home that lives, known by its command line, environment or folder. */
+  processes(): readonly number[] {
+    return readdirSync('/proc')
+      .filter(name => /^\d+$/.test(name) && Number(name) !== process.pid)
+      .filter(name => belongsTo(`/proc/${name}`, this.home))
+      .map(Number);
   }
 
   /** The end of every log of this home, for the message of a failed test. */
@@ -152,6 +217,36 @@ export class TestSystem {
   async stop(): Promise<void> {
     await this.run(['down']);
     rmSync(this.home, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  }
+}
+
+/** Polls until the condition holds; for what tells nobody that it has changed. */
+export async function eventually(
+  condition: () => boolean | Promise<boolean>,
+  limitMs: number,
+): Promise<void> {
+  const until = Date.now() + limitMs;
+  while (!(await condition())) {
+    if (Date.now() > until) throw new Error(`not within ${limitMs} ms`);
+    await sleep(POLL_MS);
+  }
+}
+
+function storyOf(summary: BuildSummary | null): string {
+  if (summary === null) return 'never shown';
+  const { state, waiting, error, tasks } = summary;
+  return JSON.stringify({ state, waiting, error, tasks: tasks.map(task => [task.id, task.state]) });
+}
+
+function belongsTo(folder: string, home: string): boolean {
+  try {
+    const words = ['cmdline', 'environ'].map(file => readFileSync(join(folder, file), 'utf8'));
+    return words.join('\0').includes(home) || realpathSync(join(folder, 'cwd')).startsWith(home);
+  } catch (error) {
+    // It has ended meanwhile, is a zombie, or is of another user.
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== undefined && ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes(code)) return false;
+    throw error;
   }
 }
 
