@@ -11,7 +11,6 @@ import { CodeGodError } from './errors.ts';
 
 export const JSON_TYPE = 'application/json';
 export const MSGPACK_TYPE = 'application/msgpack';
-export const TEXT_TYPE = 'text/plain';
 export type ContentType = typeof JSON_TYPE | typeof MSGPACK_TYPE;
 
 /** Nesting allowed in a decoded value; deeper is a hostile message. */

@@ -74,7 +74,6 @@ export const Fact = z.discriminatedUnion('type', [
   }),
 ]);
 export type Fact = z.infer<typeof Fact>;
-export type FactType = Fact['type'];
 
 /** A fact before the log has given it its place: what an actor wants to say. */
 export type FactBody = Fact extends infer F

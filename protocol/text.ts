@@ -9,7 +9,6 @@ export const EpochMs = z.int().min(0);
 export const Bytes = z.int().min(0);
 /** Bytes, or null where nobody knows. Unknown is not zero. */
 export const BytesOrUnknown = Bytes.nullable();
-export const DurationMs = z.number().min(0);
 /** A git object name. */
 export const Sha = z.string().regex(/^[0-9a-f]{40,64}$/, 'a git object name');
 export const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in hex');
