@@ -7,16 +7,18 @@
  * J2  Writes take effect in the order of the calls. Writes that wait for a running one are joined
  *     into one batch, so that many of them cost one sync.
  * J3  A shape is stored in the same batch as the first value that refers to it.
- * J4  Every value carries a CRC-32: a flipped bit is `log_corrupt`, never another value. (LevelDB may
- *     drop a damaged record of its write-ahead log; a chain of facts then shows the gap.)
+ * J4  Every value carries a CRC-32: a flipped bit is `log_corrupt`, never another value. What LevelDB
+ *     itself drops while it opens, a damaged record of its write-ahead log, is told in our log.
  * J5  One process at a time; a second one gets `conflict`.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { Level } from 'level';
 import { Packr } from 'msgpackr';
 import { CodeGodError } from '../protocol/errors.ts';
 import { systemClock } from './clock.ts';
+import type { Logger } from './log.ts';
 
 export type JournalOperation =
   | { readonly type: 'put'; readonly key: string; readonly value: unknown }
@@ -58,8 +60,18 @@ type ByteOperation =
  * Opens the journal of a directory, which is created where missing.
  * @throws CodeGodError `conflict` where another process holds it, `log_corrupt`, `disk_full`.
  */
-export async function openJournal(directory: string): Promise<Journal> {
-  return await openPacked(await openLevel(directory), directory);
+export async function openJournal(directory: string, logger?: Logger): Promise<Journal> {
+  const store = await openLevel(directory);
+  const dropped = await droppedWhileOpening(directory);
+  if (dropped.length > 0) logger?.error('journal.records_dropped', { directory, dropped });
+  return await openPacked(store, directory);
+}
+
+/** What LevelDB noted about damage it went over, in its own words (J4). */
+async function droppedWhileOpening(directory: string): Promise<readonly string[]> {
+  // Without the note there is nothing to tell; the journal itself is open and good.
+  const note = await readFile(join(directory, 'LOG'), 'utf8').catch(() => '');
+  return note.split('\n').filter(line => /corruption|dropping/i.test(line));
 }
 
 /** A journal that forgets with its process. For tests and simulations. */
