@@ -61,6 +61,8 @@ async function cleanClone(git: Git, project: Project, target: string): Promise<P
   await git.run(null, ['clone', ...flags, from, target]);
   const clone = projectAt(target);
   await git.run(clone.bare, ['remote', 'remove', 'origin']);
+  // Git forgets this one with a single branch, and fsck then finds a reference to nothing.
+  await git.run(clone.bare, ['update-ref', '--no-deref', '-d', 'refs/remotes/origin/HEAD']);
   return clone;
 }
 

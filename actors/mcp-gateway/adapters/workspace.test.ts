@@ -205,6 +205,7 @@ test('an archive is a clean clone: main only, no remote, no branches of attempts
   assert.equal(await gitIn(clone, 'status', '--porcelain', '--branch'), '## main');
   assert.equal(await gitIn(clone, 'for-each-ref', '--format=%(refname)'), 'refs/heads/main');
   assert.equal(await gitIn(clone, 'remote'), '');
+  await gitIn(clone, 'fsck', '--strict');
   assert.equal(await gitIn(clone, 'count-objects'), '0 objects, 0 kilobytes');
   assert.deepEqual(archive.files, [{ path: 'a.js', size: 4 }]);
   assert.equal(archive.head, await gitIn(clone, 'rev-parse', 'HEAD'));
