@@ -16,8 +16,7 @@ const JSON_TYPE = /^application\/([a-z0-9.-]+\+)?json\b/i;
 const CURL_TYPE = /^application\/x-www-form-urlencoded\b/i;
 
 /** Whether an address is one of this machine alone. */
-export const isLoopback = (host: string): boolean =>
-  LOOPBACK.test(host) || host === '::1' || host.startsWith('127.');
+export const isLoopback = (host: string): boolean => LOOPBACK.test(host) || host === '::1';
 
 /** U1, U2, U3. */
 export function guard(options: { readonly isLoopback: boolean }): MiddlewareHandler {

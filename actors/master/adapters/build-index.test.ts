@@ -1,0 +1,67 @@
+/** The list of builds on disk. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { BuildState } from '../../../protocol/build.ts';
+import { BuildId } from '../../../protocol/ids.ts';
+import { type Journal, memoryJournal } from '../../../runtime/journal.ts';
+import { silentLogger } from '../../../runtime/log.ts';
+import { NEW_BUILD } from '../build-context.ts';
+import { summaryOf } from '../build-summary.ts';
+import { BuildIndex } from './build-index.ts';
+
+const id = (number: number): BuildId => BuildId.parse(`b${number}`);
+const summary = (number: number, state: BuildState) => summaryOf(id(number), state, NEW_BUILD);
+const open = (journal: Journal): Promise<BuildIndex> => BuildIndex.open(journal, silentLogger);
+
+test('pages go from the newest to the oldest, by number', async () => {
+  const index = await open(await memoryJournal());
+  for (const number of [9, 10, 2, 100]) index.put(summary(number, 'executing'), number);
+  assert.deepEqual(index.page(2, null), ['b100', 'b10']);
+  assert.deepEqual(index.page(2, id(10)), ['b9', 'b2']);
+});
+
+test('the list outlives the process; what has not ended is recovering until it is opened', async () => {
+  const journal = await memoryJournal();
+  const index = await open(journal);
+  index.put(summary(1, 'executing'), 11);
+  index.put(summary(2, 'succeeded'), 12);
+  await index.flush();
+  const again = await open(journal);
+  assert.deepEqual(again.unended(), ['b1']);
+  assert.equal(again.scanned, 12);
+  assert.equal((await again.get(id(1)))?.state, 'recovering');
+  assert.equal((await again.get(id(2)))?.state, 'succeeded');
+  assert.equal(await again.get(id(3)), null);
+});
+
+test('what is on its way to the disk is seen already', async () => {
+  const journal = await memoryJournal();
+  const index = await open(journal);
+  index.put(summary(1, 'executing'), 1);
+  index.put(summary(1, 'succeeded'), 2);
+  assert.equal((await index.get(id(1)))?.state, 'succeeded');
+});
+
+test('after a write that failed nothing more is taken for scanned', async () => {
+  const journal = await memoryJournal();
+  let fails = true;
+  const flaky: Journal = {
+    get: key => journal.get(key),
+    put: (key, value) => journal.put(key, value),
+    entries: (prefix, after) => journal.entries(prefix, after),
+    close: () => journal.close(),
+    batch: async operations => {
+      if (fails && operations.length > 0) throw new Error('the disk is full');
+      await journal.batch(operations);
+    },
+  };
+  const index = await open(flaky);
+  index.put(summary(1, 'received'), 5);
+  await index.flush();
+  fails = false;
+  index.put(summary(2, 'received'), 6);
+  await index.flush();
+  const again = await open(journal);
+  assert.ok(again.scanned < 6, 'or the first build would never be looked for');
+  assert.deepEqual(again.unended(), ['b2']);
+});

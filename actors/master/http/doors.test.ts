@@ -1,0 +1,82 @@
+/** Who gets through the HTTP door, and where it stands. */
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+import { OpenAPIHono } from '@hono/zod-openapi';
+import { silentLogger } from '../../../runtime/log.ts';
+import { errorAnswer } from './errors.ts';
+import { guard, isLoopback } from './guards.ts';
+import { listen } from './listen.ts';
+
+function guarded(loopback: boolean): OpenAPIHono {
+  const app = new OpenAPIHono();
+  app.use(guard({ isLoopback: loopback }));
+  app.onError((error, context) => {
+    const { body, status } = errorAnswer(error);
+    return context.json(body, status);
+  });
+  app.all('/x', context => context.text('in'));
+  return app;
+}
+
+const status = async (
+  headers: Record<string, string>,
+  options: { readonly loopback?: boolean; readonly body?: string } = {},
+): Promise<number> => {
+  const { body, loopback = true } = options;
+  const init = body === undefined ? { headers } : { headers, method: 'POST', body };
+  const response = await guarded(loopback).request('http://localhost/x', init);
+  return response.status;
+};
+
+test('on loopback the Host header must name loopback', async () => {
+  for (const host of ['localhost', 'localhost:8001', '127.0.0.1:8001', '[::1]:8001']) {
+    assert.equal(await status({ host }), 200, host);
+  }
+  for (const host of ['evil.example', 'localhost.evil.example', '', '10.0.0.1:8001']) {
+    assert.equal(await status({ host }), 403, host);
+  }
+  assert.equal(await status({ host: 'box.lan:8001' }, { loopback: false }), 200);
+});
+
+test('pages of other origins are refused, the own one is served', async () => {
+  const host = 'localhost:8001';
+  assert.equal(await status({ host, origin: 'http://localhost:8001' }), 200);
+  assert.equal(await status({ host, origin: 'http://evil.example' }), 403);
+  assert.equal(await status({ host, origin: 'null' }), 403);
+});
+
+test('a body must say that it is JSON; curl’s default passes where no page can send it', async () => {
+  const host = 'localhost';
+  const post = (type: string, more: Record<string, string> = {}): Promise<number> =>
+    status({ host, 'content-type': type, 'content-length': '2', ...more }, { body: '{}' });
+  assert.equal(await post('application/json; charset=utf-8'), 200);
+  assert.equal(await post('application/x-www-form-urlencoded'), 200);
+  const origin = 'http://localhost';
+  assert.equal(await post('application/x-www-form-urlencoded', { origin }), 400);
+  assert.equal(await post('text/plain'), 400);
+  assert.equal(await post('application/json', { 'content-length': '99999999' }), 413);
+});
+
+test('addresses of this machine alone', () => {
+  for (const host of ['127.0.0.1', 'localhost', '::1', '127.9.9.9']) assert.ok(isLoopback(host));
+  for (const host of ['0.0.0.0', '::', '192.168.1.4', '127.evil.example']) {
+    assert.ok(!isLoopback(host), host);
+  }
+});
+
+test('a taken port: an error where it was asked for, else the next free one', async () => {
+  const squatter = createServer().listen(0, '127.0.0.1');
+  await new Promise(resolve => squatter.once('listening', resolve));
+  const { port } = squatter.address() as AddressInfo;
+  const app = guarded(true);
+  const options = { host: '127.0.0.1', port, log: silentLogger };
+  await assert.rejects(listen(app, { ...options, isConfigured: true }), /port_in_use|is taken/);
+  const listening = await listen(app, { ...options, isConfigured: false });
+  const taken = Number(new URL(listening.url).port);
+  assert.ok(taken > port && taken <= port + 32);
+  assert.equal(await (await fetch(`${listening.url}/x`)).text(), 'in');
+  await listening.close();
+  squatter.close();
+});
