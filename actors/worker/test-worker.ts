@@ -39,7 +39,7 @@ import type { Engine, EngineInventory, GenerateChunk, GenerateRequest } from './
 import { Worker } from './worker.ts';
 
 export const NODE = NodeId.parse('n1');
-const GATEWAY = GatewayId.parse('g1');
+export const GATEWAY = GatewayId.parse('g1');
 
 export const GOOD_ANSWER =
   'src/a.js\n```js\nlet a;\n```\n\nsrc/b.js\n```js\nlet b;\n```\n{"success":true,"summary":"Done."}';
