@@ -1,6 +1,6 @@
 /**
  * Every subject of the bus, in one namespace: verb first, then identity.
- * A tenant prefix, where configured, is put in front by the bus adapter's users through `withTenant`.
+ * Systems that share a server are kept apart by accounts of that server, not by prefixes.
  */
 import type { Attempt, BuildId, GatewayId, NodeId, TaskId } from './ids.ts';
 

@@ -133,7 +133,6 @@ export const Settings = z.strictObject({
       .describe('monitoring address of a running bus, to see whether it syncs every write'),
     token: secret('what clients of the bus present'),
   }),
-  tenant: token().optional().describe('put in front of every subject, stream and bucket'),
   nats_server: text().optional().describe('the nats-server program to start'),
   http: z.strictObject({
     host: text().default('127.0.0.1').describe('address of the HTTP door'),

@@ -43,7 +43,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const { PATH: path = '/usr/local/bin:/usr/bin:/bin' } = envFor(['PATH']);
   const roots = workspaceRoots(paths.data);
   // The journal is held by one process at a time: what lies half-made is of an earlier life.
-  const journal = await openJournal(join(paths.state, 'mcp-gateway', 'journal'));
+  const journal = await openJournal(join(paths.state, 'mcp-gateway', 'journal'), log);
   await rm(roots.scratch, { recursive: true, force: true });
   const home = join(paths.state, 'mcp-gateway', 'home');
   await Promise.all(

@@ -23,7 +23,7 @@ await runActor({
 async function start(context: ActorContext): Promise<RunningActor> {
   const { bus, messenger, clock, log, node, host, epoch, paths, state } = context;
   await ensureStores(bus);
-  const journal = await openJournal(join(paths.state, `worker-${node}`));
+  const journal = await openJournal(join(paths.state, `worker-${node}`), log);
   const worker = await Worker.start({
     ...{ messenger, clock, log, node, host, epoch, journal, state },
     ackWaitMs: context.config.ack_wait_ms,

@@ -52,7 +52,7 @@ export class Master {
   /** Opens what it keeps on disk and on the bus. Leads as soon as it may. */
   static async start(context: MasterContext, journalDirectory: string): Promise<Master> {
     await ensureStores(context.bus);
-    const journal = await openJournal(journalDirectory);
+    const journal = await openJournal(journalDirectory, context.log);
     const master = new Master(context, journal, await BuildIndex.open(journal, context.log));
     await master.nodes.watch(master.#stopping.signal);
     master.#terms = master.#lead();
