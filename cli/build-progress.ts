@@ -12,7 +12,7 @@ export interface BuildProgress {
   take(fact: Fact): void;
   /** A sentence beside the list. */
   say(sentence: string): void;
-  /** Leaves the last picture standing. */
+  /** Leaves the last picture standing. Idempotent. */
   end(): void;
 }
 
@@ -52,6 +52,7 @@ async function liveProgress(terminal: Terminal): Promise<BuildProgress> {
   const paint = createLogUpdate(process.stderr);
   let view = NEW_BUILD;
   let frame = 0;
+  let isOver = false;
   const draw = (): void => paint(render(view, FRAMES[frame % FRAMES.length] ?? ''));
   const ticker = setInterval(() => {
     frame++;
@@ -72,8 +73,10 @@ async function liveProgress(terminal: Terminal): Promise<BuildProgress> {
       if (!wasScaffold && view.writers.includes('scaffold')) above(NO_MODEL);
       draw();
     },
-    say: above,
+    say: sentence => (isOver ? terminal.note(sentence) : above(sentence)),
     end() {
+      if (isOver) return;
+      isOver = true;
       clearInterval(ticker);
       draw();
       paint.done();

@@ -90,7 +90,8 @@ async function render(run: BuildRun, view: BuildView, path: string | null): Prom
   if (view.writers.length > 0) lines.push(`written  by ${view.writers.join(', ')}`);
   if (view.writers.includes('scaffold')) lines.push(`         ${NO_MODEL}`);
   if (path !== null && existsSync(join(path, '.git'))) {
-    lines.push(`path     ${path}`, ...(await history(path)), `run it   ${howToRun(path)}`);
+    lines.push(`path     ${path}`, ...(await history(path)));
+    if (end?.state === 'succeeded') lines.push(`run it   ${howToRun(path)}`);
   } else if (path !== null) {
     lines.push(`path     ${path} (on the gateway's machine; --out DIR brings it here)`);
   }

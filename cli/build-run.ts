@@ -172,7 +172,7 @@ class Watch {
     this.cancelled = true;
     progress.say('cancelling');
     this.#after(CANCEL_WITHIN_MS, () => this.#end('interrupted'));
-    const request = { action: 'cancel', reason: 'Ctrl-C' };
+    const request = { action: 'cancel', reason: 'cancelled with Ctrl-C' };
     this.#session.messenger
       .ask(controlSubject(build), request, z.unknown(), { timeout_ms: CONTROL_TIMEOUT_MS })
       .catch((error: Error) => {

@@ -40,7 +40,7 @@ export interface BuildView {
 }
 
 export const NEW_BUILD: BuildView = {
-  phase: 'received',
+  phase: 'starting',
   name: null,
   path: null,
   stack: null,
@@ -57,7 +57,12 @@ export const NEW_BUILD: BuildView = {
 export function foldFact(view: BuildView, fact: Fact): BuildView {
   switch (fact.type) {
     case 'build.received':
-      return { ...view, name: fact.request.name ?? null, startedAt: fact.at };
+      return {
+        ...view,
+        phase: 'received',
+        name: fact.request.name ?? null,
+        startedAt: fact.at,
+      };
     case 'build.rejected':
       return ended(view, fact.at, { state: 'failed', error: fact.error, unmet: [] });
     case 'build.admitted':

@@ -12,6 +12,7 @@ type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 export interface TextStream {
   write(text: string): unknown;
   readonly isTTY?: boolean;
+  readonly columns?: number;
   hasColors?(): boolean;
 }
 
@@ -33,7 +34,8 @@ export interface Terminal {
 
 /** True where a stream is a terminal that can be painted on (T2). */
 export function isPaintable(stream: TextStream): boolean {
-  return stream.isTTY === true && stream.hasColors?.() === true;
+  // A terminal that says it has no columns cannot be painted on either.
+  return stream.isTTY === true && stream.columns !== 0 && stream.hasColors?.() === true;
 }
 
 export function createTerminal(

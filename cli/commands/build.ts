@@ -77,11 +77,15 @@ async function followSomewhere(run: BuildRun): Promise<number | 'lost' | 'held'>
     if (mode === undefined) return await followBuild(run, 'foreign');
     return await followBuild(run, mode === 'ephemeral' ? 'borrowed' : 'persistent');
   }
+  const stop = new AbortController();
+  let isFollowing = false;
+  // While the build is followed, Ctrl-C is about the build; while the system stops, it is late.
+  const release = onStopSignals(() => {
+    if (!isFollowing) stop.abort(new CliError('interrupted', 'interrupted'));
+  });
   run.progress.say(
     'no system runs here: one is started for this build only (`codegod up` keeps one)',
   );
-  const stop = new AbortController();
-  const release = onStopSignals(() => stop.abort(new CliError('interrupted', 'interrupted')));
   try {
     const code = await withSystem(
       {
@@ -93,7 +97,7 @@ async function followSomewhere(run: BuildRun): Promise<number | 'lost' | 'held'>
       },
       async system => {
         await system.ready(stop.signal);
-        release(); // From here on Ctrl-C is about the build.
+        isFollowing = true;
         return await followBuild(run, 'ephemeral');
       },
     );
