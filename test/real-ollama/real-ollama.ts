@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from '../nats-fixture.ts';
-import { tinyGguf } from './tiny-gguf.ts';
+import { TINY_CONTEXT_LENGTH, tinyGguf } from './tiny-gguf.ts';
 
 const BUILD_MS = 900_000;
 const READY_MS = 20_000;
@@ -31,6 +31,10 @@ export interface RealOllama {
   stop(): Promise<void>;
 }
 
+interface Environment extends Readonly<Record<string, string>> {
+  readonly OLLAMA_MODELS: string;
+}
+
 export type RealOllamaResult =
   | { readonly kind: 'running'; readonly ollama: RealOllama }
   | { readonly kind: 'skipped'; readonly reason: string };
@@ -48,14 +52,14 @@ export async function startRealOllama(): Promise<RealOllamaResult> {
   }
   const home = await mkdtemp(join(tmpdir(), 'codegod-ollama-'));
   const port = await freePort();
-  const models = join(cache, 'models');
+  const models = join(cache, `models-${TINY_CONTEXT_LENGTH}`);
   const environment = {
     PATH: process.env['PATH'] ?? '',
     HOME: home,
     OLLAMA_HOST: `127.0.0.1:${port}`,
     OLLAMA_MODELS: models,
   };
-  if (!existsSync(models)) await createModel(binary, { ...environment, HOME: home }, cache, port);
+  if (!existsSync(models)) await createModel(binary, environment, cache, port);
   const server = await serve(binary, environment, port);
   return {
     kind: 'running',
@@ -89,7 +93,7 @@ async function build(cache: string): Promise<string | null> {
 /** Made in a directory of its own and moved into place whole. */
 async function createModel(
   binary: string,
-  environment: Readonly<Record<string, string>>,
+  environment: Environment,
   cache: string,
   port: number,
 ): Promise<void> {
@@ -98,7 +102,7 @@ async function createModel(
   await writeFile(join(draft, 'tiny.gguf'), tinyGguf());
   const modelfile = `FROM ./tiny.gguf\nTEMPLATE """${TEMPLATE}"""\nPARAMETER stop <|im_end|>\n`;
   await writeFile(join(draft, 'Modelfile'), modelfile);
-  const env = { ...environment, OLLAMA_MODELS: join(draft, 'models') };
+  const env: Environment = { ...environment, OLLAMA_MODELS: join(draft, 'models') };
   const server = await serve(binary, env, port);
   try {
     const options = { cwd: draft, env, timeout: READY_MS };
@@ -107,10 +111,10 @@ async function createModel(
     await end(server, 'SIGTERM');
   }
   try {
-    await rename(join(draft, 'models'), join(cache, 'models'));
+    await rename(join(draft, 'models'), environment.OLLAMA_MODELS);
   } catch (error) {
     // Another test was first: its models are as good.
-    if (!existsSync(join(cache, 'models'))) throw error;
+    if (!existsSync(environment.OLLAMA_MODELS)) throw error;
   }
   await rm(draft, { recursive: true, force: true });
 }

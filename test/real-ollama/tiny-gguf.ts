@@ -7,6 +7,7 @@
  */
 import { writeFileSync } from 'node:fs';
 
+export const TINY_CONTEXT_LENGTH = 32_768;
 const BLOCKS = 2;
 const WIDTH = 64;
 const HEADS = 4;
@@ -22,7 +23,7 @@ export interface TinyModelOptions {
 }
 
 export function tinyGguf(options: TinyModelOptions = {}): Buffer {
-  const { contextLength = 2_048, seed = 7 } = options;
+  const { contextLength = TINY_CONTEXT_LENGTH, seed = 7 } = options;
   const tokens = [...byteAlphabet(), ...CONTROL_TOKENS];
   const tensors = tensorShapes(tokens.length);
   const metadata = metadataOf(tokens, contextLength);

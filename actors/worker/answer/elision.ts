@@ -14,8 +14,16 @@ const TO_DO_HOLE =
 const DEFINITION =
   /^\s*(?:async )?(?:def|class|function|const|export|public|fn|func)\b[^"'`]*\.\.\.\s*}?;?\s*$/;
 
+/** Changes to a file are not the file. */
+const DIFF_START = /^\s*(?:diff --git |--- a\/|@@ -\d)/;
+const CONFLICT = /^(?:<{7}|>{7}) /m;
+
 /** What was left out, as a sentence with the line, or null. */
 export function findElision(path: string, text: string): string | null {
+  const isPatch = /\.(?:diff|patch)$/.test(path);
+  if (!isPatch && (DIFF_START.test(text) || CONFLICT.test(text))) {
+    return `${path} holds changes instead of the file`;
+  }
   if (/\.(?:md|mdx|markdown|rst|txt|html?|csv|svg)$/i.test(path)) {
     return isPlaceholder(text) && text.trim() !== '' ? `${path} holds only a placeholder` : null;
   }

@@ -212,6 +212,10 @@ describe('a prompt over its budget', () => {
     const small = task({ context_tokens: 1_024, output_tokens_max: 512 });
     assert.equal(buildPrompt(input({ task: small, files })).fits, false);
   });
+  it('loses nothing for the scaffold, which has no context', () => {
+    const ruled = task({ engine: 'scaffold', context_tokens: 1_024, output_tokens_max: 512 });
+    assert.deepEqual(buildPrompt(input({ task: ruled, files })).dropped, []);
+  });
   it('shows at most 50 lines of an error, its beginning and its end', () => {
     const lines = Array.from({ length: 400 }, (_, index) => `line ${index}`);
     const short = shortError(lines.join('\n')).split('\n');

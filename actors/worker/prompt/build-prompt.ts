@@ -59,8 +59,12 @@ const LADDER: readonly (readonly [string | null, Partial<Room>])[] = [
 
 export function buildPrompt(input: PromptInput): Prompt {
   const { task } = input;
-  const contextBudget = task.context_tokens - task.output_tokens_max - MARGIN_TOKENS;
-  const budget = Math.min(contextBudget, PROMPT_TOKENS_MAX);
+  // The scaffold reads by rules; it has no context that could be too small.
+  const bounded = task.engine !== 'scaffold';
+  const contextBudget = bounded
+    ? task.context_tokens - task.output_tokens_max - MARGIN_TOKENS
+    : Number.POSITIVE_INFINITY;
+  const budget = bounded ? Math.min(contextBudget, PROMPT_TOKENS_MAX) : contextBudget;
   let room: Room = {
     example: true,
     outline: true,
