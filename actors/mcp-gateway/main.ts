@@ -101,7 +101,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
       await workspaces.finish(build);
       await forgetCalls(journal, build);
     },
-    call: createCallTool({ servers, workspaces, schemas, journal, resolve: resolveHost }),
+    call: createCallTool({ servers, workspaces, schemas, journal, log, resolve: resolveHost }),
     list: (request, signal) => listTools(servers, request, signal),
     status,
   });

@@ -115,6 +115,7 @@ export async function callWorld(test: TestContext, options: CallWorldOptions = {
       workspaces,
       schemas: createArgumentSchemas(),
       journal: kept,
+      log: silentLogger,
       resolve,
     });
   const callTool = make();

@@ -16,6 +16,7 @@ import type { BuildId } from '../../../protocol/ids.ts';
 import { TOOL_RESULT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CallReply, type CallRequest } from '../../../protocol/mcp.ts';
 import type { Journal, JournalOperation } from '../../../runtime/journal.ts';
+import type { Logger } from '../../../runtime/log.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
 import { boundedResult, refusalCode, type ToolResult, textOf } from '../tool-result.ts';
 import { effectOf } from './call-effects.ts';
@@ -32,6 +33,7 @@ import { RpcFailure } from './stdio-rpc.ts';
 
 export interface ToolCallsOptions extends PrepareOptions {
   readonly journal: Pick<Journal, 'get' | 'put'>;
+  readonly log: Pick<Logger, 'info'>;
 }
 
 export type CallTool = (request: CallRequest, signal: AbortSignal) => Promise<CallReply>;
@@ -66,7 +68,7 @@ export function createCallTool(options: ToolCallsOptions): CallTool {
       // A question outside any build has no effect that would have to be remembered.
       if (request.scope === undefined) return replyOf(await fire(options, call, limits), call);
       const fired = known?.fired ?? 0;
-      return fireOnce(options, { call, limits, digest, fired, key: callKey(request.call_id) });
+      return fireOnce(options, { call, limits, digest, fired, callId: request.call_id });
     });
 }
 
@@ -91,14 +93,14 @@ interface Firing {
   readonly digest: string;
   /** How often it was fired in earlier lives. */
   readonly fired: number;
-  readonly key: string;
+  readonly callId: string;
 }
 
 /** C1. */
 async function fireOnce(options: ToolCallsOptions, firing: Firing): Promise<CallReply> {
-  const { call, digest, key } = firing;
+  const { call, digest, callId } = firing;
   const note = (state: CallRecord['state'], fired: number, reply: CallReply | null) =>
-    options.journal.put(key, { state, digest, fired, reply } satisfies CallRecord);
+    options.journal.put(callKey(callId), { state, digest, fired, reply } satisfies CallRecord);
   const conclude = async (fired: number, fate: Fate): Promise<CallReply> => {
     const reply = replyOf(fate, call);
     await note('done', fired, reply);
@@ -107,6 +109,7 @@ async function fireOnce(options: ToolCallsOptions, firing: Firing): Promise<Call
   if (firing.fired > 0 && !call.readOnly) return conclude(firing.fired, await lostFate(call)); // C2
   const fired = firing.fired + 1;
   await note('fired', fired, null);
+  if (!call.readOnly) options.log.info('call.fired', { ...nameOf(call), call_id: callId });
   const fate = await fire(options, call, firing.limits);
   if (fate.kind === 'not_fired') {
     await note('fired', firing.fired, null); // It may be tried again under the same id.
