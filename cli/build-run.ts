@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import type { BuildRequest } from '../protocol/build.ts';
+import { CodeGodError } from '../protocol/errors.ts';
 import type { BuildId } from '../protocol/ids.ts';
 import { controlSubject } from '../protocol/subjects.ts';
 import { systemClock } from '../runtime/clock.ts';
@@ -63,6 +64,10 @@ export async function followBuild(run: BuildRun, system: SystemKind): Promise<nu
         return watch.cancelled ? EXIT.interrupted : code;
       }
       return stopped === 'lost' ? 'lost' : tellStop(run, system, stopped);
+    } catch (error) {
+      const isGone = error instanceof CodeGodError && error.code === 'bus_unavailable';
+      if (isGone && system === 'borrowed') return 'lost';
+      throw error;
     } finally {
       watch.close();
     }
@@ -72,6 +77,7 @@ export async function followBuild(run: BuildRun, system: SystemKind): Promise<nu
 /** Answers null when the build has ended, else why we stopped looking. */
 async function follow(run: BuildRun, session: BusSession, watch: Watch): Promise<Stop | null> {
   const { messenger } = session;
+  if (run.progress.view.end !== null) return null; // Only the result could not be fetched.
   try {
     if (run.build === null) {
       const { request, publishId } = run;

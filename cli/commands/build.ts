@@ -24,6 +24,8 @@ import { withSystem } from '../supervisor/system.ts';
 import { runningSystem } from '../supervisor/system-record.ts';
 import { ensureDetached } from './up.ts';
 
+const EPHEMERAL =
+  'no system runs here: one is started for this build only (`codegod up` keeps one)';
 const OTHER_READY_MS = 120_000;
 const POLL_MS = 100;
 const HELD_PAUSE_MS = 250;
@@ -71,8 +73,8 @@ export async function build(
 /** Follows the build on the system there is, or on one of its own (B2). */
 async function followSomewhere(run: BuildRun): Promise<number | 'lost' | 'held'> {
   const { config } = run;
+  await otherReady(config);
   if (busUrl(config) !== null) {
-    await otherReady(config);
     const mode = runningSystem(config.paths.state)?.mode;
     if (mode === undefined) return await followBuild(run, 'foreign');
     return await followBuild(run, mode === 'ephemeral' ? 'borrowed' : 'persistent');
@@ -83,9 +85,6 @@ async function followSomewhere(run: BuildRun): Promise<number | 'lost' | 'held'>
   const release = onStopSignals(() => {
     if (!isFollowing) stop.abort(new CliError('interrupted', 'interrupted'));
   });
-  run.progress.say(
-    'no system runs here: one is started for this build only (`codegod up` keeps one)',
-  );
   try {
     const code = await withSystem(
       {
@@ -93,6 +92,7 @@ async function followSomewhere(run: BuildRun): Promise<number | 'lost' | 'held'>
         mode: 'ephemeral',
         signal: stop.signal,
         actors: run.actors,
+        onBegin: () => run.progress.say(EPHEMERAL),
         onProgress: sentence => run.progress.say(sentence),
       },
       async system => {

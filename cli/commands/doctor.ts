@@ -136,9 +136,7 @@ async function checkSandbox({ config }: Patient): Promise<Verdict> {
 
 async function checkEnvironment({ config }: Patient, name: 'tools' | 'checks'): Promise<Verdict> {
   const found = findEnvironment({ name, dir: environmentsFolder(config) });
-  return found === null
-    ? warn('not there yet; it is installed when first needed', 'codegod up -d')
-    : ok(found.bin);
+  return found === null ? ok('not there yet; it is installed when first needed') : ok(found.bin);
 }
 
 async function checkServer({ config, running }: Patient): Promise<Verdict> {
@@ -151,7 +149,7 @@ async function checkServer({ config, running }: Patient): Promise<Verdict> {
     .filter(folder => folder !== '' && existsSync(join(folder, program)));
   if (config.nats_server === undefined && tools === null && folders.length === 0) {
     return running === null
-      ? warn('not there yet; it comes with the tools environment', 'codegod up -d')
+      ? ok('not there yet; it comes with the tools environment')
       : ok('the one that runs');
   }
   const found = await findNatsServer({

@@ -92,7 +92,7 @@ async function prepare(
     made['CODEGOD_NATS_SERVER'] = server.binary;
   });
   await attempt('tools environment', async () => {
-    made['CODEGOD_TOOLS_BIN'] = (await tools).bin;
+    await tools;
   });
   await attempt('checks environment', async () => {
     const checks = await ensureEnvironment({ name: 'checks', dir, env, onProgress });

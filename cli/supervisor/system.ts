@@ -22,6 +22,8 @@ export interface SystemOptions {
   readonly config: Config;
   readonly mode: SystemRecord['mode'];
   readonly onProgress: (sentence: string) => void;
+  /** Called when this home is ours, before anything is installed or started. */
+  readonly onBegin?: () => void;
   readonly onChange?: (record: SystemRecord) => void;
   readonly signal?: AbortSignal | undefined;
   /** Default: the four actors of this installation. */
@@ -48,6 +50,7 @@ export async function withSystem<T>(
   try {
     return await withProcessLock(file, { waitMs: 0 }, async () => {
       isOurs = true;
+      options.onBegin?.();
       const system = await startSystem(options);
       try {
         return await work(system);
