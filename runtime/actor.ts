@@ -4,7 +4,8 @@
  *
  * A1  Nothing durable is done on a bus that does not sync to disk: the process says why and ends.
  * A2  The end is bounded: 10 s to drain, 5 s to stop, 5 s for the bus; whatever hangs is left.
- * A3  An actor does not outlive its supervisor: when the IPC channel closes it is gone in 5 s.
+ * A3  An actor does not outlive its supervisor: when the IPC channel closes it is gone in 3 s, so
+ *     that its own children are gone in 5.
  * A4  An exception nobody caught ends the process at once. Work survives in the log, not in memory.
  */
 import { CodeGodError, type ErrorCode, toWireError } from '../protocol/errors.ts';
@@ -38,8 +39,8 @@ type ActorExit = (typeof ACTOR_EXIT)[keyof typeof ACTOR_EXIT];
 
 const DRAIN_MS = 10_000;
 const STOP_MS = 5_000;
-const ORPHAN_DRAIN_MS = 2_000;
-const ORPHAN_EXIT_MS = 5_000;
+const ORPHAN_DRAIN_MS = 1_000;
+const ORPHAN_EXIT_MS = 3_000;
 const CONNECT_WAIT_MS = 15_000;
 const CONNECT_PAUSE_MS = 250;
 
