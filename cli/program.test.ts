@@ -199,6 +199,18 @@ test('config show masks secrets and names origins', async t => {
   assert.equal(paths.state, home.state);
 });
 
+test('the completion script for bash completes commands and their flags', async t => {
+  const { stdout } = await openHome(t).run('completion', 'bash');
+  const complete = (...words: string[]): string[] => {
+    const set = `COMP_WORDS=(${words.join(' ')} ''); COMP_CWORD=${words.length}`;
+    const script = `${stdout}\n${set}; _codegod; echo "\${COMPREPLY[@]}"`;
+    return execFileSync('bash', ['-c', script], { encoding: 'utf8' }).trim().split(' ');
+  };
+  assert.ok(complete('codegod').includes('build'));
+  assert.ok(!complete('codegod').includes('supervise'));
+  assert.ok(complete('codegod', 'build').includes('--out'));
+});
+
 test('help costs little more than Node itself', t => {
   const program = join(import.meta.dirname, `main${import.meta.filename.slice(-3)}`);
   const time = (args: readonly string[]): number => {

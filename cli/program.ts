@@ -4,9 +4,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type Environment, packageRoot } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
+import type { Shell } from './commands/completion.ts';
 import type { LogsOptions } from './commands/logs.ts';
 import { type CommandContext, createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
@@ -224,4 +225,11 @@ function systemCommands(program: Command, run: Run): void {
     (word: string | undefined) =>
       run(async context => (await import('./commands/test.ts')).runTests(context, word)),
   );
+  command(program, 'completion', 'a completion script for your shell')
+    .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
+    .action((shell: Shell) =>
+      run(async context =>
+        (await import('./commands/completion.ts')).completion(context, shell, program),
+      ),
+    );
 }
