@@ -2,7 +2,7 @@
  * A whole system for a test, run as a user runs it: the command line, a home of its own, the real
  * bus server, the four actors. What it shares with the machine is the installed Python environments.
  */
-import { execFile } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -34,7 +34,14 @@ export interface CommandResult {
 }
 
 export interface SystemStatus {
-  readonly bus: { readonly url: string | null; readonly pid: number | null };
+  readonly running: boolean;
+  readonly state: string;
+  readonly supervisor_pid: number | null;
+  readonly bus: {
+    readonly url: string | null;
+    readonly pid: number | null;
+    readonly restarts: number;
+  };
   readonly http: { readonly url: string | null };
   readonly actors: readonly {
     readonly name: string;
@@ -101,6 +108,12 @@ export class TestSystem {
         },
       );
     });
+  }
+
+  /** Starts one command and leaves it running: it is the caller's to end. */
+  start(...args: readonly string[]): ChildProcessWithoutNullStreams {
+    const [program, ...before] = commandLine();
+    return spawn(program, [...before, ...args], { env: this.env, cwd: this.home });
   }
 
   /** Runs a command that must succeed. */
@@ -194,6 +207,15 @@ export class TestSystem {
       .filter(name => /^\d+$/.test(name) && Number(name) !== process.pid)
       .filter(name => belongsTo(`/proc/${name}`, this.home))
       .map(Number);
+  }
+
+  /** Processes for the message of a failed test. */
+  describe(pids: readonly number[]): string {
+    const words = (pid: number): string => {
+      const file = `/proc/${pid}/cmdline`;
+      return existsSync(file) ? readFileSync(file, 'utf8').replaceAll('\0', ' ') : 'gone';
+    };
+    return pids.map(pid => `${pid}: ${words(pid)}`).join('; ');
   }
 
   /** The end of every log of this home, for the message of a failed test. */
