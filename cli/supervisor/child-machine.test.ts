@@ -1,8 +1,11 @@
 /** Decisions of the supervision machine, on a clock that stands still until it is told to move. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { createActor, fromCallback } from 'xstate';
 import { SimulatedClock } from '../../runtime/clock.ts';
+import { packageRoot } from '../../runtime/paths.ts';
+import { assertReadmeDiagram } from '../../test/state-diagram.ts';
 import {
   type ChildPolicy,
   childMachine,
@@ -164,4 +167,8 @@ test('a port that cannot even start the process counts as a death', async () => 
   assert.equal(childState(child.getSnapshot()), 'backoff');
   assert.match(child.getSnapshot().context.reason ?? '', /no such program/);
   child.stop();
+});
+
+test('the README shows the present diagram', () => {
+  assertReadmeDiagram(join(packageRoot(), 'cli', 'README.md'), childMachine);
 });
