@@ -97,6 +97,13 @@ test('idle models make room, and that is said', () => {
   assert.match(decision.reason, /after unloading idle:7b/);
 });
 
+test('a model that somebody holds a lease on is not unloaded for another', () => {
+  const models = [{ name: 'busy:7b', size_bytes: 18 * GIB, loaded: true }, LARGE];
+  const leases = [{ model: 'busy:7b', bytes: 0 }];
+  const { plan } = placed({ model: LARGE.name }, { id: 'a', gpu: gpu(4), models, leases });
+  assert.equal(plan, null);
+});
+
 test('a model loaded with too small a context has to be loaded again', () => {
   const models = [{ ...SMALL, loaded: true, context_tokens: 2_048 }];
   const { decision } = placed({}, { id: 'a', gpu: gpu(20), models });

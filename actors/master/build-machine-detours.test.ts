@@ -51,9 +51,39 @@ test('a paused build begins nothing, keeps what comes in, and goes on when resum
 });
 
 test('pausing while the checks run repeats them under the same number', () => {
-  const build = new TestBuild().receive().runTo('verifying').control('pause').control('resume');
+  const build = new TestBuild().receive().runTo('verifying').control('pause');
+  assert.deepEqual(build.wishes, [], 'nothing is begun');
+  build.control('resume');
   assert.equal(build.state, 'verifying');
   assert.deepEqual(build.wishes, ['check:0']);
+});
+
+test('a pause between two runs of the checks does not give them a third', () => {
+  const build = new TestBuild().receive().runTo('verifying').check(false);
+  build.control('pause').control('resume').check(false);
+  assert.equal(build.state, 'repairing');
+});
+
+test('a workspace that cannot be made ends the build, and trying again makes another try', () => {
+  const build = new TestBuild().receive().runTo('contracting');
+  const error = { code: 'disk_full', message: 'no room' } as const;
+  for (const failures of [0, 1, 2]) {
+    build.wish(`workspace.create:${failures}`);
+    build.send({ type: 'workspace.failed', error });
+  }
+  build.run();
+  assert.equal(build.state, 'failed');
+  assert.equal(build.context.error?.code, 'disk_full');
+  build.control('retry').run();
+  assert.equal(build.state, 'succeeded');
+});
+
+test('who tries again gets the whole time again', () => {
+  const build = new TestBuild().receive({ constraints: { max_execution_time: 5 } });
+  build.runTo('executing').expire('budget').run();
+  build.now += 60_000;
+  build.control('retry');
+  assert.equal(build.context.deadlines['budget'], build.now + 5_000);
 });
 
 test('the time limit ends a build with what is merged', () => {

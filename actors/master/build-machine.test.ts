@@ -98,6 +98,14 @@ test('a report that comes twice, or under an old lease or attempt, changes nothi
   assert.deepEqual(build.context.usage, usage);
 });
 
+test('a placement of an attempt that is over is not taken for the present one', () => {
+  const build = new TestBuild().receive().runTo('executing');
+  const late = build.answerTo(build.wish('place:store.1.0'));
+  build.dispatchAll().fail('store', 'answer_invalid').expire('retry:store.1');
+  build.send(late);
+  assert.equal(build.task('store').state, 'placing');
+});
+
 test('a failure of the model is quoted in the next attempt, which comes after a pause', () => {
   const build = new TestBuild().receive().runTo('executing').dispatchAll();
   build.fail('store', 'answer_invalid');
