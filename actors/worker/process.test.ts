@@ -22,7 +22,8 @@ import { connectNats } from '../../runtime/nats-bus.ts';
 import { packageRoot } from '../../runtime/paths.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { freePort, type NatsFixture, startNats } from '../../test/nats-fixture.ts';
-import { FakeGateway, NODE, taskOf } from './test-worker.ts';
+import { FakeGateway } from './test-gateway.ts';
+import { NODE, taskOf } from './test-worker.ts';
 
 let nats: NatsFixture;
 let home: string;

@@ -7,8 +7,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { encode } from '../../protocol/codec.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
-import { GatewayId, NodeId } from '../../protocol/ids.ts';
-import { type CallReply, CallRequest, ListRequest } from '../../protocol/mcp.ts';
+import { NodeId } from '../../protocol/ids.ts';
 import {
   Acknowledgement,
   type CapacityAdvert,
@@ -18,15 +17,8 @@ import {
   RuntimeAdvert,
 } from '../../protocol/node.ts';
 import { BUCKETS, STREAMS } from '../../protocol/streams.ts';
-import {
-  advertKey,
-  mcpSubject,
-  nodeSubject,
-  taskSubject,
-  workspaceSubject,
-} from '../../protocol/subjects.ts';
+import { advertKey, nodeSubject, taskSubject } from '../../protocol/subjects.ts';
 import { TaskMessage, TaskReport } from '../../protocol/task.ts';
-import { CommitRequest, OpenAttemptRequest, ReadFilesRequest } from '../../protocol/workspace.ts';
 import { type Clock, systemClock, type TimerHandle } from '../../runtime/clock.ts';
 import { type Journal, type JournalOperation, memoryJournal } from '../../runtime/journal.ts';
 import { type Logger, silentLogger } from '../../runtime/log.ts';
@@ -36,10 +28,10 @@ import { ensureStores } from '../../runtime/stores.ts';
 import { createBusGateway } from './adapters/bus-gateway.ts';
 import { createBusReports } from './adapters/bus-reports.ts';
 import type { Engine, EngineInventory, GenerateChunk, GenerateRequest } from './engines/engine.ts';
+import { FakeGateway, GATEWAY } from './test-gateway.ts';
 import { Worker } from './worker.ts';
 
 export const NODE = NodeId.parse('n1');
-export const GATEWAY = GatewayId.parse('g1');
 
 export const GOOD_ANSWER =
   'src/a.js\n```js\nlet a;\n```\n\nsrc/b.js\n```js\nlet b;\n```\n{"success":true,"summary":"Done."}';
@@ -72,67 +64,6 @@ export class ScriptedEngine implements Engine {
     yield { kind: 'text', text };
     const counts = { prompt_tokens: 9, output_tokens: 3, load_ms: 1, total_ms: 2 };
     yield { kind: 'done', reason: 'stop', ...counts };
-  }
-}
-
-/** Fires each call id once, as the real gateway does, and keeps what it was asked. */
-export class FakeGateway {
-  readonly asked: CallRequest[] = [];
-  readonly fired: string[] = [];
-  readonly commits: CommitRequest[] = [];
-  /** The error of a call, by its number of fired calls; null where it succeeds. */
-  fail: (request: CallRequest) => Extract<CallReply, { ok: false }>['error']['code'] | null = () =>
-    null;
-  commitError: CodeGodError | null = null;
-  readonly #journal = new Map<string, CallReply>();
-
-  call(request: CallRequest): CallReply {
-    this.asked.push(request);
-    const known = this.#journal.get(request.call_id);
-    if (known !== undefined) return { ...known, replayed: true };
-    const code = this.fail(request);
-    const { server, tool } = request;
-    if (code === 'server_down') return this.#failed(request, code);
-    this.fired.push(request.call_id);
-    const reply: CallReply =
-      code === null
-        ? { ok: true, server, tool, result: {}, replayed: false }
-        : this.#failed(request, code);
-    this.#journal.set(request.call_id, reply);
-    return reply;
-  }
-
-  #failed(
-    { server, tool }: CallRequest,
-    code: Extract<CallReply, { ok: false }>['error']['code'],
-  ): CallReply {
-    const error = { code, message: `it is ${code}`, server, tool, did_you_mean: [] };
-    return { ok: false, error, replayed: false };
-  }
-
-  serve(messenger: Messenger): void {
-    const at = (verb: Parameters<typeof workspaceSubject>[1]) => workspaceSubject(GATEWAY, verb);
-    const tool = {
-      server: 'filesystem',
-      name: 'write_file',
-      description: '',
-      input_schema: { type: 'object', properties: { path: {}, content: {} } },
-    };
-    messenger.serve(at('open'), OpenAttemptRequest, async () => ({
-      path: '/p',
-      base: 'b'.repeat(40),
-    }));
-    messenger.serve(at('read'), ReadFilesRequest, async () => ({ files: [] }));
-    messenger.serve(at('commit'), CommitRequest, async request => {
-      if (this.commitError !== null) throw this.commitError;
-      this.commits.push(request);
-      return { commit: 'c'.repeat(40), files: ['src/a.js', 'src/b.js'] };
-    });
-    messenger.serve(mcpSubject(GATEWAY, 'list'), ListRequest, async () => ({
-      tools: [tool],
-      unknown: [],
-    }));
-    messenger.serve(mcpSubject(GATEWAY, 'call'), CallRequest, async request => this.call(request));
   }
 }
 

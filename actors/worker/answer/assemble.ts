@@ -49,8 +49,12 @@ class Assembler {
   readonly #ended: boolean;
   readonly #context: AnswerContext;
   readonly #tools: readonly ToolDescription[];
-  readonly #writes = new Map<string, AnswerCall>();
-  readonly #others: AnswerCall[] = [];
+  /** Text of each file that is written, by path. */
+  readonly #writes = new Map<string, string>();
+  /** Writes that follow from blocks; they come first, so that the envelope's calls find the files. */
+  readonly #synthesized: AnswerCall[] = [];
+  /** In the envelope's own order. */
+  readonly #asked: AnswerCall[] = [];
   readonly #faults: string[] = [];
   readonly #notes: string[] = [];
 
@@ -102,19 +106,19 @@ class Assembler {
   gitAdd(): void {
     const wanted = this.#context.mcp_tools.some(name => /(?:^|[._/:])git_add$/.test(name));
     if (!wanted || this.#writes.size === 0) return;
-    if (this.#others.some(call => call.tool === 'git_add')) return;
+    if (this.#asked.some(call => call.tool === 'git_add')) return;
     const call: RawCall = {
       server: 'git',
       tool: 'git_add',
       arguments: { repo_path: '.', files: [...this.#writes.keys()] },
     };
     const resolved = resolveTool(call, this.#tools);
-    if (typeof resolved !== 'string') this.#others.push(resolved);
+    if (typeof resolved !== 'string') this.#asked.push(resolved);
   }
 
   result(): Assembly {
     const files = [...this.#writes.keys()];
-    const calls = [...this.#writes.values(), ...this.#others];
+    const calls = [...this.#synthesized, ...this.#asked];
     if (files.length > FILES_PER_ANSWER_MAX) {
       this.#faults.push(`${files.length} files; at most ${FILES_PER_ANSWER_MAX}`);
     }
@@ -167,7 +171,7 @@ class Assembler {
 
   #other(call: ResolvedCall): void {
     const args = this.#resolved(call.arguments, 0);
-    if (isRecord(args)) this.#others.push({ ...call, arguments: args });
+    if (isRecord(args)) this.#asked.push({ ...call, arguments: args });
   }
 
   #resolved(value: unknown, depth: number): unknown {
@@ -217,16 +221,17 @@ class Assembler {
     const json = jsonFault(path, text);
     if (json !== null) this.#faults.push(json);
     const earlier = this.#writes.get(path);
-    if (earlier !== undefined && earlier.arguments['content'] !== text) {
+    if (earlier !== undefined && earlier !== text) {
       this.#faults.push(`${path} is written twice with different texts`);
     }
-    const target = call ?? writeTool(this.#tools);
-    const extra = call === undefined ? {} : call.arguments;
-    this.#writes.set(path, {
-      server: target.server,
-      tool: target.tool,
-      arguments: { ...extra, path, content: text },
-    });
+    this.#writes.set(path, text);
+    if (earlier === text) return;
+    if (call !== undefined) {
+      this.#asked.push({ ...call, arguments: { ...call.arguments, path, content: text } });
+    } else {
+      const target = writeTool(this.#tools);
+      this.#synthesized.push({ ...target, arguments: { path, content: text } });
+    }
   }
 
   #owned(path: string): boolean {

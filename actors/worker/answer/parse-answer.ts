@@ -18,6 +18,7 @@ import { stripThinking } from './thinking.ts';
 import {
   type JsonCandidate,
   jsonCandidates,
+  parseCandidate,
   parseTolerant,
   REPAIR_LENGTH_MAX,
 } from './tolerant-json.ts';
@@ -167,12 +168,12 @@ function lastEnvelope(split: Split, blocks: Map<string, string>, context: Answer
     if (path !== null && (ownsPath(context.owns, path) || !/"tool_calls"/.test(block.text)))
       continue;
     if (path !== null) blocks.delete(path);
-    candidates.push({ text: block.text, at: block.at, complete: block.closed });
+    candidates.push({ text: block.text, at: block.at, complete: block.closed, fenced: true });
   }
   const torn = candidates.find(candidate => !candidate.complete && beginsAsEnvelope(candidate));
   // What stands complete inside a torn envelope is a part of it, not an answer.
   if (torn !== undefined) {
-    const parsed = parseTolerant(torn.text, { repair: false });
+    const parsed = parseCandidate(torn, false);
     const envelope = parsed.ok ? asEnvelope(parsed.value) : null;
     const error = parsed.ok ? 'it is not an envelope' : parsed.error;
     return {
@@ -184,7 +185,7 @@ function lastEnvelope(split: Split, blocks: Map<string, string>, context: Answer
   let repairable = REPAIR_LENGTH_MAX;
   for (const candidate of candidates) {
     const repair = candidate.complete && candidate.text.length <= repairable;
-    const parsed = parseTolerant(candidate.text, { repair });
+    const parsed = parseCandidate(candidate, repair);
     if (repair && !(parsed.ok && parsed.exact)) repairable -= candidate.text.length;
     if (parsed.ok) {
       const envelope = asEnvelope(parsed.value);

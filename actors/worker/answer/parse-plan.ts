@@ -17,7 +17,7 @@ import { stripThinking } from './thinking.ts';
 import {
   type JsonCandidate,
   jsonCandidates,
-  parseTolerant,
+  parseCandidate,
   REPAIR_LENGTH_MAX,
 } from './tolerant-json.ts';
 
@@ -72,7 +72,7 @@ function lastPlan(text: string): Found {
   );
   for (const block of split.blocks) {
     if (!/^\s*[{[]/.test(block.text)) continue;
-    candidates.push({ text: block.text, at: block.at, complete: block.closed });
+    candidates.push({ text: block.text, at: block.at, complete: block.closed, fenced: true });
   }
   const torn = candidates.filter(candidate => !candidate.complete).map(candidate => candidate.at);
   const tornFrom = torn.length === 0 ? Number.POSITIVE_INFINITY : Math.min(...torn);
@@ -84,7 +84,7 @@ function lastPlan(text: string): Found {
     // What stands complete inside a torn plan is a part of it, a single task perhaps.
     if (candidate.at > tornFrom) continue;
     const repair = candidate.complete && candidate.text.length <= repairable;
-    const parsed = parseTolerant(candidate.text, { repair });
+    const parsed = parseCandidate(candidate, repair);
     if (repair && !(parsed.ok && parsed.exact)) repairable -= candidate.text.length;
     if (parsed.ok) {
       const plan = planIn(parsed.value, 0);

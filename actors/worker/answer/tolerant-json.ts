@@ -11,6 +11,7 @@ import { jsonrepair } from 'jsonrepair';
 /** jsonrepair needs up to 130 ms for hostile input of this length, and grows with its square. */
 export const REPAIR_LENGTH_MAX = 65_536;
 const CANDIDATES_MAX = 64;
+const FAILED_SCANS_MAX = 4;
 const DEPTH_MAX = 48;
 /** Strings in a repaired value: more are not looked at one by one. */
 const PROVEN_STRINGS_MAX = 2_000;
@@ -108,10 +109,20 @@ function stands(value: string, source: string): boolean {
   );
 }
 
+/** The value of a candidate; one from prose whose brackets do not match cannot be any. */
+export function parseCandidate(candidate: JsonCandidate, repair: boolean): Parsed {
+  if (!candidate.complete && !candidate.fenced) {
+    return { ok: false, error: 'its brackets do not match, or it was cut off' };
+  }
+  return parseTolerant(candidate.text, { repair: repair && candidate.complete });
+}
+
 export interface JsonCandidate {
+  /** A block of its own, whose text is JSON whether its fence is closed or not. */
+  readonly fenced: boolean;
   readonly text: string;
   readonly at: number;
-  /** Whether its brackets are balanced: an unbalanced one was cut off or is no JSON. */
+  /** Whether its brackets match, or its fence is closed: if not, it was cut off or is no JSON. */
   readonly complete: boolean;
 }
 
@@ -130,9 +141,10 @@ export function jsonCandidates(prose: string, offset = 0): JsonCandidate[] {
       text: prose.slice(match.index, end ?? prose.length),
       at: offset + match.index,
       complete,
+      fenced: false,
     });
     if (end !== null) starts.lastIndex = end;
-    if (scanned >= 8) break;
+    if (scanned >= FAILED_SCANS_MAX) break;
   }
   return found;
 }

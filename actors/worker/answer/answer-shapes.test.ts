@@ -1,0 +1,220 @@
+/** Goal: each particular shape and fault of an answer is read or refused as the README says. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { parseAnswer } from './parse-answer.ts';
+import {
+  CONTEXT,
+  calls,
+  ENVELOPE,
+  EXPECTED,
+  FILES,
+  file,
+  json,
+  STORE,
+  TEST,
+  TO_DO,
+  write,
+} from './test-answers.ts';
+
+describe('particular answers', () => {
+  const invalid = (answer: string, context = CONTEXT): string => {
+    const result = parseAnswer(answer, context);
+    assert.equal(result.kind, 'invalid', JSON.stringify(result).slice(0, 500));
+    return result.kind === 'invalid' ? result.error : '';
+  };
+  const one = { ...CONTEXT, owns: ['src/store.js'], mcp_tools: [] };
+  const single = [write('src/store.js', STORE)];
+
+  for (const heading of [
+    'src/store.js',
+    './src/store.js',
+    '`src/store.js`',
+    '**src/store.js**',
+    '**`src/store.js`**:',
+    '### 1. `src/store.js`',
+    '- src/store.js:',
+    'File: src/store.js',
+    '**File: `src/store.js`**',
+    'Path: src/store.js (new)',
+    '// src/store.js',
+    'Here is `src/store.js`:',
+  ]) {
+    it(`a path written as ${heading} names its block`, () => {
+      assert.deepEqual(calls(parseAnswer(`${heading}\n\n\`\`\`js\n${STORE}\`\`\`\n`, one)), single);
+    });
+  }
+  for (const info of [
+    'js src/store.js',
+    'js:src/store.js',
+    'js title="src/store.js"',
+    'src/store.js',
+  ]) {
+    it(`a fence with the info ${info} names its block`, () => {
+      assert.deepEqual(calls(parseAnswer(`\`\`\`${info}\n${STORE}\`\`\`\n`, one)), single);
+    });
+  }
+  it('a block without a path is the only file of a task that owns one', () => {
+    assert.deepEqual(calls(parseAnswer(`Here:\n\`\`\`js\n${STORE}\`\`\``, one)), single);
+  });
+  it('a path in the first comment counts where the task owns it', () => {
+    const code = `// src/store.js\n${STORE}`;
+    const context = { ...one, owns: ['src/**'] };
+    assert.deepEqual(calls(parseAnswer(`\`\`\`js\n${code}\`\`\``, context)), [
+      write('src/store.js', code),
+    ]);
+  });
+  it('a fence longer than the inner ones keeps them', () => {
+    const readme = 'Run:\n\n```sh\nnpm start\n```\n\n```\ntree\n```\n';
+    const context = { ...one, owns: ['README.md'] };
+    assert.deepEqual(calls(parseAnswer(file('README.md', readme, 'md', '````'), context)), [
+      write('README.md', readme),
+    ]);
+  });
+  it('inner fences that name a language are told from the end of a README', () => {
+    const readme = 'Run:\n\n```sh\nnpm start\n```\n\nDone.\n';
+    const context = { ...one, owns: ['README.md'] };
+    assert.deepEqual(calls(parseAnswer(file('README.md', readme, 'md'), context)), [
+      write('README.md', readme),
+    ]);
+  });
+  it('bare inner fences of the same length are refused, not cut', () => {
+    const readme = 'Run:\n\n```\nnpm start\n```\n\nDone.\n';
+    const context = { ...one, owns: ['README.md'] };
+    assert.match(
+      invalid(file('README.md', readme, 'md') + json({ success: true }), context),
+      /longer fence/,
+    );
+  });
+  it('calls keep the order of the envelope, behind the files that it leaves out', () => {
+    const note = { server: 'memory', tool: 'create_entities', arguments: { entities: [] } };
+    const add = { server: 'git', tool: 'git_add', arguments: { repo_path: '.', files: ['.'] } };
+    const store = write('src/store.js', STORE);
+    const answer =
+      file('test/a.js', TEST) + json({ success: true, tool_calls: [note, store, add] });
+    assert.deepEqual(calls(parseAnswer(answer, CONTEXT)), [
+      write('test/a.js', TEST),
+      note,
+      store,
+      add,
+    ]);
+  });
+  it('a missing file is named', () => {
+    assert.match(invalid(json(ENVELOPE)), /content of src\/store\.js is missing/);
+  });
+  it('an unknown tool gets the names of the real ones', () => {
+    const answer = json({
+      success: true,
+      tool_calls: [{ server: 'fs', tool: 'save', arguments: {} }],
+    });
+    assert.match(
+      invalid(answer),
+      /no tool fs\.save; the tools are: filesystem\.write_file, git\.git_add/,
+    );
+  });
+  it('a file outside the owned ones is refused when a call writes it', () => {
+    const answer = json({ success: true, tool_calls: [write('package.json', '{}')] });
+    assert.match(invalid(answer), /package\.json is not yours to write; you own: src\/store\.js/);
+  });
+  it('a quoted file outside the owned ones is left out when nothing writes it', () => {
+    const result = parseAnswer(
+      file('openapi.json', '{}\n', 'json') + FILES + json(ENVELOPE),
+      CONTEXT,
+    );
+    assert.deepEqual(calls(result), EXPECTED);
+  });
+  for (const path of ['/etc/passwd', '../x.js', 'a/../../b.js', '.git/config', 'C:/x.js']) {
+    it(`the path ${path} is refused`, () => {
+      invalid(json({ success: true, tool_calls: [write(path, STORE)] }), { ...CONTEXT, owns: [] });
+      invalid(file(path, STORE), { ...CONTEXT, owns: [] });
+    });
+  }
+  for (const hole of [
+    '// ... rest of code',
+    '  # rest of the implementation here',
+    '...',
+    `  // ${TO_DO}: implement this`,
+    'def login...',
+    '/* ... */',
+    '// existing code unchanged',
+  ]) {
+    it(`code with the hole ${hole} is never written`, () => {
+      assert.match(invalid(file('src/store.js', `${STORE}${hole}\n`), one), /leaves code out/);
+    });
+  }
+  for (const line of [
+    'call(...args);',
+    `const text = '${TO_DO} list';`,
+    `// ${TO_DO} items live here`,
+    'a = [...b, 1];',
+  ]) {
+    it(`code with the line ${line} is whole`, () => {
+      assert.equal(parseAnswer(file('src/store.js', `${STORE}${line}\n`), one).kind, 'work');
+    });
+  }
+  it('elided content gives way to `code`', () => {
+    const answer = JSON.stringify({
+      success: true,
+      fixed_code: STORE,
+      tool_calls: [write('src/store.js', 'export class Store...')],
+    });
+    assert.deepEqual(calls(parseAnswer(answer, one)), single);
+  });
+  it('`code` and a different content are refused', () => {
+    const answer = JSON.stringify({
+      success: true,
+      code: STORE,
+      tool_calls: [write('src/store.js', TEST)],
+    });
+    assert.match(invalid(answer, one), /differ/);
+  });
+  it('`code` alone belongs to the only file', () => {
+    assert.deepEqual(
+      calls(parseAnswer(JSON.stringify({ success: true, component_code: STORE }), one)),
+      single,
+    );
+  });
+  it('arguments given as a JSON string are read', () => {
+    const call = {
+      ...write('', ''),
+      arguments: JSON.stringify({ file_path: 'src/store.js', content: STORE }),
+    };
+    assert.deepEqual(calls(parseAnswer(json({ success: true, tool_calls: [call] }), one)), single);
+  });
+  it('older argument names of git_add become the live ones', () => {
+    const call = { server: 'git', tool: 'git_add', arguments: { paths: '["src/store.js"]' } };
+    const answer = file('src/store.js', STORE) + json({ success: true, tool_calls: [call] });
+    assert.deepEqual(calls(parseAnswer(answer, one)), [
+      ...single,
+      { server: 'git', tool: 'git_add', arguments: { files: ['src/store.js'], repo_path: '.' } },
+    ]);
+  });
+  it('a refusal keeps its reason and what it needs', () => {
+    const refusal = {
+      success: false,
+      reason: 'need_context',
+      summary: 'the schema',
+      needs: ['db.sql'],
+    };
+    assert.deepEqual(parseAnswer(json(refusal), CONTEXT), {
+      kind: 'refusal',
+      reason: 'need_context',
+      summary: 'the schema',
+      needs: ['db.sql'],
+    });
+  });
+  it('a refusal in plain words is a refusal', () => {
+    assert.equal(parseAnswer("I'm sorry, but I can't help with that.", CONTEXT).kind, 'refusal');
+  });
+  it('an empty answer and an answer of reasoning alone say so', () => {
+    assert.match(invalid('  \n'), /empty/);
+    assert.match(invalid('<think>hm</think>\n'), /only reasoning/);
+  });
+  it('a broken JSON file is refused', () => {
+    const context = { ...one, owns: ['package.json'] };
+    assert.match(invalid(file('package.json', '{"a":1,}\n', 'json'), context), /not valid JSON/);
+  });
+  it('a broken last envelope is not replaced by an earlier one', () => {
+    const answer = `${FILES}${json(ENVELOPE)}Wait:\n{"success": true, "tool_calls": [}`;
+    assert.match(invalid(answer), /envelope is not valid/);
+  });
+});
