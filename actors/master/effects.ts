@@ -11,6 +11,7 @@ import { CodeGodError, toWireError, type WireError } from '../../protocol/errors
 import type { FactBody } from '../../protocol/fact.ts';
 import { BuildId, type GatewayId, type NodeId } from '../../protocol/ids.ts';
 import type { PlacementDecision, ReserveReply } from '../../protocol/node.ts';
+import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { type PlacementPlan, place } from '../../scheduling/placement.ts';
@@ -18,8 +19,11 @@ import type { BuildEffect } from './build-context.ts';
 import { planFaults } from './plan-validation.ts';
 import type { AdmissionPort, GatewayPort, NodePort, NodesPort } from './ports.ts';
 
-/** Cold loads of large models from slow disks; on top of the task's own time. */
-const LOAD_MS = 120_000;
+/** Cold loads of large models from slow disks; on top of the task's own time. The others load nothing. */
+const LOAD_MS: Readonly<Partial<Record<EngineName, number>>> = {
+  ollama: 120_000,
+  openai: 120_000,
+};
 /** A reservation outlives its attempt by this much, for the report and its merge. */
 const LEASE_MARGIN_MS = 60_000;
 const LEASE_MS_MAX = 86_400_000;
@@ -150,7 +154,7 @@ async function dispatch(
   effect: EffectOf<'dispatch'>,
 ): Promise<FactBody> {
   const { message } = effect;
-  const deadline_at = options.clock.now() + options.taskTimeoutMs + LOAD_MS;
+  const deadline_at = options.clock.now() + options.taskTimeoutMs + (LOAD_MS[message.engine] ?? 0);
   await options.workers.dispatch({
     ...message,
     build,
@@ -255,7 +259,7 @@ class Placing {
     const { task, attempt } = this.#effect;
     const { taskTimeoutMs, workers } = this.#options;
     const { node, engine, model, context_tokens, need_bytes: bytes } = plan;
-    const ttl_ms = Math.min(LEASE_MS_MAX, taskTimeoutMs + LOAD_MS + LEASE_MARGIN_MS);
+    const ttl_ms = Math.min(LEASE_MS_MAX, taskTimeoutMs + (LOAD_MS[engine] ?? 0) + LEASE_MARGIN_MS);
     try {
       return await workers.reserve(
         node,

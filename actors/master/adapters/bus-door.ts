@@ -167,6 +167,3 @@ export class BusDoor implements Door {
 
 /** `codegod.event.b1.build.ended` → `build.ended`. */
 const typeOf = (message: StoredMessage): string => message.subject.split('.').slice(3).join('.');
-
-/** Whether the build is over. */
-export const hasEnded = (summary: BuildSummary): boolean => BUILD_ENDS.includes(summary.state);
