@@ -41,6 +41,7 @@ const PASSING: ReadonlySet<ErrorCode> = new Set([
   'overloaded',
   'server_down',
   'disk_full',
+  'internal',
 ]);
 
 export type PerformAttempt = (
@@ -51,25 +52,23 @@ export type PerformAttempt = (
 ) => Promise<readonly AttemptFact[]>;
 
 export function performAttempts(ports: AttemptPorts): PerformAttempt {
-  const failingSince = new Map<string, number>();
+  // A signal lives as long as its key is pending, over all tries.
+  const failingSince = new WeakMap<AbortSignal, number>();
   return async (entity, key, effect, signal) => {
-    const name = `${entity}/${key}`;
     try {
       const fact = await perform(ports, effect, signal);
-      failingSince.delete(name);
+      failingSince.delete(signal);
       return [fact];
     } catch (error) {
+      if (signal.aborted) throw error;
       const wire = toWireError(error);
       const nowMs = ports.clock.monotonic();
-      const sinceMs = failingSince.get(name) ?? nowMs;
+      const sinceMs = failingSince.get(signal) ?? nowMs;
       const patient = effect.kind === 'report' || nowMs - sinceMs < PATIENCE_MS;
-      const passing = PASSING.has(wire.code) || wire.code === 'internal';
-      if (signal.aborted || (effect.kind !== 'generate' && passing && patient)) {
-        if (signal.aborted) failingSince.delete(name);
-        else failingSince.set(name, sinceMs);
+      if (effect.kind !== 'generate' && PASSING.has(wire.code) && patient) {
+        failingSince.set(signal, sinceMs);
         throw error; // P1
       }
-      failingSince.delete(name);
       ports.log.warn('attempt.step_failed', { attempt: entity, key, error });
       return [stepFailed(key, wire, ports.clock.now())];
     }

@@ -2,8 +2,8 @@
 # Builds a real `ollama` (CPU only) from its Go module, for the tests that talk to one.
 #
 # Usage: build.sh [DIRECTORY]        default: ${XDG_CACHE_HOME:-~/.cache}/codegod-test/ollama
-# Needs: go >= 1.24, a C++ compiler, curl is not needed; on Debian the two header packages are unpacked
-# into DIRECTORY (nothing is installed on the machine). Takes two to four minutes on two cores.
+# Needs go >= 1.24 and a C++ compiler. On Debian the two header packages are unpacked into DIRECTORY;
+# nothing is installed on the machine. Takes two to four minutes on two cores.
 #
 # The module leaves out vendored headers, hence the include directory put together below:
 # nlohmann/json and stb from Debian's packages, miniaudio.h from the Go module malgo.

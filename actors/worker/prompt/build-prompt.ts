@@ -9,6 +9,7 @@
 import type { ToolDescription } from '../../../protocol/mcp.ts';
 import { ownsPath } from '../../../protocol/owned-paths.ts';
 import type { TaskMessage } from '../../../protocol/task.ts';
+import { isRecord } from '../answer/answer.ts';
 import type { GenerateMessage } from '../engines/engine.ts';
 import { systemText } from './contract-text.ts';
 import { filesSection, jsonSection, type PromptFile, section } from './sections.ts';
@@ -171,32 +172,36 @@ function expectedCalls({ task, tools }: PromptInput): object[] {
     const dot = name.indexOf('.');
     const [server, tool] = dot === -1 ? ['', name] : [name.slice(0, dot), name.slice(dot + 1)];
     const live = tools.find(candidate => candidate.server === server && candidate.name === tool);
-    return { server, tool, arguments: exampleArguments(tool, live, card.owns[0] ?? 'path') };
+    return { server, tool, arguments: exampleArguments(tool, live, card.owns) };
   });
 }
 
+/** Whole arguments: what stands in a prompt as an example is copied literally. */
 function exampleArguments(
   tool: string,
   live: ToolDescription | undefined,
-  path: string,
+  owns: readonly string[],
 ): Record<string, unknown> {
+  const path = owns[0] ?? 'path';
   if (tool === 'write_file') return { path, content: { $file: path } };
   const properties = live?.input_schema['properties'];
-  if (typeof properties !== 'object' || properties === null) return {};
+  if (!isRecord(properties)) return {};
   const required: unknown = live?.input_schema['required'];
   const names = Object.keys(properties).filter(
     name => !Array.isArray(required) || required.includes(name),
   );
+  const known: Record<string, unknown> = { path, repo_path: '.', files: [...owns] };
   return Object.fromEntries(
-    names.map(name => [name, placeholderFor((properties as Record<string, unknown>)[name])]),
+    names.map(name => [name, known[name] ?? placeholderFor(properties[name])]),
   );
 }
 
 function placeholderFor(schema: unknown): unknown {
-  const type = (schema as { readonly type?: unknown } | null)?.type;
-  const examples: Record<string, unknown> = { array: [], object: {}, boolean: false };
+  const type = isRecord(schema) ? schema['type'] : undefined;
   if (type === 'integer' || type === 'number') return 0;
-  return typeof type === 'string' && type in examples ? examples[type] : '';
+  if (type === 'array') return [];
+  if (type === 'object') return {};
+  return type === 'boolean' ? false : '';
 }
 
 /** The first lines say what failed, the last ones why: the middle goes. */

@@ -1,0 +1,148 @@
+/** Goal: what passes by itself is left to the host for a minute, everything else becomes a fact. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { CodeGodError, type ErrorCode } from '../../protocol/errors.ts';
+import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
+import { SimulatedClock } from '../../runtime/clock.ts';
+import { silentLogger } from '../../runtime/log.ts';
+import { type AttemptPorts, performAttempts } from './attempt-effects.ts';
+import type { AttemptEffect, AttemptFact } from './attempt-facts.ts';
+import type { Engine, GenerateChunk } from './engines/engine.ts';
+import type { GatewayPort } from './ports.ts';
+
+const OPEN: AttemptEffect = {
+  kind: 'open',
+  gateway: 'g1',
+  request: { build: 'b1', task: 'store', attempt: 1 } as never,
+};
+const GENERATE: AttemptEffect = {
+  kind: 'generate',
+  turn: 3,
+  engine: 'scaffold',
+  request: {
+    ...{ model: 'm', messages: [], context_tokens: 1_024, output_tokens_max: 64 },
+    ...{ temperature: 0, think: false },
+  },
+};
+const fails = (code: ErrorCode) => async (): Promise<never> => {
+  throw new CodeGodError(code, 'no');
+};
+
+function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<GenerateChunk>) {
+  const clock = new SimulatedClock();
+  const count = { used: 0, sent: 0 };
+  const ports: AttemptPorts = {
+    gateway: gateway as GatewayPort,
+    reports: { send: fails('overloaded') },
+    engines: engine === undefined ? {} : { scaffold: { generate: engine } as unknown as Engine },
+    clock,
+    log: silentLogger,
+    used: () => {
+      count.used += 1;
+    },
+  };
+  const perform = performAttempts(ports);
+  const { signal } = new AbortController();
+  return {
+    clock,
+    count,
+    perform: (effect: AttemptEffect): Promise<readonly AttemptFact[]> =>
+      perform('b1.store.1', 'key', effect, signal),
+  };
+}
+async function* stream(...chunks: GenerateChunk[]): AsyncGenerator<GenerateChunk> {
+  yield* chunks;
+}
+const end: GenerateChunk = {
+  ...{ kind: 'done', reason: 'stop', prompt_tokens: 1, output_tokens: 2, load_ms: 3, total_ms: 4 },
+};
+
+describe('a step of the machinery', () => {
+  it('that nobody answers is left to the host for a minute, then ends the attempt', async () => {
+    const { clock, perform } = world({ open: fails('no_responders') });
+    await assert.rejects(perform(OPEN), { code: 'no_responders' });
+    await clock.advance(59_000);
+    await assert.rejects(perform(OPEN), { code: 'no_responders' });
+    await clock.advance(2_000);
+    const [fact] = await perform(OPEN);
+    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'no_responders');
+  });
+
+  it('that fails for good is a fact at once, also where another attempt may fare better', async () => {
+    for (const code of ['stale_attempt', 'outcome_unknown', 'merge_conflict'] as const) {
+      const [fact] = await world({ open: fails(code) }).perform(OPEN);
+      assert.equal(fact?.type === 'step.failed' && fact.error.code, code);
+    }
+  });
+
+  it('that reports is never given up', async () => {
+    const { clock, perform } = world({});
+    const report: AttemptEffect = { kind: 'report', report: {} as never };
+    await assert.rejects(perform(report), { code: 'overloaded' });
+    await clock.advance(3_600_000);
+    await assert.rejects(perform(report), { code: 'overloaded' });
+  });
+});
+
+describe('a turn', () => {
+  it('is the text without the reasoning, with its counts', async () => {
+    const { count, perform } = world({}, () =>
+      stream(
+        { kind: 'thinking', text: 'hm' },
+        { kind: 'text', text: 'a' },
+        { kind: 'text', text: 'b' },
+        end,
+      ),
+    );
+    const [fact] = await perform(GENERATE);
+    assert.deepEqual(fact, {
+      ...{ type: 'turn.answered', at: fact?.at, turn: 3, text: 'ab', finish: 'stop' },
+      ...{ prompt_tokens: 1, output_tokens: 2, load_ms: 3, total_ms: 4 },
+    });
+    assert.equal(count.used, 1);
+  });
+
+  it('of an engine that failed is asked for once more', async () => {
+    let asked = 0;
+    const { perform } = world({}, async function* () {
+      asked += 1;
+      if (asked === 1) throw new CodeGodError('engine_failed', 'out of memory');
+      yield* stream({ kind: 'text', text: 'a' }, end);
+    });
+    const [fact] = await perform(GENERATE);
+    assert.equal(fact?.type, 'turn.answered');
+    assert.equal(asked, 2);
+  });
+
+  it('of an engine that is gone, or was never there, is a fact at once', async () => {
+    // biome-ignore lint/correctness/useYield: an engine that fails before its first chunk.
+    const gone = world({}, async function* () {
+      throw new CodeGodError('engine_unavailable', 'ECONNREFUSED');
+    });
+    for (const { perform } of [gone, world({})]) {
+      const [fact] = await perform(GENERATE);
+      assert.equal(fact?.type === 'step.failed' && fact.error.code, 'engine_unavailable');
+    }
+  });
+
+  it('that never ends is cut off, and its stream is left', async () => {
+    let left = false;
+    const { perform } = world({}, async function* () {
+      try {
+        for (;;) yield { kind: 'text', text: 'x'.repeat(100_000) } as const;
+      } finally {
+        left = true;
+      }
+    });
+    const [fact] = await perform(GENERATE);
+    assert.ok(fact?.type === 'turn.answered' && fact.finish === 'length');
+    assert.equal(fact.text.length, ANSWER_LENGTH_MAX);
+    assert.ok(left);
+  });
+
+  it('whose stream ends without an end has failed', async () => {
+    const { perform } = world({}, () => stream({ kind: 'text', text: 'a' }));
+    const [fact] = await perform(GENERATE);
+    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'engine_failed');
+  });
+});
