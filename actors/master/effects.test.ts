@@ -242,6 +242,21 @@ test('a workspace goes to the nearest gateway; without one it is tried again lat
   );
 });
 
+test('an engine that loads nothing gets no time for loading', async () => {
+  const draft = Object.values(
+    new TestBuild().receive().answer('admit').answer('place:plan.1.0').context.pending,
+  )[0];
+  assert.ok(draft?.kind === 'dispatch');
+  const world = new World();
+  const deadlineOf = async (engine: 'ollama' | 'scaffold'): Promise<number> => {
+    const [fact] = await world.perform({ ...draft, message: { ...draft.message, engine } });
+    assert.ok(fact?.type === 'task.dispatched');
+    return fact.deadline_at - world.clock.now();
+  };
+  assert.equal(await deadlineOf('ollama'), 420_000);
+  assert.equal(await deadlineOf('scaffold'), 300_000);
+});
+
 test('withdrawing stops the worker and frees its memory', async () => {
   const world = new World();
   const lease = LeaseId.parse('1-1');
