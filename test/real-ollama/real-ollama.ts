@@ -124,8 +124,9 @@ async function serve(
   env: Readonly<Record<string, string>>,
   port: number,
 ): Promise<ChildProcess> {
-  const server = spawn(binary, ['serve'], { env, stdio: 'ignore' });
-  const killWithTest = (): void => void server.kill('SIGKILL');
+  // A group of its own: a server that is killed leaves its runner behind.
+  const server = spawn(binary, ['serve'], { env, stdio: 'ignore', detached: true });
+  const killWithTest = (): void => signalGroup(server, 'SIGKILL');
   process.once('exit', killWithTest);
   server.once('exit', () => process.removeListener('exit', killWithTest));
   const untilMs = Date.now() + READY_MS;
@@ -147,10 +148,22 @@ async function answers(port: number): Promise<boolean> {
 }
 
 async function end(server: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (server.exitCode !== null || server.signalCode !== null) return;
-  const exited = new Promise<void>(resolve => server.once('exit', () => resolve()));
-  server.kill(signal);
-  const timer = setTimeout(() => server.kill('SIGKILL'), STOP_MS);
-  await exited;
-  clearTimeout(timer);
+  if (server.exitCode === null && server.signalCode === null) {
+    const exited = new Promise<void>(resolve => server.once('exit', () => resolve()));
+    server.kill(signal);
+    const timer = setTimeout(() => server.kill('SIGKILL'), STOP_MS);
+    await exited;
+    clearTimeout(timer);
+  }
+  signalGroup(server, 'SIGKILL');
+}
+
+function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    // Nobody is left in the group: that is what was wanted.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
