@@ -18,7 +18,7 @@ import { STREAMS } from '../../protocol/streams.ts';
 import { eventsOf } from '../../protocol/subjects.ts';
 import { TestSystem } from './test-system.ts';
 
-const PROMPT = 'Create a REST API for a library with books, members and loans';
+const PROMPT = 'Create a REST API for authors with name and born';
 const VICTIMS = ['master', 'worker', 'mcp-gateway', 'resource-monitor', 'bus'] as const;
 const STEPS = {
   planning: 'codegod.task.*.*.plan.*',
