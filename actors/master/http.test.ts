@@ -161,6 +161,22 @@ describe('the HTTP door', { timeout: 120_000 }, () => {
     assert.match(repair?.previous_error ?? '', /not ok/);
   });
 
+  test('a gateway that is killed during the checks is asked again when it is back', async () => {
+    let asked = 0;
+    peers.checkBegins = async () => {
+      asked += 1;
+      if (asked === 1) await new Promise(() => {});
+    };
+    const id = await master.submit(PROMPT);
+    await master.until(id, ({ state }) => state === 'verifying' && asked === 1);
+    peers.epoch += 1;
+    await peers.advertise();
+    const summary = await master.until(id, ended);
+    peers.checkBegins = async () => {};
+    assert.equal(summary.state, 'succeeded');
+    assert.equal(summary.checks.length, 1, 'under the same number');
+  });
+
   test('hostile bytes on the bus are kept as dead letters and explained by their build', async () => {
     const hostile: readonly (readonly [Uint8Array, RegExp])[] = [
       [Uint8Array.from({ length: 512 }, (_, index) => (index * 97 + 128) % 256), /bad_message/],

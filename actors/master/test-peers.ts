@@ -44,6 +44,10 @@ export class TestPeers {
   readonly finished: string[] = [];
   plan: Plan = TWO_TASKS;
   work: Work = () => ({});
+  /** Of the gateway's advert; grows when it is started again. */
+  epoch = 1;
+  /** Called for each check; what it waits for, the check waits for. */
+  checkBegins: (request: CheckRequest) => Promise<void> = async () => {};
   checkPasses: (request: CheckRequest) => boolean = () => true;
   readonly #messenger: Messenger;
   readonly #clock: Clock;
@@ -94,7 +98,7 @@ export class TestPeers {
     const { capacity, runtime } = view;
     const gateway = {
       node: this.node,
-      epoch: 1,
+      epoch: this.epoch,
       host: 'test',
       state: 'ready',
       at: 1,
@@ -197,6 +201,7 @@ export class TestPeers {
       })),
       messenger.serve(workspaceSubject(gateway, 'check'), CheckRequest, async request => {
         this.checks.push(request);
+        await this.checkBegins(request);
         return this.#checked(request);
       }),
       messenger.serve(workspaceSubject(gateway, 'archive'), ArchiveRequest, async ({ build }) => {

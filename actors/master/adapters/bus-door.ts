@@ -2,12 +2,7 @@
  * What the HTTP door may ask, answered from the master, the streams and the object store. Whatever
  * changes something goes over the bus, as it would for any other client.
  */
-import {
-  BUILD_ENDS,
-  type BuildRequest,
-  BuildSummary,
-  type ControlRequest,
-} from '../../../protocol/build.ts';
+import { type BuildRequest, BuildSummary, type ControlRequest } from '../../../protocol/build.ts';
 import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import { Fact } from '../../../protocol/fact.ts';
 import { type BuildId, buildIdOf, type GatewayId } from '../../../protocol/ids.ts';

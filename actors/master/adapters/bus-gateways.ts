@@ -1,5 +1,11 @@
-/** Gateways over the bus: `codegod.workspace.<gateway>.*` and `codegod.mcp.<gateway>.*`. */
+/**
+ * Gateways over the bus: `codegod.workspace.<gateway>.*` and `codegod.mcp.<gateway>.*`.
+ *
+ * W1: a request is not waited for longer than the process lives that it was sent to: a gateway that
+ *     was killed never answers, and its successor answers only when it is asked again.
+ */
 import type { output, ZodType } from 'zod';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import type { GatewayId } from '../../../protocol/ids.ts';
 import { ListReply, McpStatusReply } from '../../../protocol/mcp.ts';
 import { Acknowledgement } from '../../../protocol/node.ts';
@@ -11,7 +17,7 @@ import {
   MergeReply,
 } from '../../../protocol/workspace.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
-import type { GatewayPort } from '../ports.ts';
+import type { GatewayPort, NodesPort } from '../ports.ts';
 
 const LIST_MS = 30_000;
 const STATUS_MS = 5_000;
@@ -22,14 +28,27 @@ const CHECK_SETUP_MS = 180_000;
 const ARCHIVE_MS = 120_000;
 const FINISH_MS = 30_000;
 
-export function createGatewayPort(messenger: Messenger): GatewayPort {
-  const ask = <S extends ZodType>(
+export function createGatewayPort(messenger: Messenger, nodes: NodesPort): GatewayPort {
+  const ask = async <S extends ZodType>(
     gateway: GatewayId,
     verb: WorkspaceVerb,
     request: unknown,
     schema: S,
     options: { readonly timeout_ms: number; readonly signal: AbortSignal },
-  ): Promise<output<S>> => messenger.ask(workspaceSubject(gateway, verb), request, schema, options);
+  ): Promise<output<S>> => {
+    const life = lifeOf(nodes, gateway);
+    try {
+      const signal = AbortSignal.any([options.signal, life.over]);
+      const limits = { timeout_ms: options.timeout_ms, signal };
+      return await messenger.ask(workspaceSubject(gateway, verb), request, schema, limits);
+    } catch (error) {
+      if (!life.over.aborted || options.signal.aborted) throw error;
+      const message = `the gateway ${gateway} was started again during a ${verb}`;
+      throw new CodeGodError('no_responders', message, { cause: error });
+    } finally {
+      life.forget();
+    }
+  };
   return {
     async tools(gateway, signal) {
       const options = { timeout_ms: LIST_MS, signal };
@@ -51,6 +70,20 @@ export function createGatewayPort(messenger: Messenger): GatewayPort {
       await ask(gateway, 'finish', { build }, Acknowledgement, options);
     },
   };
+}
+
+/** A signal that fires when the gateway's process turns out to be another one (W1). */
+function lifeOf(
+  nodes: NodesPort,
+  gateway: GatewayId,
+): { readonly over: AbortSignal; readonly forget: () => void } {
+  const over = new AbortController();
+  const epoch = nodes.gatewayEpoch(gateway);
+  const forget = nodes.onChange(() => {
+    const now = nodes.gatewayEpoch(gateway);
+    if (epoch !== null && now !== null && now !== epoch) over.abort();
+  });
+  return { over: over.signal, forget };
 }
 
 /** The tool servers of one gateway, as it reports them. */

@@ -104,6 +104,11 @@ export class NodeTable implements NodesPort {
       .flatMap(({ gateway }) => (gateway === null ? [] : [gateway.advert.gateway]));
   }
 
+  gatewayEpoch(gateway: GatewayId): number | null {
+    const row = this.rows().find(({ gateway: seen }) => seen?.advert.gateway === gateway);
+    return row?.gateway?.advert.epoch ?? null;
+  }
+
   granted(node: NodeId, lease: LeaseAdvert): void {
     const others = this.#grantedOf(node).filter(({ lease: known }) => known.lease !== lease.lease);
     this.#granted.set(node, [...others, { lease, at: this.#options.clock.now() }]);

@@ -83,7 +83,7 @@ export class Term {
     const { messenger, clock, log, journal, nodes, settings, fence, leader } = options;
     this.#admission = new Admission(settings.buildsMax);
     const perform = createPerformer({
-      gateways: createGatewayPort(messenger),
+      gateways: createGatewayPort(messenger, nodes),
       workers: createWorkerPort({ messenger, clock, log, fence: () => fence }),
       nodes,
       admission: this.#admission,
