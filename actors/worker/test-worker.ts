@@ -240,12 +240,12 @@ export class World {
       ...changes,
     };
     const subject = nodeSubject(NODE, 'reserve');
-    return this.#master.ask(subject, request, ReserveReply, { timeout_ms: 2_000 });
+    return this.#master.ask(subject, request, ReserveReply, { timeout_ms: 10_000 });
   }
 
   async tell(verb: 'release' | 'cancel', request: object): Promise<void> {
     await this.#master.ask(nodeSubject(NODE, verb), request, Acknowledgement, {
-      timeout_ms: 2_000,
+      timeout_ms: 10_000,
     });
   }
 
@@ -320,9 +320,9 @@ export const taskOf = (changes: object = {}): TaskMessage =>
     ...changes,
   });
 
-/** Waits until something is there, at most five seconds. */
+/** Waits until something is there, at most twenty seconds. */
 export async function until<T>(look: () => Promise<T | undefined | false>): Promise<T> {
-  for (let tries = 0; tries < 500; tries++) {
+  for (let tries = 0; tries < 2_000; tries++) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
     await sleep(10);
