@@ -11,6 +11,8 @@ import type { Clock, TimerHandle } from './clock.ts';
 import { subjectMatches } from './memory-subject.ts';
 
 const DUPLICATE_WINDOW_MS = 120_000;
+/** Node fires a timer of more than 2^31 - 1 ms at once; nothing is lost by looking earlier. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 
 interface Entry extends StoredMessage {
   readonly storedMs: number;
@@ -184,7 +186,8 @@ export class MemoryStream {
     this.#timer = null;
     const nextMs = Math.min(...this.#entries.map(entry => entry.expiresMs));
     if (nextMs === Number.POSITIVE_INFINITY) return;
-    this.#timer = this.#clock.setTimeout(() => this.#expire(), nextMs - this.#clock.now());
+    const waitMs = Math.min(TIMER_MS_MAX, nextMs - this.#clock.now());
+    this.#timer = this.#clock.setTimeout(() => this.#expire(), waitMs);
   }
 
   /** Removes what is too old, leaving a marker where it was the last of its subject. */

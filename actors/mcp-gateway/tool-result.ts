@@ -92,5 +92,6 @@ export function refusalCode(message: string, rpcCode: number | null): ErrorCode 
   const invalid = /input validation error|invalid arguments|-32602/i.test(message);
   if (invalid || rpcCode === -32_602) return 'invalid_arguments';
   if (/access denied|outside (the )?allowed/i.test(message)) return 'denied';
+  if (/\bENOSPC\b|no space left on device/i.test(message)) return 'disk_full';
   return 'tool_failed';
 }

@@ -1,5 +1,9 @@
 /** A full disk, said in one way wherever it strikes: in a file call of ours or in a program we run. */
+import { statfsSync } from 'node:fs';
 import { CodeGodError } from '../../../protocol/errors.ts';
+
+/** A disk with less than this counts as full where a program says that it cannot write. */
+const FULL_BYTES = 64 * 1024;
 
 export function diskFull(during: string, cause: unknown): CodeGodError {
   return new CodeGodError('disk_full', `the disk has no room left (${during})`, { cause });
@@ -13,6 +17,12 @@ export async function onDisk<T>(during: string, work: () => Promise<T>): Promise
     if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT')) throw diskFull(during, error);
     throw error;
   }
+}
+
+/** Whether the disk of an existing folder has no room; programs do not always say why they fail. */
+export function isFull(folder: string): boolean {
+  const { bavail, bsize } = statfsSync(folder);
+  return bavail * bsize < FULL_BYTES;
 }
 
 export function isErrno(error: unknown, code: string): boolean {

@@ -6,10 +6,11 @@
  * G2: every call names its git directory and work tree; a `.git` file in a worktree is never trusted.
  * G3: objects and references are on the disk before a call returns (power cut).
  */
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import { diskFull } from './disk.ts';
+import { diskFull, isFull } from './disk.ts';
 import { complainsOfLock, LOCK_STALE_MS, removeStaleLocks } from './git-locks.ts';
 
 export interface GitPlace {
@@ -121,7 +122,7 @@ export function createGit(host: GitHost): Git {
     if (result.exitCode === 0 || options.answers?.includes(result.exitCode ?? -1) === true) {
       return { code: result.exitCode ?? -1, stdout: result.stdout };
     }
-    throw failureOf(args, result);
+    throw failureOf(args, result, place);
   };
   const run: Git['run'] = async (place, args, options) => {
     for (let tries = 1; ; tries++) {
@@ -152,9 +153,19 @@ interface Ended {
   readonly code?: string | undefined;
 }
 
-function failureOf(args: readonly string[], ended: Ended): Error {
+const saysFull = (stderr: string): boolean =>
+  /no space left on device|disk quota exceeded/i.test(stderr);
+
+/** Git does not say why it cannot write a lock. */
+const saysUnwritten = (stderr: string): boolean =>
+  /(couldn't|could not|unable to|failed to) write|write error/i.test(stderr);
+
+const hasNoRoom = (place: GitPlace | null): boolean =>
+  place !== null && existsSync(place.gitDir) && isFull(place.gitDir);
+
+function failureOf(args: readonly string[], ended: Ended, place: GitPlace | null): Error {
   const what = `git ${args[0] ?? ''}`;
-  if (/no space left on device|disk quota exceeded/i.test(ended.stderr)) {
+  if (saysFull(ended.stderr) || (saysUnwritten(ended.stderr) && hasNoRoom(place))) {
     return diskFull(what, new GitFailure(args, ended.exitCode ?? -1, ended.stderr));
   }
   if (ended.code === 'ENOENT') {

@@ -10,8 +10,8 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { pathsOutside } from '../../../protocol/owned-paths.ts';
 import type { CommitReply, CommitRequest } from '../../../protocol/workspace.ts';
-import { pathsOutside } from '../owned-paths.ts';
 import { type AttemptTrailers, attemptMessage } from '../trailers.ts';
 import type { Git, GitPlace } from './git.ts';
 import { moveRef, readCommit, resolveRef } from './git-refs.ts';

@@ -7,8 +7,8 @@
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decodeText } from '../../../protocol/codec.ts';
+import { pathsOutside } from '../../../protocol/owned-paths.ts';
 import type { ReadFilesReply } from '../../../protocol/workspace.ts';
-import { pathsOutside } from '../owned-paths.ts';
 import { isErrno } from './disk.ts';
 
 const FILES_MAX = 128;
