@@ -84,19 +84,24 @@ test('a failure that cannot be retried becomes the fact of its failure, at once'
   await host.stop();
 });
 
-test('a bug in an effect is tried five times and then is a failure', async () => {
-  const place = await world();
-  let tries = 0;
-  const host = hostIn(place, async () => {
-    tries += 1;
-    throw new TypeError('undefined is not a function');
+for (const [what, error, code] of [
+  ['a bug in an effect', new TypeError('undefined is not a function'), 'internal'],
+  ['a disk without room', new CodeGodError('disk_full', 'no room left'), 'disk_full'],
+] as const) {
+  test(`${what} is tried five times and then is a failure`, async () => {
+    const place = await world();
+    let tries = 0;
+    const host = hostIn(place, async () => {
+      tries += 1;
+      throw error;
+    });
+    await host.submit('e', asked('bread'));
+    await place.clock.advance(60_000);
+    assert.deepEqual(host.context('e')?.outcomes, { bread: code });
+    assert.equal(tries, 5);
+    await host.stop();
   });
-  await host.submit('e', asked('bread'));
-  await place.clock.advance(60_000);
-  assert.deepEqual(host.context('e')?.outcomes, { bread: 'internal' });
-  assert.equal(tries, 5);
-  await host.stop();
-});
+}
 
 test('a key that is still pending after its effect answered is run again', async () => {
   const place = await world();

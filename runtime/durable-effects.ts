@@ -9,12 +9,16 @@
  * E4  A key that is still pending when its facts have been folded is run again after a pause: nothing
  *     that is wanted is forgotten.
  */
-import { CodeGodError, toWireError, type WireError } from '../protocol/errors.ts';
+import { CodeGodError, type ErrorCode, toWireError, type WireError } from '../protocol/errors.ts';
 import type { Clock } from './clock.ts';
 import type { Logger } from './log.ts';
 
-/** Tries of an effect that fails with a bug, ours or a peer's, before it counts as failed. */
-const INTERNAL_TRIES_MAX = 5;
+/**
+ * Tries before it counts as failed of an effect that fails with a bug, ours or a peer's, or for want
+ * of room on a disk: neither passes by waiting, and somebody has to be told.
+ */
+const BOUNDED_TRIES_MAX = 5;
+const BOUNDED: ReadonlySet<ErrorCode> = new Set(['internal', 'disk_full']);
 const PAUSE_MIN_MS = 250;
 const PAUSE_MAX_MS = 10_000;
 const STOP_MS = 5_000;
@@ -97,7 +101,7 @@ export class EffectRunner<E, F> {
   async #drive(run: Run<E>): Promise<void> {
     const { clock, logger } = this.#options;
     const { signal } = run.abort;
-    let bugs = 0;
+    let bounded = 0;
     for (let tries = 1; !signal.aborted; tries++) {
       let trouble: WireError | null = null;
       try {
@@ -109,8 +113,8 @@ export class EffectRunner<E, F> {
       } catch (error) {
         if (signal.aborted) return; // E3
         trouble = toWireError(error);
-        if (trouble.code === 'internal') bugs += 1;
-        if (!mayRetry(error) || bugs >= INTERNAL_TRIES_MAX) await this.#giveUp(run, trouble);
+        if (BOUNDED.has(trouble.code)) bounded += 1;
+        if (!mayRetry(error) || bounded >= BOUNDED_TRIES_MAX) await this.#giveUp(run, trouble);
       }
       if (signal.aborted) return;
       const pauseMs = growingPause(clock, tries);
