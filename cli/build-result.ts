@@ -9,7 +9,7 @@ import { NO_MODEL } from './build-progress.ts';
 import type { BuildRun } from './build-run.ts';
 import type { BuildView } from './build-view.ts';
 import { EXIT } from './exit-code.ts';
-import { getFromMaster } from './master-client.ts';
+import { getFromMaster, masterUrl } from './master-client.ts';
 import { unpackProject } from './project-out.ts';
 
 const SUMMARY_WAIT_MS = 2_000;
@@ -43,7 +43,7 @@ export async function showResult(run: BuildRun, bus: Bus): Promise<number> {
 async function summaryOf(run: BuildRun): Promise<Partial<BuildSummary>> {
   const deadline = systemClock.monotonic() + SUMMARY_WAIT_MS;
   const { view } = run.progress;
-  for (;;) {
+  while (masterUrl(run.config) !== null) {
     const summary = await getFromMaster(run.config, `/builds/${run.build}`, SUMMARY_WAIT_MS).catch(
       () => null, // What we saw ourselves will do.
     );

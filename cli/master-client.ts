@@ -11,13 +11,18 @@ const KNOCK_MS = 5_000;
 const PAUSE_MS = 150;
 const ANSWER_TIMEOUT_MS = 10_000;
 
-/** The door's address: of the system that runs here, or as configured; null where neither is. */
+/**
+ * The door's address: of the system that runs here, or as configured; null where neither is. A bus
+ * named by a flag is somebody else's: the door that happens to be near is not taken for its door.
+ */
 export function masterUrl(config: Config): string | null {
-  const running = runningSystem(config.paths.state)?.http.url;
+  const { origins, http } = config;
+  const isForeign = origins['bus.url'] === 'flag';
+  const running = isForeign ? null : runningSystem(config.paths.state)?.http.url;
   if (running !== undefined && running !== null) return running;
-  const keys = ['bus.url', 'http.host', 'http.port'];
-  const isConfigured = keys.some(key => config.origins[key] !== 'default');
-  return isConfigured ? `http://${config.http.host}:${config.http.port}` : null;
+  const keys = isForeign ? ['http.host', 'http.port'] : ['bus.url', 'http.host', 'http.port'];
+  const isConfigured = keys.some(key => origins[key] !== 'default');
+  return isConfigured ? `http://${http.host}:${http.port}` : null;
 }
 
 /**
@@ -32,7 +37,8 @@ export async function getFromMaster(
   const deadline = systemClock.monotonic() + knockMs;
   for (;;) {
     const url = masterUrl(config);
-    if (url === null && runningSystem(config.paths.state) === null) throw nothingRuns();
+    const mayAppear = config.origins['bus.url'] !== 'flag' && runningSystem(config.paths.state);
+    if (url === null && !mayAppear) throw noDoor(config);
     const answer = url === null ? null : await knock(new URL(path, url));
     if (answer !== null && !(answer instanceof Error)) return answer.body;
     if (systemClock.monotonic() > deadline) {
@@ -45,6 +51,15 @@ export async function getFromMaster(
     }
     await systemClock.sleep(PAUSE_MS);
   }
+}
+
+function noDoor(config: Config): CliError {
+  if (config.origins['bus.url'] !== 'flag') return nothingRuns();
+  return new CliError(
+    'bus_unavailable',
+    `nobody said where the master of ${config.bus.url} answers`,
+    'set CODEGOD_HTTP_HOST and CODEGOD_HTTP_PORT',
+  );
 }
 
 export const nothingRuns = (): CliError =>

@@ -148,6 +148,15 @@ test('a master that is just starting again is waited for', async t => {
   assert.equal(JSON.parse(stdout)[0].id, 'b1');
 });
 
+test("the door of this home is not taken for that of another's bus", async t => {
+  const home = openHome(t);
+  const master = await startFakeMaster(t, { '/builds/b1': summary('b1') });
+  home.pretendRunning({ http: master.url });
+  const { code, stderr } = await home.run('--nats', 'nats://127.0.0.1:1', 'show', '1');
+  assert.equal(code, 3);
+  assert.match(stderr, /nobody said where the master of nats:\/\/127\.0\.0\.1:1 answers/);
+});
+
 test('commands that need a system say so where none runs', async t => {
   const home = openHome(t);
   for (const argv of [
