@@ -29,9 +29,9 @@ const ARCHIVE_MS = 120_000;
 const FINISH_MS = 30_000;
 
 export function createGatewayPort(messenger: Messenger, nodes: NodesPort): GatewayPort {
-  const ask = async <S extends ZodType>(
+  const askAt = async <S extends ZodType>(
     gateway: GatewayId,
-    verb: WorkspaceVerb,
+    subject: string,
     request: unknown,
     schema: S,
     options: { readonly timeout_ms: number; readonly signal: AbortSignal },
@@ -39,20 +39,27 @@ export function createGatewayPort(messenger: Messenger, nodes: NodesPort): Gatew
     const life = lifeOf(nodes, gateway);
     try {
       const signal = AbortSignal.any([options.signal, life.over]);
-      const limits = { timeout_ms: options.timeout_ms, signal };
-      return await messenger.ask(workspaceSubject(gateway, verb), request, schema, limits);
+      return await messenger.ask(subject, request, schema, { ...options, signal });
     } catch (error) {
       if (!life.over.aborted || options.signal.aborted) throw error;
-      const message = `the gateway ${gateway} was started again during a ${verb}`;
+      const message = `the gateway ${gateway} was started again while it was asked`;
       throw new CodeGodError('no_responders', message, { cause: error });
     } finally {
       life.forget();
     }
   };
+  const ask = <S extends ZodType>(
+    gateway: GatewayId,
+    verb: WorkspaceVerb,
+    request: unknown,
+    schema: S,
+    options: { readonly timeout_ms: number; readonly signal: AbortSignal },
+  ): Promise<output<S>> =>
+    askAt(gateway, workspaceSubject(gateway, verb), request, schema, options);
   return {
     async tools(gateway, signal) {
       const options = { timeout_ms: LIST_MS, signal };
-      const reply = await messenger.ask(mcpSubject(gateway, 'list'), {}, ListReply, options);
+      const reply = await askAt(gateway, mcpSubject(gateway, 'list'), {}, ListReply, options);
       return reply.tools.map(tool => `${tool.server}.${tool.name}`);
     },
     create: (gateway, request, signal) =>
