@@ -4,9 +4,12 @@
  * T1  What the tests need is set up before: the Python environments, the bus server, and bubblewrap
  *     where this may install it. What cannot be had is said; the tests that need it then say so.
  * T2  The last line of the output is `N passed, N failed`. No test at all is a failure.
+ * T3  Tests have a temporary folder of their own. What is left of them at the end, however they
+ *     ended, is removed: the folder, and the processes that were started with it.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { systemClock } from '../../runtime/clock.ts';
@@ -17,14 +20,15 @@ import { runProgram } from '../../runtime/run-program.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
+import { onStopSignals } from '../stop-signals.ts';
 import { sourceLoader } from '../supervisor/actor-process.ts';
+import { signalProcess } from '../supervisor/supervisor.ts';
 import { environmentsFolder } from '../supervisor/system.ts';
 import type { Terminal } from '../terminal.ts';
 
 const CONCURRENCY = 2;
 const WALL_MS = 14 * 60_000;
 const INSTALL_TIMEOUT_MS = 120_000;
-const TAIL_LENGTH = 8_192;
 const NOT_ROOMS: ReadonlySet<string> = new Set(['dist', 'node_modules']);
 
 export async function runTests(context: CommandContext, word: string | undefined): Promise<number> {
@@ -33,16 +37,36 @@ export async function runTests(context: CommandContext, word: string | undefined
   const files = testFiles(word);
   if (files.length === 0) throw new CliError('not_found', `no test file is named like ${word}`);
   const env = await prepare(await context.config(), terminal);
-  const { exitCode, tail } = await runNode(files, env, terminal, WALL_MS);
-  const count = (name: string): number =>
-    Number(new RegExp(`^(?:ℹ|#) ${name} (\\d+)$`, 'm').exec(tail)?.[1] ?? 0);
-  const passed = count('pass');
-  const failed = count('fail') + count('cancelled');
-  const duration_ms = Math.round(systemClock.monotonic() - startedAt);
-  const result = { passed, failed, skipped: count('skipped'), files: files.length, duration_ms };
-  terminal.result(result, () => `${passed} passed, ${failed} failed`); // T2
-  if (exitCode === null) return EXIT.timeout;
-  return exitCode === 0 && failed === 0 && passed > 0 ? EXIT.ok : EXIT.failed;
+  const scratch = mkdtempSync(join(tmpdir(), 'codegod-test-'));
+  try {
+    const run = await runNode(files, { ...env, TMPDIR: scratch }, terminal);
+    const duration_ms = Math.round(systemClock.monotonic() - startedAt);
+    const { passed, failed, skipped } = run;
+    const result = { passed, failed, skipped, files: files.length, duration_ms };
+    terminal.result(result, () => `${passed} passed, ${failed} failed`); // T2
+    if (run.exitCode === null) return EXIT.timeout;
+    return run.exitCode === 0 && failed === 0 && passed > 0 ? EXIT.ok : EXIT.failed;
+  } finally {
+    endProcessesWith(`TMPDIR=${scratch}`); // T3
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Where the system tells the environment of processes, that is on Linux. */
+function endProcessesWith(variable: string): void {
+  if (process.platform !== 'linux') return;
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
+    if (environmentOf(entry).includes(variable)) signalProcess(Number(entry), 'SIGKILL');
+  }
+}
+
+function environmentOf(pid: string): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+  } catch {
+    return []; // It has ended, or is not ours.
+  }
 }
 
 /** Of dist/, only those whose source is still there; of the sources where we run from them. */
@@ -123,52 +147,66 @@ async function ensureBubblewrap(terminal: Terminal): Promise<void> {
   if (second.failure !== null) terminal.note(`bubblewrap: ${second.failure}`);
 }
 
-/** Runs Node's test runner; answers null as its exit code where it took too long. */
+interface TestRun {
+  /** Null where it took too long. */
+  readonly exitCode: number | null;
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+/** Runs Node's test runner in a process group of its own, to be ended as one. */
 function runNode(
   files: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
   terminal: Terminal,
-  wallMs: number,
-): Promise<{ readonly exitCode: number | null; readonly tail: string }> {
-  const args = [
-    ...sourceLoader(),
-    '--test',
-    `--test-concurrency=${CONCURRENCY}`,
-    '--test-reporter=spec',
-    ...files,
-  ];
-  const child = spawn(process.execPath, args, {
+): Promise<TestRun> {
+  const flags = ['--test', `--test-concurrency=${CONCURRENCY}`, '--test-reporter=spec'];
+  const child = spawn(process.execPath, [...sourceLoader(), ...flags, ...files], {
     cwd: packageRoot(),
     env: { ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
-    detached: process.platform !== 'win32', // A group, to be ended as one.
+    detached: process.platform !== 'win32',
   });
-  let tail = '';
+  let said = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    tail = (tail + chunk).slice(-TAIL_LENGTH);
+    said += chunk;
     // With --json, stdout is for the result alone.
     (terminal.isJson ? terminal.stderr : terminal.stdout).write(chunk);
   });
+  const end = (): void => {
+    if (child.pid !== undefined) signalProcess(-child.pid, 'SIGKILL');
+  };
   return new Promise((resolve, reject) => {
     let isLate = false;
-    const end = (): void => {
-      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
-    };
     const wall = setTimeout(() => {
       isLate = true;
-      terminal.note(`stopped after ${wallMs / 60_000} minutes`);
+      terminal.note(`stopped after ${WALL_MS / 60_000} minutes`);
       end();
-    }, wallMs);
-    const interrupt = (): void => end();
-    process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+    }, WALL_MS);
+    const release = onStopSignals(end);
     child.once('error', reject);
     child.once('close', code => {
       clearTimeout(wall);
-      process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
-      resolve({
-        exitCode: isLate ? null : (code ?? EXIT.interrupted),
-        tail: stripVTControlCharacters(tail),
-      });
+      release();
+      const exitCode = isLate ? null : (code ?? EXIT.interrupted);
+      resolve({ exitCode, ...countTests(stripVTControlCharacters(said)) });
     });
   });
+}
+
+/** From the runner's summary; where it was cut short, from its lines, the cut being one failure. */
+export function countTests(said: string): Omit<TestRun, 'exitCode'> {
+  const told = (name: string): number | null => {
+    const found = new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(said);
+    return found === null ? null : Number(found[1]);
+  };
+  const passed = told('pass');
+  if (passed !== null) {
+    const failed = (told('fail') ?? 0) + (told('cancelled') ?? 0);
+    return { passed, failed, skipped: told('skipped') ?? 0 };
+  }
+  const lines = (mark: string): number =>
+    said.match(new RegExp(`^\\s*${mark} `, 'gm'))?.length ?? 0;
+  return { passed: lines('✔'), failed: lines('✖') + 1, skipped: 0 };
 }
