@@ -66,19 +66,28 @@ export class TestSystem {
   readonly http: string;
   readonly busUrl: string;
 
-  private constructor(home: string, env: NodeJS.ProcessEnv) {
+  readonly #commandLine: readonly [string, ...string[]];
+
+  private constructor(home: string, env: NodeJS.ProcessEnv, node: string) {
+    this.#commandLine = commandLine(node);
     this.home = home;
     this.env = env;
     this.http = `http://127.0.0.1:${env['CODEGOD_HTTP_PORT']}`;
     this.busUrl = `nats://127.0.0.1:${env['CODEGOD_BUS_PORT']}`;
   }
 
-  /** @param settings environment variables on top, such as `CODEGOD_SCAFFOLD_PACE_MS` */
-  static async create(settings: Readonly<Record<string, string>> = {}): Promise<TestSystem> {
+  /**
+   * @param settings environment variables on top, such as `CODEGOD_SCAFFOLD_PACE_MS`
+   * @param node the Node that runs it all
+   */
+  static async create(
+    settings: Readonly<Record<string, string>> = {},
+    node = process.execPath,
+  ): Promise<TestSystem> {
     const home = mkdtempSync(join(tmpdir(), 'codegod-e2e-'));
     shareEnvironments(home);
     const [httpPort, busPort, monitoringPort] = await freePorts(3);
-    return new TestSystem(home, {
+    const env = {
       ...process.env,
       CODEGOD_HOME: home,
       CODEGOD_HTTP_PORT: String(httpPort),
@@ -86,12 +95,13 @@ export class TestSystem {
       CODEGOD_BUS_MONITORING_PORT: String(monitoringPort),
       NO_COLOR: '1',
       ...settings,
-    });
+    };
+    return new TestSystem(home, env, node);
   }
 
   /** Runs one command to its end; a non-zero exit is a result, not an exception. */
   run(args: readonly string[], options: { readonly cwd?: string } = {}): Promise<CommandResult> {
-    const [program, ...before] = commandLine();
+    const [program, ...before] = this.#commandLine;
     return new Promise(resolve => {
       execFile(
         program,
@@ -112,7 +122,7 @@ export class TestSystem {
 
   /** Starts one command and leaves it running: it is the caller's to end. */
   start(...args: readonly string[]): ChildProcessWithoutNullStreams {
-    const [program, ...before] = commandLine();
+    const [program, ...before] = this.#commandLine;
     return spawn(program, [...before, ...args], { env: this.env, cwd: this.home });
   }
 
@@ -273,12 +283,10 @@ function belongsTo(folder: string, home: string): boolean {
 }
 
 /** The command line of the tree that this test runs from: compiled, or the sources. */
-function commandLine(): [string, ...string[]] {
+function commandLine(node: string): [string, ...string[]] {
   const compiled = import.meta.filename.endsWith('.js');
   const main = join(packageRoot(), compiled ? 'dist/cli/main.js' : 'cli/main.ts');
-  return compiled
-    ? [process.execPath, main]
-    : [process.execPath, '--import', import.meta.resolve('tsx'), main];
+  return compiled ? [node, main] : [node, '--import', import.meta.resolve('tsx'), main];
 }
 
 /** Environments are found by the hash of their lock file, so they can be shared between homes. */
