@@ -15,7 +15,7 @@ import { ERROR_CODES } from '../../protocol/errors.ts';
 import { MESSAGE_BYTES_MAX, PROMPT_LENGTH_MAX } from '../../protocol/limits.ts';
 import { TestSystem } from './test-system.ts';
 
-const TODO = 'Create a REST API for a todo list with title, done and due date';
+const TODOS = 'Create a REST API for a todo list with title, done and due date';
 /** The scaffold engine refuses it at once: the cheapest build there is. */
 const REFUSED = 'write a 3D game in Rust';
 const JSON_HEADERS = { 'content-type': 'application/json' };
@@ -69,7 +69,7 @@ describe('POST /build', () => {
     timeout: 180_000,
   }, async () => {
     const tech_stack = { backend: 'FastAPI' };
-    const { status, body } = await post('/build?wait=true', { prompt: TODO, tech_stack });
+    const { status, body } = await post('/build?wait=true', { prompt: TODOS, tech_stack });
     assert.equal(status, 200, JSON.stringify(body));
     assert.equal(body['success'], true, JSON.stringify(body));
     const { project, statistics, validation, path } = body as {
@@ -112,7 +112,7 @@ describe('the bare bus', () => {
   test('pub of a JSON request becomes a build', { timeout: 180_000 }, async () => {
     const tap = await system.wiretap('codegod.event.*.build.received');
     try {
-      await system.ok('pub', 'codegod.build', JSON.stringify({ prompt: TODO }));
+      await system.ok('pub', 'codegod.build', JSON.stringify({ prompt: TODOS }));
       const { subject } = await tap.first;
       done = await system.ended(String(subject.split('.')[2]));
       assert.equal(done.state, 'succeeded', JSON.stringify(done.error));
@@ -191,7 +191,7 @@ describe('GET /builds/{id}/events', () => {
   test('resumed again and again while the build runs, has every fact once', {
     timeout: 180_000,
   }, async () => {
-    const { body } = await post('/build', { prompt: TODO });
+    const { body } = await post('/build', { prompt: TODOS });
     const id = String(body['id']);
     const pieces: ServerSentEvent[] = [];
     for (let rounds = 0; pieces.at(-1)?.type !== 'build.ended'; rounds++) {
@@ -394,7 +394,7 @@ describe('what must stay outside', () => {
       const { status, body } = await rawRequest(
         '/build',
         headers,
-        JSON.stringify({ prompt: TODO }),
+        JSON.stringify({ prompt: TODOS }),
       );
       assert.equal(status, 403, origin);
       assertError(body, 'denied');
