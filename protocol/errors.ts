@@ -379,8 +379,16 @@ export function toWireError(error: unknown): WireError {
       ...(error.details === undefined ? {} : { details: { ...error.details } }),
     };
   }
-  const message = error instanceof Error ? error.message : String(error);
-  return { code: 'internal', message: message.slice(0, 16_384) };
+  return { code: 'internal', message: sentenceOf(error).slice(0, 16_384) };
+}
+
+/** Anything can be thrown, also what cannot be made a string. */
+function sentenceOf(thrown: unknown): string {
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown);
+  } catch {
+    return 'something was thrown that has no words';
+  }
 }
 
 /** The inverse of {@link toWireError}. */

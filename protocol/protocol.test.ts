@@ -78,6 +78,7 @@ test('errors cross the wire and come back', () => {
   const error = new CodeGodError('tool_failed', 'no', { hint: 'try', details: { a: 1 } });
   assert.deepEqual(toWireError(fromWireError(toWireError(error))), toWireError(error));
   assert.equal(toWireError(new TypeError('x')).code, 'internal');
+  assert.match(toWireError({ toString: 0 }).message, /no words/);
   fc.assert(fc.property(fc.anything(), thing => toWireError(thing).code.length > 0));
 });
 
