@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { openJournal } from '../../runtime/journal.ts';
+import { watchEpochs } from '../../runtime/living-peer.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { createBusGateway } from './adapters/bus-gateway.ts';
 import { createBusReports } from './adapters/bus-reports.ts';
@@ -23,12 +24,14 @@ await runActor({
 async function start(context: ActorContext): Promise<RunningActor> {
   const { bus, messenger, clock, log, node, host, epoch, paths, state } = context;
   await ensureStores(bus);
+  const watching = new AbortController();
+  const gateways = await watchEpochs(bus, 'gateway', watching.signal);
   const journal = await openJournal(join(paths.state, `worker-${node}`), log);
   const worker = await Worker.start({
     ...{ messenger, clock, log, node, host, epoch, journal, state },
     ackWaitMs: context.config.ack_wait_ms,
     engines: enginesOf(context),
-    gateway: createBusGateway(messenger),
+    gateway: createBusGateway(messenger, gateways),
     reports: createBusReports(messenger),
   });
   const stopListening = context.onState(() => worker.changed());
@@ -37,6 +40,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
     async stop() {
       stopListening();
       await worker.stop();
+      watching.abort();
       await journal.close();
     },
   };

@@ -21,6 +21,7 @@ import { advertKey, nodeSubject, taskSubject } from '../../protocol/subjects.ts'
 import { TaskMessage, TaskReport } from '../../protocol/task.ts';
 import { type Clock, systemClock, type TimerHandle } from '../../runtime/clock.ts';
 import { type Journal, type JournalOperation, memoryJournal } from '../../runtime/journal.ts';
+import type { PeerEpochs } from '../../runtime/living-peer.ts';
 import { type Logger, silentLogger } from '../../runtime/log.ts';
 import { createMemoryBroker, type MemoryBroker, type MemoryBus } from '../../runtime/memory-bus.ts';
 import { createMessenger, type Messenger } from '../../runtime/messages.ts';
@@ -66,6 +67,8 @@ export class ScriptedEngine implements Engine {
     yield { kind: 'done', reason: 'stop', ...counts };
   }
 }
+
+const NEVER_RESTARTED: PeerEpochs = { epochOf: () => 1, onChange: () => () => {} };
 
 /** Node takes longer delays for none at all. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
@@ -189,7 +192,7 @@ export class World {
       log: options.log ?? silentLogger,
       journal: this.#mortalJournal(life, die, options.death),
       engines: options.engines ?? [mortal],
-      gateway: createBusGateway(messenger),
+      gateway: createBusGateway(messenger, NEVER_RESTARTED),
       reports: createBusReports(messenger),
       state: (): LifecycleState => 'ready',
       ackWaitMs: 500,

@@ -1,11 +1,8 @@
 /**
- * Gateways over the bus: `codegod.workspace.<gateway>.*` and `codegod.mcp.<gateway>.*`.
- *
- * W1: a request is not waited for longer than the process lives that it was sent to: a gateway that
- *     was killed never answers, and its successor answers only when it is asked again.
+ * Gateways over the bus: `codegod.workspace.<gateway>.*` and `codegod.mcp.<gateway>.*`. A request
+ * to a gateway that is killed meanwhile is repeated under its key by whoever made it.
  */
 import type { output, ZodType } from 'zod';
-import { CodeGodError } from '../../../protocol/errors.ts';
 import type { GatewayId } from '../../../protocol/ids.ts';
 import { ListReply, McpStatusReply } from '../../../protocol/mcp.ts';
 import { Acknowledgement } from '../../../protocol/node.ts';
@@ -16,6 +13,7 @@ import {
   CreateWorkspaceReply,
   MergeReply,
 } from '../../../protocol/workspace.ts';
+import { type PeerEpochs, whilePeerLives } from '../../../runtime/living-peer.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { GatewayPort, NodesPort } from '../ports.ts';
 
@@ -29,6 +27,10 @@ const ARCHIVE_MS = 120_000;
 const FINISH_MS = 30_000;
 
 export function createGatewayPort(messenger: Messenger, nodes: NodesPort): GatewayPort {
+  const lives: PeerEpochs = {
+    epochOf: gateway => nodes.gatewayEpoch(gateway as GatewayId),
+    onChange: listener => nodes.onChange(listener),
+  };
   const askAt = async <S extends ZodType>(
     gateway: GatewayId,
     subject: string,
@@ -36,17 +38,9 @@ export function createGatewayPort(messenger: Messenger, nodes: NodesPort): Gatew
     schema: S,
     options: { readonly timeout_ms: number; readonly signal: AbortSignal },
   ): Promise<output<S>> => {
-    const life = lifeOf(nodes, gateway);
-    try {
-      const signal = AbortSignal.any([options.signal, life.over]);
-      return await messenger.ask(subject, request, schema, { ...options, signal });
-    } catch (error) {
-      if (!life.over.aborted || options.signal.aborted) throw error;
-      const message = `the gateway ${gateway} was started again while it was asked`;
-      throw new CodeGodError('no_responders', message, { cause: error });
-    } finally {
-      life.forget();
-    }
+    return await whilePeerLives(lives, gateway, options.signal, signal =>
+      messenger.ask(subject, request, schema, { ...options, signal }),
+    );
   };
   const ask = <S extends ZodType>(
     gateway: GatewayId,
@@ -77,20 +71,6 @@ export function createGatewayPort(messenger: Messenger, nodes: NodesPort): Gatew
       await ask(gateway, 'finish', { build }, Acknowledgement, options);
     },
   };
-}
-
-/** A signal that fires when the gateway's process turns out to be another one (W1). */
-function lifeOf(
-  nodes: NodesPort,
-  gateway: GatewayId,
-): { readonly over: AbortSignal; readonly forget: () => void } {
-  const over = new AbortController();
-  const epoch = nodes.gatewayEpoch(gateway);
-  const forget = nodes.onChange(() => {
-    const now = nodes.gatewayEpoch(gateway);
-    if (epoch !== null && now !== null && now !== epoch) over.abort();
-  });
-  return { over: over.signal, forget };
 }
 
 /** The tool servers of one gateway, as it reports them. */

@@ -1,8 +1,13 @@
-/** The gateway, asked over the bus. */
+/**
+ * The gateway, asked over the bus. A request to one that is killed meanwhile fails as retryable, and
+ * the attempt repeats it under its key.
+ */
+import type { output, ZodType } from 'zod';
 import { GatewayId } from '../../../protocol/ids.ts';
 import { CallReply, ListReply } from '../../../protocol/mcp.ts';
-import { mcpSubject, workspaceSubject } from '../../../protocol/subjects.ts';
+import { mcpSubject, type WorkspaceVerb, workspaceSubject } from '../../../protocol/subjects.ts';
 import { CommitReply, OpenAttemptReply, ReadFilesReply } from '../../../protocol/workspace.ts';
+import { type PeerEpochs, whilePeerLives } from '../../../runtime/living-peer.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { GatewayPort } from '../ports.ts';
 
@@ -12,32 +17,43 @@ const LIST_MS = 60_000;
 /** What a call may take besides the tool's own time: queueing and a cold start of its server. */
 const CALL_EXTRA_MS = 45_000;
 
-export function createBusGateway(messenger: Messenger): GatewayPort {
-  const id = (gateway: string): GatewayId => GatewayId.parse(gateway);
+export function createBusGateway(messenger: Messenger, lives: PeerEpochs): GatewayPort {
+  const ask = <S extends ZodType>(
+    gateway: string,
+    subject: string,
+    request: unknown,
+    schema: S,
+    options: { readonly timeout_ms: number; readonly signal: AbortSignal },
+  ): Promise<output<S>> =>
+    whilePeerLives(lives, gateway, options.signal, signal =>
+      messenger.ask(subject, request, schema, { ...options, signal }),
+    );
+  const workspace = <S extends ZodType>(
+    gateway: string,
+    verb: WorkspaceVerb,
+    request: unknown,
+    schema: S,
+    signal: AbortSignal,
+  ): Promise<output<S>> => {
+    const subject = workspaceSubject(GatewayId.parse(gateway), verb);
+    return ask(gateway, subject, request, schema, { timeout_ms: WORKSPACE_MS, signal });
+  };
   return {
     async open(gateway, request, signal) {
-      const subject = workspaceSubject(id(gateway), 'open');
-      await messenger.ask(subject, request, OpenAttemptReply, { timeout_ms: WORKSPACE_MS, signal });
+      await workspace(gateway, 'open', request, OpenAttemptReply, signal);
     },
-    read: (gateway, request, signal) =>
-      messenger.ask(workspaceSubject(id(gateway), 'read'), request, ReadFilesReply, {
-        timeout_ms: WORKSPACE_MS,
-        signal,
-      }),
+    read: (gateway, request, signal) => workspace(gateway, 'read', request, ReadFilesReply, signal),
+    commit: (gateway, request, signal) =>
+      workspace(gateway, 'commit', request, CommitReply, signal),
     async tools(gateway, names, signal) {
+      const subject = mcpSubject(GatewayId.parse(gateway), 'list');
       const request = names === null ? {} : { tools: names };
       const options = { timeout_ms: LIST_MS, signal };
-      return (await messenger.ask(mcpSubject(id(gateway), 'list'), request, ListReply, options))
-        .tools;
+      return (await ask(gateway, subject, request, ListReply, options)).tools;
     },
     call: (gateway, request, signal) =>
-      messenger.ask(mcpSubject(id(gateway), 'call'), request, CallReply, {
+      ask(gateway, mcpSubject(GatewayId.parse(gateway), 'call'), request, CallReply, {
         timeout_ms: request.timeout_ms + CALL_EXTRA_MS,
-        signal,
-      }),
-    commit: (gateway, request, signal) =>
-      messenger.ask(workspaceSubject(id(gateway), 'commit'), request, CommitReply, {
-        timeout_ms: WORKSPACE_MS,
         signal,
       }),
   };
