@@ -1,5 +1,6 @@
 /** A full disk, said in one way wherever it strikes: in a file call of ours or in a program we run. */
-import { statfsSync } from 'node:fs';
+import { existsSync, statfsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 
 /** A disk with less than this counts as full where a program says that it cannot write. */
@@ -19,8 +20,12 @@ export async function onDisk<T>(during: string, work: () => Promise<T>): Promise
   }
 }
 
-/** Whether the disk of an existing folder has no room; programs do not always say why they fail. */
+/**
+ * Whether the disk of a folder, or of the nearest one above it that exists, has no room: programs
+ * do not always say why they fail.
+ */
 export function isFull(folder: string): boolean {
+  if (!existsSync(folder)) return isFull(dirname(folder));
   const { bavail, bsize } = statfsSync(folder);
   return bavail * bsize < FULL_BYTES;
 }

@@ -6,7 +6,7 @@
  * G2: every call names its git directory and work tree; a `.git` file in a worktree is never trusted.
  * G3: objects and references are on the disk before a call returns (power cut).
  */
-import { existsSync } from 'node:fs';
+import { isAbsolute } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { CodeGodError } from '../../../protocol/errors.ts';
@@ -160,12 +160,15 @@ const saysFull = (stderr: string): boolean =>
 const saysUnwritten = (stderr: string): boolean =>
   /(couldn't|could not|unable to|failed to) write|write error/i.test(stderr);
 
-const hasNoRoom = (place: GitPlace | null): boolean =>
-  place !== null && existsSync(place.gitDir) && isFull(place.gitDir);
+/** Where it works: its repository, or the folder that it makes one of. */
+const hasNoRoom = (place: GitPlace | null, args: readonly string[]): boolean => {
+  const folder = place?.gitDir ?? args.findLast(isAbsolute);
+  return folder !== undefined && isFull(folder);
+};
 
 function failureOf(args: readonly string[], ended: Ended, place: GitPlace | null): Error {
   const what = `git ${args[0] ?? ''}`;
-  if (saysFull(ended.stderr) || (saysUnwritten(ended.stderr) && hasNoRoom(place))) {
+  if (saysFull(ended.stderr) || (saysUnwritten(ended.stderr) && hasNoRoom(place, args))) {
     return diskFull(what, new GitFailure(args, ended.exitCode ?? -1, ended.stderr));
   }
   if (ended.code === 'ENOENT') {
