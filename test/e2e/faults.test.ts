@@ -295,7 +295,7 @@ describe('a worker that stands still', () => {
   test('for good: the build ends within its own limit and says so', OPTIONS, async () => {
     const pid = await workerPid();
     const tap = await system.wiretap('codegod.mcp.*.call');
-    const limitS = 8;
+    const limitS = 6;
     try {
       const id = await submit(system, LIBRARY, limitS);
       await within(30_000, 'a tool call', tap.first);
@@ -303,7 +303,7 @@ describe('a worker that stands still', () => {
       const build = await system.ended(id, (limitS + 40) * 1_000);
       assert.equal(build.state, 'failed');
       assert.equal(build.error?.code, 'budget_exceeded');
-      assert.match(build.error?.message ?? '', /8 s/);
+      assert.match(build.error?.message ?? '', /6 s/);
       assert.ok(build.unmet.length > 0);
     } finally {
       process.kill(pid, 'SIGCONT');

@@ -21,7 +21,8 @@ import { BUILD_ENDS, BuildSummary } from '../../protocol/build.ts';
 import type { Bus, BusMessage } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
-import { packageRoot, pathsFor } from '../../runtime/paths.ts';
+import { pathsFor } from '../../runtime/paths.ts';
+import { programOf } from '../source-tree.ts';
 
 const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
 const COMMAND_MS = 180_000;
@@ -69,7 +70,7 @@ export class TestSystem {
   readonly #commandLine: readonly [string, ...string[]];
 
   private constructor(home: string, env: NodeJS.ProcessEnv, node: string) {
-    this.#commandLine = commandLine(node);
+    this.#commandLine = [node, ...programOf('cli/main.ts')];
     this.home = home;
     this.env = env;
     this.http = `http://127.0.0.1:${env['CODEGOD_HTTP_PORT']}`;
@@ -280,13 +281,6 @@ function belongsTo(folder: string, home: string): boolean {
     if (code !== undefined && ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes(code)) return false;
     throw error;
   }
-}
-
-/** The command line of the tree that this test runs from: compiled, or the sources. */
-function commandLine(node: string): [string, ...string[]] {
-  const compiled = import.meta.filename.endsWith('.js');
-  const main = join(packageRoot(), compiled ? 'dist/cli/main.js' : 'cli/main.ts');
-  return compiled ? [node, main] : [node, '--import', import.meta.resolve('tsx'), main];
 }
 
 /** Environments are found by the hash of their lock file, so they can be shared between homes. */
