@@ -1,10 +1,10 @@
 /** The command line from outside: exit codes, the shapes of `--json`, what a person reads. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { systemClock } from '../runtime/clock.ts';
-import { sourceLoader } from './supervisor/actor-process.ts';
+import { sourceLoader } from '../runtime/paths.ts';
+import { programOf } from '../test/source-tree.ts';
 import { openHome, startFakeMaster, summary } from './test-world.ts';
 
 test('a wrong command line is exit code 2, in words or as JSON', async t => {
@@ -221,21 +221,19 @@ test('the completion script for bash completes commands and their flags', async 
 });
 
 test('help costs little more than Node itself', t => {
-  const program = join(import.meta.dirname, `main${import.meta.filename.slice(-3)}`);
   const time = (args: readonly string[]): number => {
     const from = systemClock.monotonic();
-    execFileSync(process.execPath, [...sourceLoader(), ...args], { stdio: 'ignore' });
+    execFileSync(process.execPath, args, { stdio: 'ignore' });
     return systemClock.monotonic() - from;
   };
-  const bare = Math.min(...[1, 2, 3].map(() => time(['-e', '0'])));
-  const help = Math.min(...[1, 2, 3].map(() => time([program, '--help'])));
+  const bare = Math.min(...[1, 2, 3].map(() => time([...sourceLoader(), '-e', '0'])));
+  const help = Math.min(...[1, 2, 3].map(() => time([...programOf('cli/main.ts'), '--help'])));
   t.diagnostic(`node ${bare.toFixed(0)} ms, help ${help.toFixed(0)} ms`);
   assert.ok(help < 5 * bare, `help takes ${(help / bare).toFixed(1)} times as long as bare node`);
 });
 
 test('a reader that goes away early is no crash', () => {
-  const program = join(import.meta.dirname, `main${import.meta.filename.slice(-3)}`);
-  const command = [process.execPath, ...sourceLoader(), program, '--help'];
+  const command = [process.execPath, ...programOf('cli/main.ts'), '--help'];
   const { stderr } = spawnSync('sh', ['-c', '"$@" | true', 'sh', ...command], { encoding: 'utf8' });
   assert.equal(stderr, '');
 });

@@ -5,9 +5,9 @@
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import type { ZodType } from 'zod';
+import { sourcePath } from '../test/source-tree.ts';
 import { BuildRequest, BuildSummary, ControlRequest } from './build.ts';
 import { decode, encode, JSON_TYPE, MSGPACK_TYPE } from './codec.ts';
 import { ERROR_CODES } from './errors.ts';
@@ -54,11 +54,8 @@ const SCHEMAS: Record<string, ZodType> = {
   telemetry: Telemetry,
 };
 
-/** Fixtures are not compiled: from `dist/` they are read where they stand. */
-const folder = join(import.meta.dirname.replace(/[/]dist[/]protocol$/, '/protocol'), 'fixtures');
-
 function fixture(name: string): unknown {
-  return JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8'));
+  return JSON.parse(readFileSync(sourcePath('protocol/fixtures', `${name}.json`), 'utf8'));
 }
 
 for (const [name, schema] of Object.entries(SCHEMAS)) {
@@ -72,7 +69,9 @@ for (const [name, schema] of Object.entries(SCHEMAS)) {
 }
 
 test('every fixture has its schema here', () => {
-  const names = readdirSync(folder).map(file => file.replace(/\.json$/, ''));
+  const names = readdirSync(sourcePath('protocol/fixtures')).map(file =>
+    file.replace(/\.json$/, ''),
+  );
   assert.deepEqual(
     names.filter(name => name !== 'error-codes').sort(),
     Object.keys(SCHEMAS).sort(),

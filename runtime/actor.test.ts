@@ -11,7 +11,7 @@ import { ACTOR_EXIT } from './actor.ts';
 import type { Bus } from './bus.ts';
 import { systemClock } from './clock.ts';
 import { connectNats } from './nats-bus.ts';
-import { packageRoot } from './paths.ts';
+import { modulePath, sourceLoader } from './paths.ts';
 
 interface Actor {
   readonly node: string;
@@ -47,8 +47,8 @@ describe('an actor', { timeout: 120_000, concurrency: 3 }, () => {
   function start(behaviour: string, env: Readonly<Record<string, string>> = {}): Actor {
     actors += 1;
     const node = `n${actors}`;
-    const child = fork(join(packageRoot(), 'test', 'actor-fixture.ts'), [behaviour], {
-      execArgv: ['--import', 'tsx'],
+    const child = fork(modulePath('test/actor-fixture.ts'), [behaviour], {
+      execArgv: [...sourceLoader()],
       env: {
         ...process.env,
         CODEGOD_HOME: join(home, String(actors)),

@@ -25,11 +25,11 @@ import {
 } from '../test/durable-fixture.ts';
 import { Mortality } from '../test/mortality.ts';
 import { startNats } from '../test/nats-fixture.ts';
+import { programOf } from '../test/source-tree.ts';
 import { SimulatedClock, systemClock } from './clock.ts';
 import { MachineFold } from './durable-fold.ts';
 import { createJournalFactLog } from './fact-log-journal.ts';
 import { connectNats } from './nats-bus.ts';
-import { packageRoot } from './paths.ts';
 
 function foldOf(entity: string, facts: readonly ErrandFact[]): AnyMachineSnapshot {
   const initial = new MachineFold(errandMachine).initial(entity);
@@ -148,8 +148,8 @@ test('processes killed -9 in the same effect, and the server too: it runs under 
   await bus.close();
 
   const run = async (fence: number, mode: string) => {
-    const file = join(packageRoot(), 'test', 'durable-process.ts');
-    const args = ['--import', 'tsx', file, nats.url, join(directory, 'journal'), `${fence}`, mode];
+    const program = programOf('test/durable-process.ts');
+    const args = [...program, nats.url, join(directory, 'journal'), `${fence}`, mode];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     context.after(() => void child.kill('SIGKILL'));
     let said = '';

@@ -6,9 +6,11 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { type Journal, memoryJournal, openJournal } from './journal.ts';
 import { silentLogger } from './log.ts';
+import { modulePath, sourceLoader } from './paths.ts';
 
 async function scratch(context: { after(done: () => Promise<void>): void }): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'codegod-journal-'));
@@ -103,7 +105,7 @@ test('a value that cannot be packed fails alone and leaves the journal usable', 
 });
 
 const CHILD = `
-  import { openJournal } from './runtime/journal.ts';
+  import { openJournal } from ${JSON.stringify(pathToFileURL(modulePath('runtime/journal.ts')))};
   const journal = await openJournal(process.argv[1]);
   for (let n = 0; ; n++) {
     await journal.put('n/' + String(n).padStart(9, '0'), { n, ['shape' + n]: n });
@@ -113,7 +115,8 @@ const CHILD = `
 
 test('a process killed -9 loses nothing it was told is written, and its lock is free', async context => {
   const directory = await scratch(context);
-  const child = spawn(process.execPath, ['--import', 'tsx', '-e', CHILD, directory], {
+  const args = [...sourceLoader(), '--input-type=module', '-e', CHILD, directory];
+  const child = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   context.after(async () => void child.kill('SIGKILL'));

@@ -1,10 +1,12 @@
 /** The folders of an installation, for environments as users have them. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { ensurePaths, packageRoot, pathsFor } from './paths.ts';
+import { pathToFileURL } from 'node:url';
+import { ensurePaths, modulePath, packageRoot, pathsFor, sourceLoader } from './paths.ts';
 
 describe('the folders', () => {
   it('are those of the XDG specification', () => {
@@ -51,5 +53,19 @@ describe('the folders', () => {
 describe('the root of the checkout', () => {
   it('holds the requirements of the tools environment', () => {
     assert(existsSync(join(packageRoot(), 'tools', 'requirements.txt')));
+  });
+});
+
+describe('a module of ours', () => {
+  it('is found and run in the form that this test has, from any folder', () => {
+    assert.equal(modulePath('runtime/paths.test.ts'), import.meta.filename);
+    const module = pathToFileURL(modulePath('runtime/paths.ts'));
+    const code = `import { packageRoot } from ${JSON.stringify(module)};
+      process.stdout.write(packageRoot());`;
+    const args = [...sourceLoader(), '--input-type=module', '-e', code];
+    assert.equal(
+      execFileSync(process.execPath, args, { cwd: '/', encoding: 'utf8' }),
+      packageRoot(),
+    );
   });
 });

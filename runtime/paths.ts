@@ -1,5 +1,5 @@
 /**
- * Where things lie: the folders of this installation and the root of the checkout.
+ * Where things lie: the folders of this installation, the root of the checkout and our modules.
  *
  * P1: every folder is absolute; relative XDG variables are ignored, as their specification demands.
  * P2: CODEGOD_HOME moves all folders under one, so that two installations never meet.
@@ -74,6 +74,22 @@ export function packageRoot(): string {
     }
     if (folder === dirname(folder)) throw new Error(`no package.json of codegod above ${folder}`);
   }
+}
+
+const isSource = import.meta.filename.endsWith('.ts');
+
+/**
+ * The absolute path of a module of ours in the form that we run in ourselves.
+ * @param source its path in the sources, from the root: `cli/main.ts` is `dist/cli/main.js` in dist/
+ */
+export function modulePath(source: string): string {
+  if (isSource) return join(packageRoot(), source);
+  return join(packageRoot(), 'dist', source.replace(/\.ts$/, '.js'));
+}
+
+/** What Node needs to run our sources; nothing where we run from dist/. Any folder will do. */
+export function sourceLoader(): readonly string[] {
+  return isSource ? ['--import', import.meta.resolve('tsx')] : [];
 }
 
 function isOurPackage(file: string): boolean {

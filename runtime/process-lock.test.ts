@@ -5,8 +5,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { CodeGodError } from '../protocol/errors.ts';
 import { systemClock } from './clock.ts';
+import { modulePath, sourceLoader } from './paths.ts';
 import { identityOf, isAlive, ownIdentity } from './process-identity.ts';
 import { withProcessLock } from './process-lock.ts';
 
@@ -84,9 +86,10 @@ describe('a process lock', () => {
     const log = join(folder, 'many', 'log');
     await withProcessLock(lock, { waitMs: 0 }, () => Promise.resolve());
     writeFileSync(lock, JSON.stringify({ pid: spawnSync('true').pid, started: '1' }));
+    const module = pathToFileURL(modulePath('runtime/process-lock.ts'));
     const code = `
       import { appendFileSync } from 'node:fs';
-      import { withProcessLock } from ${JSON.stringify(new URL('./process-lock.ts', import.meta.url).href)};
+      import { withProcessLock } from ${JSON.stringify(module)};
       await withProcessLock(${JSON.stringify(lock)}, { waitMs: 20_000 }, async () => {
         appendFileSync(${JSON.stringify(log)}, 'in ');
         await new Promise(resolve => setTimeout(resolve, 30));
@@ -107,8 +110,7 @@ describe('a process identity', () => {
 });
 
 function runModule(code: string): Promise<void> {
-  const flags = process.execArgv.filter(flag => !flag.startsWith('--test'));
-  const child = spawn(process.execPath, [...flags, '--input-type=module', '-e', code], {
+  const child = spawn(process.execPath, [...sourceLoader(), '--input-type=module', '-e', code], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   return new Promise((resolve, reject) => {

@@ -4,14 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { test } from 'node:test';
+import { sourcePath } from './source-tree.ts';
 import { checkDoors, checkPurity } from './tidy/doors.ts';
 import { checkCycles, checkDead, checkShape, FILE_LINES_MAX } from './tidy/shape.ts';
 import { type Breach, readTree, sourceFile, type Tree } from './tidy/tree.ts';
 
-const root = join(import.meta.dirname.replace(/[/]dist[/]test$/, '/test'), '..');
-const tree = readTree(root);
+const tree = readTree(sourcePath());
 const HEAD = '/** Says its job. */\n';
 
 function plant(files: Readonly<Record<string, string>>): Tree {
@@ -106,7 +105,7 @@ test('no dead files', () => {
 });
 
 test('every package in the lock names its platform builds and no download address', () => {
-  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+  const lock = JSON.parse(readFileSync(sourcePath('package-lock.json'), 'utf8'));
   const packages: Record<string, { resolved?: string; optionalDependencies?: object }> =
     lock.packages;
   const names = Object.keys(packages);

@@ -1,13 +1,13 @@
 /** Waiting, pausing, cancelling, running out of time, trying again: the ways off the straight path. */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { test } from 'node:test';
+import { sourcePath } from '../../test/source-tree.ts';
 import { assertReadmeDiagram } from '../../test/state-diagram.ts';
 import { buildMachine } from './build-machine.ts';
 import { planOf, TestBuild } from './test-build.ts';
 
 test('the README shows the machine as it is', () => {
-  assertReadmeDiagram(join(import.meta.dirname, 'README.md'), buildMachine);
+  assertReadmeDiagram(sourcePath('actors/master/README.md'), buildMachine);
 });
 
 test('plan_mode approve waits for approval', () => {

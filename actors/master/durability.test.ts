@@ -15,6 +15,7 @@ import { createMessenger, type Messenger } from '../../runtime/messages.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { freePort, type NatsFixture, startNats } from '../../test/nats-fixture.ts';
+import { programOf } from '../../test/source-tree.ts';
 import { planOf, TWO_TASKS } from './test-build.ts';
 import { POLL_MS, TestMaster } from './test-master.ts';
 import { TestPeers } from './test-peers.ts';
@@ -152,7 +153,7 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
       CODEGOD_LOG_LEVEL: 'warn',
     };
     const start = (): ChildProcess =>
-      spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, 'main.ts')], {
+      spawn(process.execPath, programOf('actors/master/main.ts'), {
         env: environment,
         stdio: ['ignore', 'ignore', 'pipe'],
       });

@@ -10,7 +10,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { output, ZodType } from 'zod';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { CallId, GatewayId, NodeId } from '../../protocol/ids.ts';
@@ -37,9 +36,9 @@ import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
 import { createMessenger } from '../../runtime/messages.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
 import { type NatsFixture, startNats } from '../../test/nats-fixture.ts';
+import { programOf } from '../../test/source-tree.ts';
 import { gitIn, isAlive, scopeOf, tempDir } from './test-world.ts';
 
-const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
 const NODE = 'gateway-test';
 
 let nats: NatsFixture;
@@ -65,7 +64,7 @@ async function gatewayWorld(t: TestContext) {
   let child: ChildProcess;
   let log = '';
   const launch = async (): Promise<void> => {
-    child = spawn(process.execPath, ['--import', 'tsx', MAIN], {
+    child = spawn(process.execPath, programOf('actors/mcp-gateway/main.ts'), {
       env,
       stdio: ['ignore', 2, 'pipe'],
     });

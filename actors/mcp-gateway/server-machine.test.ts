@@ -1,9 +1,9 @@
 /** Goal: the pauses, the crash loop and the way out of every state, on a simulated clock. */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { type AnyEventObject, createActor, fromCallback } from 'xstate';
 import { SimulatedClock } from '../../runtime/clock.ts';
+import { sourcePath } from '../../test/source-tree.ts';
 import { assertReadmeDiagram } from '../../test/state-diagram.ts';
 import { pauseAfter, SERVER_TIMINGS, type ServerEvent, serverMachine } from './server-machine.ts';
 
@@ -128,5 +128,5 @@ test('what is missing is looked for again after its pause', async () => {
 });
 
 test('the README shows the machine as it is', () => {
-  assertReadmeDiagram(join(import.meta.dirname, 'README.md'), serverMachine);
+  assertReadmeDiagram(sourcePath('actors/mcp-gateway/README.md'), serverMachine);
 });

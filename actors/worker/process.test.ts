@@ -19,9 +19,9 @@ import type { Bus } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { createMessenger, type Messenger } from '../../runtime/messages.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
-import { packageRoot } from '../../runtime/paths.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { freePort, type NatsFixture, startNats } from '../../test/nats-fixture.ts';
+import { programOf } from '../../test/source-tree.ts';
 import { FakeGateway } from './test-gateway.ts';
 import { NODE, taskOf } from './test-worker.ts';
 
@@ -51,7 +51,6 @@ after(async () => {
 
 /** Starts the process and waits until it says that it is ready. */
 async function start(): Promise<void> {
-  const main = join(packageRoot(), 'actors/worker/main.ts');
   const env = {
     PATH: process.env['PATH'] ?? '',
     HOME: home,
@@ -63,9 +62,9 @@ async function start(): Promise<void> {
     CODEGOD_ACK_WAIT_MS: '1000',
     OLLAMA_HOST: `127.0.0.1:${await freePort()}`,
   };
-  const started = spawn(process.execPath, ['--import', 'tsx', main], {
+  const started = spawn(process.execPath, programOf('actors/worker/main.ts'), {
     env,
-    cwd: packageRoot(),
+    cwd: home,
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
   child = started;

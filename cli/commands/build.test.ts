@@ -15,7 +15,7 @@ import type { BuildId, GatewayId, LeaseId, NodeId, TaskId } from '../../protocol
 import type { ArtifactReference } from '../../protocol/text.ts';
 import { wholeEnvironment } from '../../runtime/config.ts';
 import { type NatsFixture, startNats } from '../../test/nats-fixture.ts';
-import { sourceLoader } from '../supervisor/actor-process.ts';
+import { programOf } from '../../test/source-tree.ts';
 import { startTestMaster, type TestMaster } from '../test-master.ts';
 import { openHome } from '../test-world.ts';
 
@@ -212,10 +212,9 @@ test('a build that takes too long is left to go on', OPTIONS, async t => {
 
 test('Ctrl-C detaches, Ctrl-C twice cancels', OPTIONS, async t => {
   const { home, master } = await open(t, { endless: true });
-  const program = join(import.meta.dirname, '..', `main${import.meta.filename.slice(-3)}`);
   const start = () => {
-    const argv = [program, '--nats', server.url, 'build', 'Create a todo list'];
-    const child = spawn(process.execPath, [...sourceLoader(), ...argv], {
+    const argv = ['--nats', server.url, 'build', 'Create a todo list'];
+    const child = spawn(process.execPath, [...programOf('cli/main.ts'), ...argv], {
       env: { ...wholeEnvironment(), ...home.env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });

@@ -15,13 +15,12 @@ import { stripVTControlCharacters } from 'node:util';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Config, wholeEnvironment } from '../../runtime/config.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
-import { packageRoot } from '../../runtime/paths.ts';
+import { modulePath, packageRoot, sourceLoader } from '../../runtime/paths.ts';
 import { runProgram } from '../../runtime/run-program.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
 import { onStopSignals } from '../stop-signals.ts';
-import { sourceLoader } from '../supervisor/actor-process.ts';
 import { signalProcess } from '../supervisor/supervisor.ts';
 import { environmentsFolder } from '../supervisor/system.ts';
 import type { Terminal } from '../terminal.ts';
@@ -72,7 +71,6 @@ function environmentOf(pid: string): string[] {
 /** Of dist/, only those whose source is still there; of the sources where we run from them. */
 function testFiles(word = ''): string[] {
   const root = packageRoot();
-  const isSource = sourceLoader().length > 0;
   return readdirSync(root)
     .filter(room => !NOT_ROOMS.has(room) && !room.startsWith('.'))
     .filter(room => statSync(join(root, room)).isDirectory())
@@ -82,7 +80,7 @@ function testFiles(word = ''): string[] {
       ),
     )
     .filter(file => file.endsWith('.test.ts') && file.includes(word))
-    .map(file => join(root, isSource ? file : join('dist', file.replace(/ts$/, 'js'))))
+    .map(modulePath)
     .filter(file => existsSync(file))
     .sort();
 }

@@ -9,12 +9,12 @@ import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
 import { testServerBinary } from '../../runtime/nats-server/test-server.ts';
 import { isAlive } from '../../runtime/process-identity.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
-import { sourceLoader } from '../supervisor/actor-process.ts';
+import { programOf } from '../../test/source-tree.ts';
 import { readSystem, runningSystem, survivors } from '../supervisor/system-record.ts';
 import { openHome } from '../test-world.ts';
 
 const OPTIONS = { timeout: 180_000 };
-const PROGRAM = join(import.meta.dirname, '..', `test-cli${import.meta.filename.slice(-3)}`);
+const PROGRAM = programOf('cli/test-cli.ts');
 
 interface Ended {
   readonly code: number | null;
@@ -32,7 +32,7 @@ async function openCli(t: TestContext, variables: Readonly<Record<string, string
     ...variables,
   };
   const start = (...argv: string[]) =>
-    spawn(process.execPath, [...sourceLoader(), PROGRAM, ...argv], {
+    spawn(process.execPath, [...PROGRAM, ...argv], {
       env,
       cwd: home.folder,
       stdio: ['ignore', 'pipe', 'pipe'],

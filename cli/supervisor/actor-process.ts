@@ -56,11 +56,6 @@ export const actorProcess = (command: ActorCommand) =>
     };
   });
 
-/** What Node needs to run our sources; nothing where we run from dist/. Any folder will do. */
-export function sourceLoader(): readonly string[] {
-  return import.meta.filename.endsWith('.ts') ? ['--import', import.meta.resolve('tsx')] : [];
-}
-
 function start(command: ActorCommand): ChildProcess {
   const log = openLog(command.stateFolder, command.name);
   try {

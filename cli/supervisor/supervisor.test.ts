@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../runtime/clock.ts';
+import { modulePath, sourceLoader } from '../../runtime/paths.ts';
 import { identityOf } from '../../runtime/process-identity.ts';
 import { logFile } from './log-file.ts';
 import { type Supervisor, type SupervisorOptions, stopLeftovers } from './supervisor.ts';
@@ -96,8 +97,10 @@ test('an actor that keeps dying fails the start with its name and reason', OPTIO
 
 test('nothing survives a killed supervisor, and the next start sweeps up', OPTIONS, async t => {
   const { folder, start } = world(t);
-  const program = join(import.meta.dirname, `test-system${import.meta.filename.slice(-3)}`);
-  const supervisor = fork(program, [folder], { stdio: 'ignore' });
+  const supervisor = fork(modulePath('cli/supervisor/test-system.ts'), [folder], {
+    execArgv: [...sourceLoader()],
+    stdio: 'ignore',
+  });
   const record = await until('the system is ready', () => {
     const running = runningSystem(folder);
     return running?.state === 'ready' && running;

@@ -9,10 +9,10 @@ import { CodeGodError, toWireError } from '../../protocol/errors.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Config, childEnvironment, wholeEnvironment } from '../../runtime/config.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
-import { ensurePaths, packageRoot } from '../../runtime/paths.ts';
+import { ensurePaths, modulePath, sourceLoader } from '../../runtime/paths.ts';
 import { withProcessLock } from '../../runtime/process-lock.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
-import { type ActorCommand, sourceLoader } from './actor-process.ts';
+import type { ActorCommand } from './actor-process.ts';
 import { type BusPlan, type Supervisor, startSupervisor } from './supervisor.ts';
 import type { BusRecord, SystemRecord } from './system-record.ts';
 
@@ -132,8 +132,6 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
 
 /** The four actors, from dist/ or from the sources, as this file itself runs. */
 function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
-  const isSource = sourceLoader().length > 0;
-  const folder = isSource ? packageRoot() : join(packageRoot(), 'dist');
   const env = {
     ...childEnvironment(config),
     CODEGOD_BUS_URL: bus.url ?? '',
@@ -141,7 +139,7 @@ function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
   };
   return ACTORS.map(name => ({
     name,
-    module: join(folder, 'actors', name, isSource ? 'main.ts' : 'main.js'),
+    module: modulePath(`actors/${name}/main.ts`),
     execArgv: sourceLoader(),
     env,
     stateFolder: config.paths.state,

@@ -8,8 +8,10 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
+import { modulePath, sourceLoader } from '../paths.ts';
 import { identityOf } from '../process-identity.ts';
 import { launchNatsServer, type RunningServer } from './launch.ts';
 import { stopOrphan } from './orphan.ts';
@@ -183,8 +185,9 @@ async function launchElsewhere(
   name: string,
   options: { withoutSetpriv?: boolean } = {},
 ): Promise<{ supervisor: ChildProcess; pid: number }> {
+  const module = pathToFileURL(modulePath('runtime/nats-server/launch.ts'));
   const code = `
-    import { launchNatsServer } from ${JSON.stringify(new URL('./launch.ts', import.meta.url).href)};
+    import { launchNatsServer } from ${JSON.stringify(module)};
     const server = await launchNatsServer({
       binary: ${JSON.stringify(binary)},
       configDir: ${JSON.stringify(join(root, name, 'config'))},
@@ -195,12 +198,7 @@ async function launchElsewhere(
     setInterval(() => undefined, 1000);`;
   const supervisor = spawn(
     process.execPath,
-    [
-      ...process.execArgv.filter(arg => !arg.startsWith('--test')),
-      '--input-type=module',
-      '-e',
-      code,
-    ],
+    [...sourceLoader(), '--input-type=module', '-e', code],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
       ...(options.withoutSetpriv ? { env: { PATH: '/nonexistent' } } : {}),

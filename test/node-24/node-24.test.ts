@@ -5,14 +5,12 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readdirSync, realpathSync } from 'node:fs';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { packageRoot } from '../../runtime/paths.ts';
+import { modulePath, packageRoot, sourceLoader } from '../../runtime/paths.ts';
 import { TestSystem } from '../e2e/test-system.ts';
+import { sourcePath } from '../source-tree.ts';
 import { findNode24 } from './node-24.ts';
 
-const COMPILED = import.meta.filename.endsWith('.js');
-const SUFFIX = COMPILED ? '.test.js' : '.test.ts';
 /** The quick ones of `runtime/` that touch disks, native code, processes and a real bus. */
 const RUNTIME = [
   'clock',
@@ -32,23 +30,19 @@ const node = program ?? '';
 const version = program === null ? 'Node 24' : said;
 
 function unitTests(): string[] {
-  const root = join(packageRoot(), COMPILED ? 'dist' : '.');
   const all = (room: string): string[] =>
-    readdirSync(join(root, room))
-      .filter(file => file.endsWith(SUFFIX))
-      .map(file => join(root, room, file));
-  return [
-    ...all('protocol'),
-    ...all('scheduling'),
-    ...RUNTIME.map(name => join(root, 'runtime', name + SUFFIX)),
-  ];
+    readdirSync(sourcePath(room))
+      .filter(file => file.endsWith('.test.ts'))
+      .map(file => `${room}/${file}`);
+  const runtime = RUNTIME.map(name => `runtime/${name}.test.ts`);
+  return [...all('protocol'), ...all('scheduling'), ...runtime].map(modulePath);
 }
 
 test(`unit tests on ${version}`, { skip, timeout: UNIT_MS + 5_000 }, async () => {
   // With it, the inner runner would think that it is a part of the outer one.
   const { NODE_TEST_CONTEXT: _context, ...env } = process.env;
-  const loader = COMPILED ? [] : ['--import', import.meta.resolve('tsx')];
-  const args = [...loader, '--test', '--test-concurrency=2', '--test-reporter=tap', ...unitTests()];
+  const flags = ['--test', '--test-concurrency=2', '--test-reporter=tap'];
+  const args = [...sourceLoader(), ...flags, ...unitTests()];
   const { code, stdout } = await new Promise<{ code: unknown; stdout: string }>(resolve => {
     execFile(node, args, { env, timeout: UNIT_MS, cwd: packageRoot() }, (error, out) => {
       resolve({ code: error === null ? 0 : error.code, stdout: out });

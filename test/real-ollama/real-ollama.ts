@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from '../nats-fixture.ts';
+import { sourcePath } from '../source-tree.ts';
 import { TINY_CONTEXT_LENGTH, tinyGguf } from './tiny-gguf.ts';
 
 const BUILD_MS = 900_000;
@@ -77,7 +78,7 @@ export async function startRealOllama(): Promise<RealOllamaResult> {
 
 /** Null where the program was built, otherwise why there is none. */
 async function build(cache: string): Promise<string | null> {
-  const script = join(import.meta.dirname.replace(/[/]dist[/]test[/]/, '/test/'), 'build.sh');
+  const script = sourcePath('test/real-ollama/build.sh');
   if (process.env['CI'] !== 'true') {
     return `no ${join(cache, 'ollama')}: run ${script} once (minutes), or set CI=true`;
   }

@@ -4,13 +4,13 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../../runtime/clock.ts';
+import { sourcePath } from '../../../test/source-tree.ts';
 import { isAlive, tempDir } from '../test-world.ts';
 import { type Line, lineReader } from './message-lines.ts';
 import { RpcFailure, startRpc } from './stdio-rpc.ts';
 
-const ODD = fileURLToPath(new URL('../fixtures/odd-server.mjs', import.meta.url));
+const ODD = sourcePath('actors/mcp-gateway/fixtures/odd-server.mjs');
 
 function odd(t: TestContext, mode: string, file = '') {
   const environment = { PATH: '/usr/bin:/bin' };

@@ -7,10 +7,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import type { ErrorCode } from '../../../protocol/errors.ts';
 import type { CallReply } from '../../../protocol/mcp.ts';
 import type { Journal } from '../../../runtime/journal.ts';
+import { sourcePath } from '../../../test/source-tree.ts';
 import { CATALOG, configuredEntry } from '../catalog.ts';
 import {
   callWorld,
@@ -22,7 +22,7 @@ import {
   write,
 } from '../test-world.ts';
 
-const ODD = fileURLToPath(new URL('../fixtures/odd-server.mjs', import.meta.url));
+const ODD = sourcePath('actors/mcp-gateway/fixtures/odd-server.mjs');
 const FILES = CATALOG.filter(entry => entry.name === 'filesystem');
 const signal = new AbortController().signal;
 

@@ -7,10 +7,10 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { CodeGodError, type ErrorCode } from '../../../protocol/errors.ts';
 import { systemClock } from '../../../runtime/clock.ts';
 import { silentLogger } from '../../../runtime/log.ts';
+import { sourcePath } from '../../../test/source-tree.ts';
 import { CATALOG, type CatalogEntry, configuredEntry } from '../catalog.ts';
 import { SERVER_TIMINGS } from '../server-machine.ts';
 import { isAlive, TEST_PATH, tempDir } from '../test-world.ts';
@@ -18,7 +18,7 @@ import { RpcFailure } from './stdio-rpc.ts';
 import { createToolCache } from './tool-cache.ts';
 import { createToolServers, type ToolServers } from './tool-servers.ts';
 
-const ODD = fileURLToPath(new URL('../fixtures/odd-server.mjs', import.meta.url));
+const ODD = sourcePath('actors/mcp-gateway/fixtures/odd-server.mjs');
 const soon = { timeoutMs: 15_000 };
 
 const oddEntry = (mode: string, file = '') =>

@@ -6,11 +6,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { SimulatedClock } from '../../../runtime/clock.ts';
+import { programOf } from '../../../test/source-tree.ts';
 import { gitIn, tempDir } from '../test-world.ts';
 
-const PROGRAM = fileURLToPath(new URL('../fixtures/integrate.ts', import.meta.url));
+const PROGRAM = programOf('actors/mcp-gateway/fixtures/integrate.ts');
 const TASKS = ['one', 'two', 'three', 'four'];
 const KILLS = 12;
 const START_MS = 350;
@@ -18,7 +18,7 @@ const START_MS = 350;
 /** Runs the program; whether it came through before it was killed with its whole group. */
 function integrate(data: string, killAfterMs: number | null): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', PROGRAM, data, ...TASKS], {
+    const child = spawn(process.execPath, [...PROGRAM, data, ...TASKS], {
       detached: true,
       stdio: ['ignore', 'pipe', 'inherit'],
     });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { after, before, test } from 'node:test';
+import { sourcePath } from '../../../test/source-tree.ts';
 import { type GpuProbe, parseNvidia, probeNvidia } from './nvidia.ts';
 
 const HOST = { total_bytes: 128 * 1024 ** 3, available_bytes: 100 * 1024 ** 3 };
@@ -17,7 +18,7 @@ before(async () => {
 after(() => rm(folder, { recursive: true, force: true }));
 
 async function fixture(name: string): Promise<string> {
-  return readFile(join(import.meta.dirname, '..', 'fixtures', name), 'utf8');
+  return readFile(sourcePath('actors/resource-monitor/fixtures', name), 'utf8');
 }
 
 async function tool(name: string, script: string): Promise<string> {
