@@ -312,9 +312,13 @@ export function withdraw(context: BuildContext, task: TaskRecord): BuildContext 
   return { ...context, withdrawals: [...context.withdrawals, withdrawal] };
 }
 
+/** What it waited for last says more than that the time is up. */
 function overBudget(context: BuildContext): WireError {
   const limit = context.request?.constraints?.max_execution_time;
-  const message = `the build took longer than ${limit === undefined ? 'a day' : `${limit} s`}`;
+  const spent = `the build took longer than ${limit === undefined ? 'a day' : `${limit} s`}`;
+  const open = context.tasks.find(task => !isOver(task));
+  const last = context.error?.message ?? open?.unplaced?.reason ?? open?.error?.message;
+  const message = last === undefined ? spent : `${spent}; last: ${last}`;
   return { code: 'budget_exceeded', message };
 }
 
