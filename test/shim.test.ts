@@ -264,10 +264,10 @@ const NOBODY = ['--reuid=65534', '--regid=65534', '--clear-groups'];
 it('a finished checkout runs for a user who may not write there', {
   skip: !canActAsNobody(),
 }, () => {
-  run();
+  assert.equal(run().status, 0);
   for (const folder of [root, dirname(checkout), checkout]) chmodSync(folder, 0o755);
   const asNobody = () => run([...NOBODY, join(checkout, 'codegod')], { program: 'setpriv' });
-  assert.equal(asNobody().stdout, `one|${root}`);
+  assert.deepEqual(asNobody(), { status: 0, stdout: `one|${root}`, stderr: '' });
   touch('cli/main.ts');
   const refused = asNobody();
   assert.equal(refused.status, 3);

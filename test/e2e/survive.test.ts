@@ -59,19 +59,8 @@ async function pidOf(victim: string): Promise<number> {
 /** Kills the victim at the first message on the subject after the build has begun. */
 async function disturbedBuild(victim: string, subject: string): Promise<BuildSummary> {
   const pid = await pidOf(victim);
-  const bus = await system.bus();
-  const struck = new Promise<void>(resolve => {
-    bus.subscribe(subject, () => {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch (error) {
-        // The first message has killed it already; later ones find nobody.
-        assert.equal((error as NodeJS.ErrnoException).code, 'ESRCH');
-      }
-      resolve();
-    });
-  });
-  await bus.rtt();
+  const step = await system.wiretap(subject);
+  const struck = step.first.then(() => process.kill(pid, 'SIGKILL'));
   try {
     const id = await system.begin(PROMPT);
     await Promise.race([
@@ -80,7 +69,7 @@ async function disturbedBuild(victim: string, subject: string): Promise<BuildSum
     ]);
     return await system.ended(id);
   } finally {
-    await bus.close();
+    await step.close();
   }
 }
 
