@@ -111,6 +111,8 @@ function unshareScript(plan: SandboxPlan, root: string): string {
   ];
   return [
     'set -e',
+    // An ordinary user's search path leaves out where pivot_root and ip are kept.
+    'PATH=$PATH:/usr/sbin:/sbin',
     `mount -t tmpfs -o mode=0755,size=16m tmpfs ${quote(root)}`,
     `mkdir ${at('/tmp')}`,
     `mount -t tmpfs -o mode=1777,size=${plan.limits.tmpBytesMax} tmpfs ${at('/tmp')}`,

@@ -221,3 +221,18 @@ test('a ladder whose rungs fail says why', async t => {
   assert.equal(sandbox.rung, 'none');
   assert.match(sandbox.account, /bwrap.*ENOENT.*unshare.*ENOENT/);
 });
+
+test('unshare is reached with the search path of an ordinary user, without sbin', async t => {
+  const find = async (path: string) =>
+    findSandbox({
+      scratch: join(await tempDir(t), 'scratch'),
+      path,
+      clock: systemClock,
+      ladder: ['unshare', 'none'],
+    });
+  const wide = await find('/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin');
+  if (wide.rung === 'none') return t.skip(wide.account);
+  const narrow = await find('/usr/local/bin:/usr/bin:/bin');
+  assert.equal(narrow.rung, 'unshare', narrow.account);
+  return undefined;
+});
