@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
+import { editDistance } from '../protocol/edit-distance.ts';
 import { CodeGodError } from '../protocol/errors.ts';
 import { ALIASES, Settings } from './config-schema.ts';
 import { type Environment, type Paths, pathsFor } from './paths.ts';
@@ -131,7 +132,7 @@ function envLayer(source: string, env: Environment, problems: string[]): Layer {
   const ours = [...KEY_OF_VARIABLE.keys(), 'CODEGOD_HOME'];
   for (const name of Object.keys(env)) {
     if (!name.startsWith('CODEGOD_') || ours.includes(name)) continue;
-    if (distance(name, nearest(name, ours)) <= TYPO_DISTANCE_MAX) {
+    if (editDistance(name, nearest(name, ours)) <= TYPO_DISTANCE_MAX) {
       problems.push(unknownName(name, source, ours));
     }
   }
@@ -205,25 +206,9 @@ function unknownName(name: string, origin: string, known: readonly string[]): st
 function nearest(name: string, known: readonly string[]): string {
   let best = '';
   for (const candidate of known) {
-    if (!best || distance(name, candidate) < distance(name, best)) best = candidate;
+    if (!best || editDistance(name, candidate) < editDistance(name, best)) best = candidate;
   }
   return best;
-}
-
-/** Levenshtein. */
-function distance(left: string, right: string): number {
-  let previous = Array.from({ length: right.length + 1 }, (_, index) => index);
-  for (let row = 1; row <= left.length; row++) {
-    const current = [row];
-    for (let column = 1; column <= right.length; column++) {
-      const substitution =
-        (previous[column - 1] ?? 0) + (left[row - 1] === right[column - 1] ? 0 : 1);
-      const shift = Math.min(previous[column] ?? 0, current[column - 1] ?? 0) + 1;
-      current.push(Math.min(substitution, shift));
-    }
-    previous = current;
-  }
-  return previous[right.length] ?? 0;
 }
 
 export interface SettingRow {

@@ -1,4 +1,5 @@
 /** Which known names a mistyped one may have meant: by edit distance, the nearest first. */
+import { editDistance } from '../../protocol/edit-distance.ts';
 
 const SUGGESTIONS_MAX = 5;
 
@@ -20,19 +21,8 @@ function plain(name: string): string {
     .replace(/[^a-z0-9]/g, '');
 }
 
-/** Edits between two names; a name that holds the other counts as near. */
+/** A name that holds the other counts as near. */
 function distanceOf(left: string, right: string): number {
-  if (left.length > 2 && right.length > 2 && (left.includes(right) || right.includes(left)))
-    return 1;
-  let before = Array.from({ length: right.length + 1 }, (_, index) => index);
-  for (let row = 1; row <= left.length; row++) {
-    const current = [row];
-    for (let column = 1; column <= right.length; column++) {
-      const same = left[row - 1] === right[column - 1];
-      const replaced = (before[column - 1] ?? 0) + (same ? 0 : 1);
-      current.push(Math.min(replaced, (before[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1));
-    }
-    before = current;
-  }
-  return before[right.length] ?? 0;
+  const holds = left.includes(right) || right.includes(left);
+  return left.length > 2 && right.length > 2 && holds ? 1 : editDistance(left, right);
 }
