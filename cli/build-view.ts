@@ -163,7 +163,7 @@ export function describeFact(fact: Fact): string | null {
     case 'workspace.failed':
       return `workspace: ${fact.error.message}`;
     case 'task.placed':
-      return `${named(fact)} goes to ${fact.node} (${fact.engine} ${fact.model})`;
+      return `${named(fact)} goes to ${fact.node} (${madeBy(fact)})`;
     case 'task.unplaced':
       return `${named(fact)} waits: ${fact.decision.reason}`;
     case 'task.reported':
@@ -195,3 +195,8 @@ export function describeFact(fact: Fact): string | null {
 
 const named = ({ task, attempt }: { readonly task: string; readonly attempt: number }): string =>
   attempt === 1 ? task : `${task} (attempt ${attempt})`;
+
+/** The engine and its model; an engine that is its own model is named once. */
+function madeBy({ engine, model }: { readonly engine: string; readonly model: string }): string {
+  return engine === model ? engine : `${engine} ${model}`;
+}
