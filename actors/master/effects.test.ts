@@ -189,7 +189,7 @@ test('a placement that nobody waits for any more gives its lease back', async ()
     abort.abort();
     return granted(node);
   };
-  await world.perform(placeEffect(), abort.signal);
+  await assert.rejects(world.perform(placeEffect(), abort.signal), { name: 'AbortError' });
   assert.ok(world.calls.includes('release a lease-a'));
 });
 

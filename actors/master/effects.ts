@@ -238,11 +238,12 @@ class Placing {
         return { ...decision, chosen: null, reason };
       }
       const reply = await this.#reserve(plan);
-      if (reply.granted) {
-        // Nobody waits for this place any more: it is given back rather than left to its time.
-        if (this.#signal.aborted) await this.#options.workers.release(plan.node, reply.lease);
-        return this.#placed(plan, gateway, reply.lease, decision);
+      // Nobody waits for this place any more: it is given back rather than left to its time.
+      if (this.#signal.aborted && reply.granted) {
+        await this.#options.workers.release(plan.node, reply.lease);
       }
+      this.#signal.throwIfAborted();
+      if (reply.granted) return this.#placed(plan, gateway, reply.lease, decision);
       refused[plan.node] = reply.reason;
     }
   }
@@ -254,20 +255,19 @@ class Placing {
     return this.#effect.request.model ?? (configured === 'auto' ? null : configured);
   }
 
-  /** A node that does not answer has declined. */
+  /**
+   * A node that does not answer has declined. The question is always waited for, cancelled or not:
+   * only its answer tells which lease to give back.
+   */
   async #reserve(plan: PlacementPlan): Promise<ReserveReply> {
     const { task, attempt } = this.#effect;
     const { taskTimeoutMs, workers } = this.#options;
     const { node, engine, model, context_tokens, need_bytes: bytes } = plan;
     const ttl_ms = Math.min(LEASE_MS_MAX, taskTimeoutMs + (LOAD_MS[engine] ?? 0) + LEASE_MARGIN_MS);
     try {
-      return await workers.reserve(
-        node,
-        { build: this.#build, task, attempt, engine, model, context_tokens, bytes, ttl_ms },
-        this.#signal,
-      );
+      const request = { build: this.#build, task, attempt, engine, model };
+      return await workers.reserve(node, { ...request, context_tokens, bytes, ttl_ms });
     } catch (error) {
-      this.#signal.throwIfAborted();
       return { granted: false, reason: toWireError(error).message.slice(0, 512) };
     }
   }

@@ -40,7 +40,7 @@ export interface AttemptKey {
 
 /** Workers. */
 export interface NodePort {
-  reserve(node: NodeId, request: ReserveRequest, signal: AbortSignal): Promise<ReserveReply>;
+  reserve(node: NodeId, request: ReserveRequest): Promise<ReserveReply>;
   release(node: NodeId, lease: LeaseId): Promise<void>;
   /** Hands the task over. One message per attempt: what is there already counts as handed over. */
   dispatch(message: TaskMessage): Promise<void>;

@@ -26,10 +26,9 @@ export interface WorkerPortOptions {
 export function createWorkerPort(options: WorkerPortOptions): NodePort {
   const { messenger, log, fence } = options;
   return {
-    reserve: (node, request, signal) =>
+    reserve: (node, request) =>
       messenger.ask(nodeSubject(node, 'reserve'), request, ReserveReply, {
         timeout_ms: RESERVE_MS,
-        signal,
       }),
     async release(node, lease) {
       const request = { lease };
