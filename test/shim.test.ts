@@ -13,6 +13,7 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -266,6 +267,9 @@ it('a finished checkout runs for a user who may not write there', {
 }, () => {
   assert.equal(run().status, 0);
   for (const folder of [root, dirname(checkout), checkout]) chmodSync(folder, 0o755);
+  // The folder of temporary files may be a private one; others need to pass through it.
+  const { mode } = statSync(tmpdir());
+  if ((mode & 0o001) === 0) chmodSync(tmpdir(), (mode & 0o777) | 0o011);
   const asNobody = () => run([...NOBODY, join(checkout, 'codegod')], { program: 'setpriv' });
   assert.deepEqual(asNobody(), { status: 0, stdout: `one|${root}`, stderr: '' });
   touch('cli/main.ts');
