@@ -70,9 +70,6 @@ export class ScriptedEngine implements Engine {
 
 const NEVER_RESTARTED: PeerEpochs = { epochOf: () => 1, onChange: () => () => {} };
 
-/** Node takes longer delays for none at all. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
-
 /** A clock whose timers all stop when its process dies. */
 class MortalClock implements Clock {
   readonly #handles = new Set<TimerHandle>();
@@ -83,13 +80,10 @@ class MortalClock implements Clock {
   random = (): number => systemClock.random();
   setTimeout(fire: () => void, delayMs: number): TimerHandle {
     if (this.#dead) return { id: null };
-    const handle: TimerHandle = systemClock.setTimeout(
-      () => {
-        this.#handles.delete(handle);
-        fire();
-      },
-      Math.min(delayMs, TIMER_MS_MAX),
-    );
+    const handle: TimerHandle = systemClock.setTimeout(() => {
+      this.#handles.delete(handle);
+      fire();
+    }, delayMs);
     this.#handles.add(handle);
     return handle;
   }
