@@ -1,10 +1,13 @@
 /**
  * What a node says of itself (adverts in the KV bucket `codegod_node`), how memory is reserved on
  * it, and how a placement is explained. Every figure that may be unknown is nullable: null is not 0.
+ * What is optional was not said by the release before this one.
  */
 import { z } from 'zod';
 import { Attempt, BuildId, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
+import { RequestId } from './inference.ts';
 import { NODES_MAX } from './limits.ts';
+import { KvType, ModelProfile } from './model-profile.ts';
 import { EngineName } from './task.ts';
 import { Bytes, BytesOrUnknown, EpochMs, Sentence } from './text.ts';
 
@@ -21,6 +24,20 @@ const advert = {
   at: EpochMs,
 };
 
+/** Where a figure comes from, and when. */
+const measured = { source: z.string().max(64).optional(), measured_at: EpochMs.optional() };
+
+/** A process that holds memory of a GPU. */
+export const GpuProcess = z.looseObject({
+  pid: z.int().min(0),
+  name: z.string().max(256),
+  /** Null where the driver does not tell (containers, Windows). */
+  bytes: BytesOrUnknown,
+  /** A model runtime of this node (Ollama and its runners), as opposed to a foreign program. */
+  runtime: z.boolean(),
+});
+export type GpuProcess = z.infer<typeof GpuProcess>;
+
 export const GpuAdvert = z.looseObject({
   index: z.int().min(0),
   uuid: z.string().max(128).nullable(),
@@ -31,6 +48,16 @@ export const GpuAdvert = z.looseObject({
   free_bytes: BytesOrUnknown,
   /** Memory shared with the CPU. */
   unified: z.boolean(),
+  /** Null where nobody knows. Discrete cards are taken first. */
+  integrated: z.boolean().nullable().optional(),
+  /** Memory bandwidth of this kind of card, from its data sheet; null where unknown. */
+  bandwidth_bytes_per_s: z.number().min(0).nullable().optional(),
+  /** Held by programs other than the model runtimes; null where processes cannot be told apart. */
+  foreign_bytes: BytesOrUnknown.optional(),
+  processes: z.array(GpuProcess).max(64).optional(),
+  /** Name of the MIG profile, where this is a slice of a card. */
+  mig_profile: z.string().max(64).nullable().optional(),
+  driver_version: z.string().max(64).nullable().optional(),
   utilization: z.number().min(0).max(1).nullable(),
   temperature_c: z.number().nullable(),
   power_w: z.number().nullable(),
@@ -49,11 +76,12 @@ export const CapacityAdvert = z.looseObject({
     model: z.string().max(256),
     cores: z.int().min(1),
     load: z.number().min(0).nullable(),
+    ...measured,
   }),
-  ram: z.looseObject({ total_bytes: Bytes, available_bytes: Bytes }),
-  disk: z.looseObject({ total_bytes: BytesOrUnknown, free_bytes: BytesOrUnknown }),
+  ram: z.looseObject({ total_bytes: Bytes, available_bytes: Bytes, ...measured }),
+  disk: z.looseObject({ total_bytes: BytesOrUnknown, free_bytes: BytesOrUnknown, ...measured }),
   gpus: z.array(GpuAdvert).max(64),
-  /** Memory that is never given to models. */
+  /** Memory that is never given to models, of each card or, without one, of the host. */
   reserve_bytes: Bytes,
   /** Probes that could not answer, each with its reason. */
   unknown: z.array(z.looseObject({ probe: z.string().max(64), reason: Sentence })).max(32),
@@ -74,8 +102,38 @@ export const ModelAdvert = z.looseObject({
   vram_bytes: BytesOrUnknown,
   ram_bytes: BytesOrUnknown,
   context_tokens: z.int().min(0).nullable(),
+  profile: ModelProfile.optional(),
+  state: z.enum(['absent', 'loading', 'loaded', 'unloading']).optional(),
+  /** Requests that a loaded copy answers at once, and how many are at work on it now. */
+  slots: z.int().min(1).optional(),
+  in_flight: z.int().min(0).optional(),
+  /** End of the last use; null for never since the worker started. */
+  used_at: EpochMs.nullable().optional(),
+  /** Kept by a policy: never evicted. */
+  kept: z.boolean().optional(),
+  /** What the engine allocated when it was last loaded here, and what had been estimated for that. */
+  observed: z
+    .looseObject({ measured_bytes: Bytes, estimated_bytes: Bytes, context_tokens: z.int().min(0) })
+    .optional(),
+  /** Measured here: time of a load, tokens read and written per second. */
+  load_ms: z.number().min(0).nullable().optional(),
+  prompt_tokens_per_s: z.number().min(0).nullable().optional(),
+  output_tokens_per_s: z.number().min(0).nullable().optional(),
 });
 export type ModelAdvert = z.infer<typeof ModelAdvert>;
+
+/** Settings of an engine that its API does not show; null where nobody knows. */
+export const EngineEnvironment = z.looseObject({
+  /** Sequences per loaded model; the memory of its cache grows by it. */
+  num_parallel: z.int().min(1).max(1_024).nullable(),
+  kv_type: KvType.nullable(),
+  flash_attention: z.boolean().nullable(),
+  max_loaded_models: z.int().min(0).nullable(),
+  max_queue: z.int().min(0).nullable(),
+  /** `declared` in our configuration, read from its `process`, or the engine's own `default`. */
+  source: z.enum(['declared', 'process', 'default']),
+});
+export type EngineEnvironment = z.infer<typeof EngineEnvironment>;
 
 export const EngineAdvert = z.looseObject({
   name: EngineName,
@@ -84,14 +142,17 @@ export const EngineAdvert = z.looseObject({
   /** Why it is not available. */
   reason: Sentence.nullable(),
   models: z.array(ModelAdvert).max(512),
+  environment: EngineEnvironment.optional(),
 });
 export type EngineAdvert = z.infer<typeof EngineAdvert>;
 
+/** Of an attempt (build, task, attempt) or of an inference (request). */
 export const LeaseAdvert = z.looseObject({
   lease: LeaseId,
-  build: BuildId,
-  task: TaskId,
-  attempt: Attempt,
+  build: BuildId.optional(),
+  task: TaskId.optional(),
+  attempt: Attempt.optional(),
+  request: RequestId.optional(),
   model: z.string().max(128),
   bytes: Bytes,
   expires_at: EpochMs,
@@ -106,6 +167,10 @@ export const RuntimeAdvert = z.looseObject({
   /** Attempts this worker takes at once, and how many it has. */
   slots: z.int().min(0),
   slots_used: z.int().min(0),
+  /** As configured: `{"room":"attic","gpu":"3090"}`. */
+  labels: z.record(z.string().max(63), z.string().max(63)).optional(),
+  /** Whether a model may lie partly or wholly in main memory beside a GPU. */
+  offload: z.boolean().optional(),
 });
 export type RuntimeAdvert = z.infer<typeof RuntimeAdvert>;
 
@@ -182,10 +247,34 @@ export const PlacementCandidate = z.looseObject({
     'not_ready',
     'busy',
     'refused',
+    // Since placement by expected time: it is being loaded; idle models have to go; part of it lies
+    // in main memory; all of it does; a selector, pin or policy rules the node out.
+    'loading',
+    'evicts',
+    'partial',
+    'cpu',
+    'excluded',
   ]),
   need_bytes: Bytes,
   free_bytes: BytesOrUnknown,
   reason: Sentence,
+  context_tokens: z.int().min(0).optional(),
+  /** Indices of the cards it would lie on; empty: main memory. */
+  gpus: z.array(z.int().min(0)).max(64).optional(),
+  evict: z.array(z.string().max(128)).max(64).optional(),
+  reserved_bytes: Bytes.optional(),
+  foreign_bytes: BytesOrUnknown.optional(),
+  /** Expected time in ms, by term; `evict_ms` is what the models to be evicted cost to load again. */
+  score: z
+    .looseObject({
+      wait_ms: z.number(),
+      load_ms: z.number(),
+      prefill_ms: z.number(),
+      decode_ms: z.number(),
+      evict_ms: z.number(),
+      total_ms: z.number(),
+    })
+    .optional(),
 });
 export type PlacementCandidate = z.infer<typeof PlacementCandidate>;
 
@@ -197,6 +286,24 @@ export const PlacementDecision = z.looseObject({
     .nullable(),
   reason: Sentence,
   candidates: z.array(PlacementCandidate).max(NODES_MAX),
+  /** Of the chosen candidate, or of the one that came nearest: the parts of `need_bytes`. */
+  need: z
+    .looseObject({
+      weights_bytes: Bytes,
+      kv_bytes: Bytes,
+      compute_bytes: Bytes,
+      projector_bytes: Bytes,
+      overhead_bytes: Bytes,
+      /** `measured`: corrected by loads that were observed. */
+      source: z.enum(['estimate', 'measured']),
+    })
+    .optional(),
+  runner_up: z
+    .looseObject({ node: NodeId, engine: EngineName, model: z.string().max(128) })
+    .nullable()
+    .optional(),
+  /** What would make the decision come out otherwise. */
+  would_change: Sentence.optional(),
 });
 export type PlacementDecision = z.infer<typeof PlacementDecision>;
 

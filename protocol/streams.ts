@@ -78,6 +78,7 @@ export const STREAMS = {
 export interface BucketDefinition {
   readonly name: string;
   readonly description: string;
+  /** 0: what is put stays. */
   readonly ttl_ms: number;
   readonly storage: 'memory' | 'file';
   readonly history: number;
@@ -98,7 +99,8 @@ export const BUCKETS = {
     ttl_ms: ADVERT_TTL_MS,
     storage: 'memory',
     history: 1,
-    max_value_bytes: MESSAGE_BYTES_MAX,
+    // A worker with hundreds of models says what each of them needs.
+    max_value_bytes: 3 * MESSAGE_BYTES_MAX,
   },
   lease: {
     name: 'codegod_lease',
@@ -107,6 +109,22 @@ export const BUCKETS = {
     storage: 'file',
     history: 1,
     max_value_bytes: 4_096,
+  },
+  policy: {
+    name: 'codegod_policy',
+    description: 'rules for models, laid down by people',
+    ttl_ms: 0,
+    storage: 'file',
+    history: 1,
+    max_value_bytes: 16_384,
+  },
+  key: {
+    name: 'codegod_key',
+    description: 'hashed keys of the HTTP door',
+    ttl_ms: 0,
+    storage: 'file',
+    history: 1,
+    max_value_bytes: 16_384,
   },
 } as const satisfies Record<string, BucketDefinition>;
 

@@ -22,7 +22,15 @@ export const reportSubject = (build: BuildId, task: TaskId, attempt: Attempt): s
   `codegod.report.${build}.${task}.${attempt}`;
 export const REPORTS = 'codegod.report.>';
 
-export type NodeVerb = 'reserve' | 'release' | 'cancel' | 'infer' | 'pull' | 'unload' | 'drain';
+export type NodeVerb =
+  | 'reserve'
+  | 'release'
+  | 'cancel'
+  | 'infer'
+  | 'pull'
+  | 'load'
+  | 'unload'
+  | 'drain';
 export const nodeSubject = (node: NodeId, verb: NodeVerb): string => `codegod.node.${node}.${verb}`;
 
 export type McpVerb = 'call' | 'list' | 'status';

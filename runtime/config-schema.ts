@@ -102,6 +102,9 @@ const ollamaUrl = () =>
 const token = () =>
   text().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'expected lower-case letters, digits, "-"');
 
+/** Keys and values of labels. */
+const LABEL = /^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/;
+
 const Gpu = z.strictObject({ name: text().max(128), vram_bytes: bytes() });
 
 const ServerName = z.string().regex(/^[a-z][a-z0-9-]{0,39}$/);
@@ -137,6 +140,10 @@ export const Settings = z.strictObject({
   http: z.strictObject({
     host: text().default('127.0.0.1').describe('address of the HTTP door'),
     port: integer(0, 65_535).default(8001).describe('port of the HTTP door; 0 takes a free one'),
+    auth: z
+      .enum(['auto', 'required'])
+      .default('auto')
+      .describe('who needs an API key: everybody, or (auto) everybody but this machine itself'),
   }),
   node: z.strictObject({
     name: token().default(nodeName(hostname())).describe('name of this machine in the system'),
@@ -145,7 +152,31 @@ export const Settings = z.strictObject({
       .describe('declared GPUs, where probing finds none or is wrong'),
     reserve_bytes: bytes()
       .default(2 ** 30)
-      .describe('GPU memory that is never given away'),
+      .describe('memory of each GPU, or of a host without one, that is never given away'),
+    labels: structured(z.record(z.string().regex(LABEL), z.string().regex(LABEL)))
+      .default({})
+      .describe('what selectors choose by: {"room":"attic","gpu":"3090"}'),
+    offload: z
+      .enum(['allow', 'deny'])
+      .default('allow')
+      .describe('whether a model too large for the GPU may lie partly in main memory'),
+  }),
+  pool: z.strictObject({
+    queue_max: integer(1, 100_000)
+      .default(512)
+      .describe('requests that wait for a model at most; more are refused'),
+    wait_max_s: integer(1, 86_400).default(600).describe('how long a request waits at most'),
+    age_bound_s: integer(1, 3_600)
+      .default(30)
+      .describe('how long requests for other models may be let in ahead'),
+    residency_s: integer(0, 3_600)
+      .default(10)
+      .describe('how long a loaded model stays at least, while others wait'),
+  }),
+  models: z.strictObject({
+    aliases: structured(z.record(z.string().max(128), z.string().max(128)))
+      .default({})
+      .describe('further names: {"gpt-4o":"qwen2.5-coder:14b"}'),
   }),
   prefer_local: yesOrNo().default(true).describe('models of the house before any API'),
   fallback: z
@@ -156,6 +187,13 @@ export const Settings = z.strictObject({
   worker_model: text().default('auto').describe('model that writes'),
   ollama: z.strictObject({
     host: ollamaUrl().default('http://127.0.0.1:11434').describe('address of Ollama'),
+    num_parallel: integer(1, 1_024)
+      .optional()
+      .describe('its OLLAMA_NUM_PARALLEL, where it cannot be read from the process'),
+    kv_cache_type: z.enum(['f16', 'q8_0', 'q4_0']).optional().describe('its OLLAMA_KV_CACHE_TYPE'),
+    flash_attention: yesOrNo().optional().describe('its OLLAMA_FLASH_ATTENTION'),
+    max_loaded_models: integer(0, 1_024).optional().describe('its OLLAMA_MAX_LOADED_MODELS'),
+    max_queue: integer(0, 100_000).optional().describe('its OLLAMA_MAX_QUEUE'),
   }),
   openai_base_url: z
     .url({ protocol: /^https?$/ })
@@ -206,6 +244,11 @@ export const ALIASES: Readonly<Record<string, readonly string[]>> = {
   'bus.url': ['CODEGOD_NATS_URL', 'NATS_URL'],
   'bus.token': ['CODEGOD_NATS_TOKEN', 'NATS_TOKEN'],
   'ollama.host': ['OLLAMA_HOST'],
+  'ollama.num_parallel': ['OLLAMA_NUM_PARALLEL'],
+  'ollama.kv_cache_type': ['OLLAMA_KV_CACHE_TYPE'],
+  'ollama.flash_attention': ['OLLAMA_FLASH_ATTENTION'],
+  'ollama.max_loaded_models': ['OLLAMA_MAX_LOADED_MODELS'],
+  'ollama.max_queue': ['OLLAMA_MAX_QUEUE'],
   openai_base_url: ['OPENAI_BASE_URL'],
   prefer_local: ['PREFER_LOCAL'],
   master_model: ['MASTER_MODEL'],

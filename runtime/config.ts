@@ -100,6 +100,7 @@ const GUARDED: ReadonlySet<string> = new Set([
   'sandbox',
   'bus.host',
   'http.host',
+  'http.auth',
 ]);
 
 function guarded(layer: Layer, problems: string[]): Layer {

@@ -38,7 +38,7 @@ function streamConfig(stream: StreamDefinition): StreamConfig {
 
 async function ensureBucket(bus: Bus, bucket: BucketDefinition): Promise<void> {
   await bus.kv(bucket.name).ensure({
-    ttl_ms: bucket.ttl_ms,
+    ...(bucket.ttl_ms === 0 ? {} : { ttl_ms: bucket.ttl_ms }),
     storage: bucket.storage,
     history: bucket.history,
     max_value_bytes: bucket.max_value_bytes,

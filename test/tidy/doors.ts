@@ -12,7 +12,7 @@ const DOORS: readonly { readonly room: string; readonly may: readonly string[] }
     room: `actors/${actor}/`,
     may: [`actors/${actor}/`, 'protocol/', 'scheduling/', 'runtime/'],
   })),
-  { room: 'cli/', may: ['cli/', 'protocol/', 'runtime/'] },
+  { room: 'cli/', may: ['cli/', 'protocol/', 'runtime/', 'scheduling/'] },
   { room: 'dashboard/', may: ['dashboard/', 'protocol/'] },
 ];
 
