@@ -4,13 +4,15 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { type Environment, packageRoot } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
+import { command, count, type Run, seconds } from './command-line.ts';
 import type { Shell } from './commands/completion.ts';
 import type { LogsOptions } from './commands/logs.ts';
-import { type CommandContext, createContext } from './context.ts';
+import { createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
+import { poolCommands } from './pool-commands.ts';
 import type { ActorsOf } from './supervisor/system.ts';
 import { createTerminal, type Terminal, type TextStream } from './terminal.ts';
 
@@ -22,10 +24,6 @@ export interface CliWorld {
   /** Default: that of the process. */
   readonly env?: Environment;
 }
-
-type Handler = (context: CommandContext) => Promise<number>;
-/** Hands a command's work over to be run with its context. */
-type Run = (handler: Handler) => Promise<void>;
 
 /** Runs one command line; answers its exit code and never throws. */
 export async function runCli(argv: readonly string[], world: CliWorld = process): Promise<number> {
@@ -85,17 +83,10 @@ function buildProgram(terminal: Terminal, run: Run): Command {
   buildCommands(program, run);
   readCommands(program, run);
   controlCommands(program, run);
+  poolCommands(program, run);
   systemCommands(program, run);
   busCommands(program, run);
   return program;
-}
-
-/** A command that knows `--json` after its name as well. */
-function command(program: Command, synopsis: string, description: string): Command {
-  return program
-    .command(synopsis)
-    .description(description)
-    .addOption(new Option('--json', 'print JSON on stdout'));
 }
 
 function buildCommands(program: Command, run: Run): void {
@@ -123,9 +114,6 @@ function readCommands(program: Command, run: Run): void {
   command(program, 'show <id>', 'one build (`b42`, `42`, `latest`)').action((id: string) =>
     run(async context => (await import('./commands/read.ts')).show(context, id)),
   );
-  command(program, 'explain <id>', 'where each task of a build went, and why').action(
-    (id: string) => run(async context => (await import('./commands/read.ts')).explain(context, id)),
-  );
   command(program, 'logs [id]', 'what happened to one build, or to all')
     .option('-f, --follow', 'go on until the build ends, or Ctrl-C', false)
     .option('--since <time>', '10m, 2h, 1d or a date')
@@ -139,9 +127,6 @@ function readCommands(program: Command, run: Run): void {
     .action((id: string, options: { out?: string }) =>
       run(async context => (await import('./commands/archive.ts')).archive(context, id, options)),
     );
-  command(program, 'nodes', 'the machines, their memory and models').action(() =>
-    run(async context => (await import('./commands/read.ts')).nodes(context)),
-  );
   command(program, 'mcp', 'the tool servers').action(() =>
     run(async context => (await import('./commands/read.ts')).mcp(context)),
   );
@@ -183,18 +168,6 @@ function busCommands(program: Command, run: Run): void {
     .action((subject: string, options: { count?: number }) =>
       run(async context => (await import('./commands/bus.ts')).sub(context, subject, options)),
     );
-}
-
-function seconds(text: string): number {
-  const value = Number(text);
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a number of seconds');
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a whole number');
 }
 
 function systemCommands(program: Command, run: Run): void {
