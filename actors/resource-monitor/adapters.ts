@@ -6,10 +6,10 @@ import type { ActorContext } from '../../runtime/actor.ts';
 import { assemble, capacityAdvert, type NodeIdentity } from './capacity.ts';
 import { Ladder, type Rung } from './ladder.ts';
 import type { Measurement, MonitorPorts } from './ports.ts';
-import { probeAmd } from './probes/amd.ts';
+import { amdProbe } from './probes/amd.ts';
 import { appleProbe } from './probes/apple.ts';
 import { probeHost, probePulse } from './probes/host.ts';
-import { probeIntel } from './probes/intel.ts';
+import { intelProbe } from './probes/intel.ts';
 import { nvidiaProbe } from './probes/nvidia.ts';
 import { toolRunner } from './probes/tool.ts';
 
@@ -43,7 +43,7 @@ export function rungsOf(platform: NodeJS.Platform): Rung[] {
   const nvidia = { name: 'nvidia', probe: nvidiaProbe() };
   if (platform === 'darwin') return [{ name: 'apple', probe: appleProbe() }];
   if (platform !== 'linux') return [nvidia];
-  return [nvidia, { name: 'amd', probe: probeAmd }, { name: 'intel', probe: probeIntel }];
+  return [nvidia, { name: 'amd', probe: amdProbe() }, { name: 'intel', probe: intelProbe() }];
 }
 
 function gpuPulse(measurement: Measurement) {

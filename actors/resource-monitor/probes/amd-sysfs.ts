@@ -6,11 +6,11 @@
  *     more of it is free than the host has.
  */
 import { join } from 'node:path';
-import { type Card, cardOf, type Findings } from '../card.ts';
+import { type Card, cardOf, NOTHING } from '../card.ts';
 import { bandwidthOf } from './bandwidth.ts';
-import { type DrmUse, drmUse } from './drm-use.ts';
+import { type DrmUse, drmScanner } from './drm-use.ts';
 import { withProcesses } from './runtime-process.ts';
-import type { ProbeSite } from './site.ts';
+import type { Probe, ProbeSite } from './site.ts';
 import { attribute, count, type DrmCard, drmCards, type Sensors, sensors } from './sysfs.ts';
 
 const VENDOR = '0x1002';
@@ -19,14 +19,17 @@ const CARVE_OUT_BYTES_MAX = 4 * 1024 ** 3;
 /** From libdrm: `744C,	C8,	AMD Radeon RX 7900 XTX`. */
 const NAMES = '/usr/share/libdrm/amdgpu.ids';
 
-export async function probeAmdSysfs(site: ProbeSite): Promise<Findings> {
-  const found = await drmCards(site.root, VENDOR);
-  if (found.length === 0) return { cards: [], problems: [] };
-  const names = (await attribute(join(site.root, NAMES))) ?? '';
-  const use = await drmUse(site);
-  const cards: Card[] = [];
-  for (const card of found) cards.push(await readCard(site, card, names, use));
-  return { cards, problems: [] };
+export function amdSysfsProbe(): Probe {
+  const scan = drmScanner();
+  return async site => {
+    const found = await drmCards(site.root, VENDOR);
+    if (found.length === 0) return NOTHING;
+    const names = (await attribute(join(site.root, NAMES))) ?? '';
+    const use = await scan(site);
+    const cards: Card[] = [];
+    for (const card of found) cards.push(await readCard(site, card, names, use));
+    return { cards, problems: [] };
+  };
 }
 
 async function readCard(

@@ -1,9 +1,9 @@
 /** AMD cards: sysfs trees, what processes hold, and the tools where sysfs is silent. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { probeAmd } from './amd.ts';
+import { amdProbe } from './amd.ts';
 import { parseAmdSmi } from './amd-tools.ts';
-import { drmUse, parseFdinfo } from './drm-use.ts';
+import { drmScanner, parseFdinfo } from './drm-use.ts';
 import { fixture, GIB, HOST, MIB, TestMachine } from './test-machine.ts';
 
 const BUS = '0000:03:00.0';
@@ -51,7 +51,7 @@ test('a discrete card: its own memory, sensors, name and processes; others are p
   await holds(machine, 100, 'llama-server', client(5, '6291456 KiB'));
   await holds(machine, 101, 'llama-server', client(5, '6291456 KiB'));
   await holds(machine, 102, 'Xorg', client(6, '100 MiB'));
-  const { cards, problems } = await probeAmd(machine.site());
+  const { cards, problems } = await amdProbe()(machine.site());
   assert.deepEqual(problems, []);
   const [card] = cards;
   assert.equal(cards.length, 1);
@@ -77,7 +77,7 @@ test('an APU with a small carve-out: what it can use is GTT, and no more than th
   });
   await apu.files(`${device}/hwmon/hwmon1`, { in1_label: 'vddnb', temp1_input: 40_000 });
   await holds(apu, 100, 'ollama', client(5, '1024 KiB', '1048576 KiB'));
-  const { cards } = await probeAmd(apu.site());
+  const { cards } = await amdProbe()(apu.site());
   const [card] = cards;
   assert.deepEqual([card?.unified, card?.integrated], [true, true]);
   assert.equal(card?.total_bytes, 110 * GIB);
@@ -97,7 +97,7 @@ test('a small discrete card with much GTT is no APU: it lacks the sensor of one'
   const device = await small.drm(0, BUS, sizes);
   await small.file(`${device}/hwmon/hwmon1/fan1_input`, 0);
   await small.drm(1, '0000:09:00.0', { ...sizes, mem_info_vram_total: 512 * MIB });
-  const { cards } = await probeAmd(small.site());
+  const { cards } = await amdProbe()(small.site());
   assert.deepEqual([cards[0]?.unified, cards[0]?.total_bytes], [false, 4 * GIB]);
   assert.deepEqual([cards[1]?.unified, cards[1]?.total_bytes], [true, 16 * GIB]);
 });
@@ -107,7 +107,7 @@ test('where sysfs has no memory, amd-smi fills the card in, once', async () => {
   await bare.drm(0, BUS, { vendor: '0x1002' });
   await bare.drm(1, '0000:83:00.0', { vendor: '0x1002' });
   await bare.prints('amd-smi', { metric: 'amd-smi-metric.json', static: 'amd-smi-static.json' });
-  const { cards, problems } = await probeAmd(bare.site());
+  const { cards, problems } = await amdProbe()(bare.site());
   assert.deepEqual(problems, []);
   assert.deepEqual(
     cards.map(({ name, bus, free_bytes, source }) => [name, bus, free_bytes, source]),
@@ -125,7 +125,7 @@ test('without amd-smi, rocm-smi does, whatever it warns of first', async () => {
   const bare = await another();
   await bare.drm(0, '0000:07:00.0', { vendor: '0x1002' });
   await bare.prints('rocm-smi', { json: 'rocm-smi.json' });
-  const { cards } = await probeAmd(bare.site());
+  const { cards } = await amdProbe()(bare.site());
   assert.deepEqual(
     cards.map(({ name, free_bytes, utilization }) => [name, free_bytes, utilization]),
     [['AMD Radeon RX 6700 XT', 12_868_124_672 - 1_572_745_216, 0]],
@@ -137,7 +137,7 @@ test('a card that nothing can read is a card without figures, and every rung say
   await bare.drm(0, BUS, { vendor: '0x1002' });
   await bare.tool('amd-smi', 'echo garbage');
   await bare.tool('rocm-smi', 'echo "no driver" >&2; exit 2');
-  const { cards, problems } = await probeAmd(bare.site());
+  const { cards, problems } = await amdProbe()(bare.site());
   assert.deepEqual([cards.length, cards[0]?.free_bytes], [1, null]);
   assert.deepEqual(
     problems.map(({ probe }) => probe),
@@ -149,8 +149,24 @@ test('a card that nothing can read is a card without figures, and every rung say
 test('in a container the processes are not all', async () => {
   const inside = await TestMachine.make('container');
   machines.push(inside);
-  assert.equal((await drmUse(inside.site())).isAll, false);
-  assert.equal((await drmUse(machine.site())).isAll, true);
+  assert.equal((await drmScanner()(inside.site())).isAll, false);
+  assert.equal((await drmScanner()(machine.site())).isAll, true);
+});
+
+test('a process without a card is left in peace for a while, and then looked at again', async () => {
+  const quiet = await another();
+  const scan = drmScanner();
+  const at = async (now: number) => {
+    const use = await scan({ ...quiet.site(), now });
+    const pids = use.processesOf(BUS, ['vram']).map(({ pid }) => pid);
+    return pids.sort((one, other) => one - other);
+  };
+  await quiet.file('/proc/9/comm', 'browser');
+  for (const now of [0, 5_000, 10_000]) assert.deepEqual(await at(now), []);
+  await holds(quiet, 9, 'browser', client(1, '5 MiB'));
+  await holds(quiet, 10, 'ollama', client(2, '5 MiB'));
+  assert.deepEqual(await at(15_000), [10]);
+  assert.deepEqual(await at(41_000), [9, 10]);
 });
 
 test('descriptors are read in the words of every driver', async () => {

@@ -5,30 +5,33 @@
  * A2: a tool runs only where there is an AMD card whose memory is still unknown.
  */
 import { type Card, type Findings, isSame, type Problem } from '../card.ts';
-import { probeAmdSysfs } from './amd-sysfs.ts';
+import { amdSysfsProbe } from './amd-sysfs.ts';
 import { probeAmdSmi, probeRocmSmi } from './amd-tools.ts';
 import type { Probe } from './site.ts';
 
 const TOOLS: readonly Probe[] = [probeAmdSmi, probeRocmSmi];
 
-export const probeAmd: Probe = async site => {
-  const found = await probeAmdSysfs(site);
-  let cards = found.cards;
-  const problems: Problem[] = [...found.problems];
-  for (const probe of TOOLS) {
-    if (cards.every(isMeasured)) break; // A2
-    const said: Findings = await probe(site);
-    cards = cards.map((card, place) => filled(card, said.cards, place));
-    problems.push(...said.problems);
-  }
-  if (cards.every(isMeasured)) return { cards, problems: [] };
-  const unread = cards.filter(card => !isMeasured(card)).map(({ name, bus }) => `${name} ${bus}`);
-  problems.push({
-    probe: 'amd',
-    reason: `no readable memory of ${unread.join(', ')}: load amdgpu, install amd-smi, or declare node.gpus`,
-  });
-  return { cards, problems };
-};
+export function amdProbe(): Probe {
+  const probeSysfs = amdSysfsProbe();
+  return async site => {
+    const found = await probeSysfs(site);
+    let cards = found.cards;
+    const problems: Problem[] = [...found.problems];
+    for (const probe of TOOLS) {
+      if (cards.every(isMeasured)) break; // A2
+      const said: Findings = await probe(site);
+      cards = cards.map((card, place) => filled(card, said.cards, place));
+      problems.push(...said.problems);
+    }
+    const unread = cards.filter(card => !isMeasured(card)).map(({ name, bus }) => `${name} ${bus}`);
+    if (unread.length === 0) return { cards, problems: [] };
+    problems.push({
+      probe: 'amd',
+      reason: `no readable memory of ${unread.join(', ')}: load amdgpu, install amd-smi, or declare node.gpus`,
+    });
+    return { cards, problems };
+  };
+}
 
 const isMeasured = (card: Card): boolean => card.free_bytes !== null;
 

@@ -4,6 +4,8 @@
  * U1: one client counts once, however many descriptors of however many processes share it.
  * U2: a process whose descriptors may not be read, a bound that was reached, or a process table that
  *     shows a container alone: then this is not all, and `isAll` says so.
+ * U3: a process that has had no such descriptor for a while is looked at every half minute only: most
+ *     never have one, and browsers have thousands of others.
  */
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,6 +19,9 @@ const PROCESSES_MAX = 8_192;
 const DESCRIPTORS_MAX = 65_536;
 /** Processes looked at between two looks at the signal. */
 const AT_ONCE = 8;
+/** A runtime opens its card soon after it started. */
+const LOOKS_MIN = 3;
+const REST_MS = 30_000;
 
 export interface DrmUse {
   readonly isAll: boolean;
@@ -42,53 +47,86 @@ interface Scan {
   descriptors: number;
 }
 
-export async function drmUse({ root, signal }: ProbeSite): Promise<DrmUse> {
-  const proc = join(root, '/proc');
-  const scan: Scan = { holders: new Map(), isAll: await seesAllProcesses(root), descriptors: 0 };
-  const pids = await listed(proc, scan);
-  const numbers = pids.filter(name => /^[0-9]+$/.test(name)).map(Number);
-  if (numbers.length > PROCESSES_MAX) scan.isAll = false;
-  const looked = numbers.slice(0, PROCESSES_MAX);
-  for (let index = 0; index < looked.length && !signal.aborted; index += AT_ONCE) {
-    await Promise.all(looked.slice(index, index + AT_ONCE).map(pid => look(proc, pid, scan)));
-  }
-  const holders = [...scan.holders.values()];
-  return {
-    isAll: scan.isAll && !signal.aborted,
-    processesOf: (bus, regions) => (bus === null ? [] : processes(holders, bus, regions)),
+/** A process without descriptors of cards. */
+interface Bystander {
+  /** How often in a row it was looked at. */
+  readonly looks: number;
+  readonly at: number;
+  readonly isReadable: boolean;
+}
+
+/** Remembers between its scans who never holds anything. */
+export function drmScanner(): (site: ProbeSite) => Promise<DrmUse> {
+  let bystanders: ReadonlyMap<number, Bystander> = new Map();
+  return async ({ root, now, signal }) => {
+    const proc = join(root, '/proc');
+    const scan: Scan = { holders: new Map(), isAll: await seesAllProcesses(root), descriptors: 0 };
+    const pids = (await listed(proc, scan)).filter(name => /^[0-9]+$/.test(name)).map(Number);
+    if (pids.length > PROCESSES_MAX) scan.isAll = false;
+    const idle = new Map<number, Bystander>();
+    const visit = async (pid: number): Promise<void> => {
+      const known = bystanders.get(pid);
+      const rests = known !== undefined && known.looks >= LOOKS_MIN && now - known.at < REST_MS;
+      const seen = rests ? known : await look(proc, pid, scan, now, known);
+      if (seen === null) return;
+      idle.set(pid, seen);
+      if (!seen.isReadable) scan.isAll = false;
+    };
+    const looked = pids.slice(0, PROCESSES_MAX);
+    for (let index = 0; index < looked.length && !signal.aborted; index += AT_ONCE) {
+      await Promise.all(looked.slice(index, index + AT_ONCE).map(visit));
+    }
+    bystanders = idle;
+    const holders = [...scan.holders.values()];
+    return {
+      isAll: scan.isAll && !signal.aborted,
+      processesOf: (bus, regions) => (bus === null ? [] : processes(holders, bus, regions)),
+    };
   };
 }
 
-async function look(proc: string, pid: number, scan: Scan): Promise<void> {
+/** Notes what a process holds; null where it holds something. */
+async function look(
+  proc: string,
+  pid: number,
+  scan: Scan,
+  now: number,
+  known: Bystander | undefined,
+): Promise<Bystander | null> {
   const folder = join(proc, String(pid));
-  for (const descriptor of await listed(join(folder, 'fd'), scan)) {
+  const reach = { isAll: true };
+  let holdsNothing = true;
+  for (const descriptor of await listed(join(folder, 'fd'), reach)) {
     scan.descriptors += 1;
     if (scan.descriptors > DESCRIPTORS_MAX) {
-      scan.isAll = false;
-      return;
+      reach.isAll = false;
+      break;
     }
-    const target = await orNull(readlink(join(folder, 'fd', descriptor)), scan);
+    const target = await orNull(readlink(join(folder, 'fd', descriptor)), reach);
     if (target === null || !/^\/dev\/(dri|accel)\//.test(target)) continue;
-    const info = await orNull(readFile(join(folder, 'fdinfo', descriptor), 'utf8'), scan);
+    holdsNothing = false;
+    const info = await orNull(readFile(join(folder, 'fdinfo', descriptor), 'utf8'), reach);
     const client = info === null ? null : parseFdinfo(info);
     if (client === null) continue;
     const key = `${client.bus} ${client.client}`;
     if (scan.holders.has(key)) continue; // U1
     scan.holders.set(key, { ...client, pid, program: await attribute(join(folder, 'comm')) });
   }
+  if (!reach.isAll) scan.isAll = false;
+  return holdsNothing ? { looks: (known?.looks ?? 0) + 1, at: now, isReadable: reach.isAll } : null;
 }
 
-async function listed(folder: string, scan: Scan): Promise<readonly string[]> {
-  return (await orNull(readdir(folder), scan)) ?? [];
+async function listed(folder: string, reach: { isAll: boolean }): Promise<readonly string[]> {
+  return (await orNull(readdir(folder), reach)) ?? [];
 }
 
 /** Null for what is gone, since processes end; for what may not be read it is noted too (U2). */
-async function orNull<T>(reading: Promise<T>, scan: Scan): Promise<T | null> {
+async function orNull<T>(reading: Promise<T>, reach: { isAll: boolean }): Promise<T | null> {
   try {
     return await reading;
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT' && code !== 'ESRCH') scan.isAll = false;
+    if (code !== 'ENOENT' && code !== 'ESRCH') reach.isAll = false;
     return null;
   }
 }

@@ -1,7 +1,7 @@
 /** Intel cards: what each driver tells, the tool where it tells nothing, and integrated graphics. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { probeIntel } from './intel.ts';
+import { intelProbe } from './intel.ts';
 import { fixture, GIB, TestMachine } from './test-machine.ts';
 
 const BUS = '0000:03:00.0';
@@ -14,7 +14,7 @@ test('xe: the memory of the tiles, less what all clients hold', async t => {
   await machine.link('/proc/50/fd/3', '/dev/dri/renderD128');
   await machine.file('/proc/50/fdinfo/3', await fixture('fdinfo-xe.txt'));
   await machine.file('/proc/50/comm', 'ollama');
-  const { cards, problems } = await probeIntel(machine.site());
+  const { cards, problems } = await intelProbe()(machine.site());
   assert.deepEqual(problems, []);
   assert.equal(cards[0]?.free_bytes, 12 * GIB - 23_992 * 1024);
   assert.equal(cards[0]?.foreign_bytes, 0);
@@ -25,7 +25,7 @@ test('i915 where it tells; xpu-smi where it does not; a remedy where nothing doe
   const machine = await TestMachine.make('container');
   t.after(() => machine.remove());
   await machine.drm(0, BUS, { vendor: '0x8086' }, 'i915');
-  const unread = await probeIntel(machine.site());
+  const unread = await intelProbe()(machine.site());
   assert.equal(unread.cards[0]?.free_bytes, null);
   assert.match(unread.problems[0]?.reason ?? '', /declare node\.gpus/);
 
@@ -33,7 +33,7 @@ test('i915 where it tells; xpu-smi where it does not; a remedy where nothing doe
     '-d 0': 'xpu-smi-device.json',
     discovery: 'xpu-smi-list.json',
   });
-  const [card] = (await probeIntel(machine.site())).cards;
+  const [card] = (await intelProbe()(machine.site())).cards;
   assert.deepEqual([card?.free_bytes, card?.source], [16_000_000_000, 'xpu-smi']);
   assert.equal(card?.bandwidth_bytes_per_s, 512e9);
 
@@ -41,6 +41,6 @@ test('i915 where it tells; xpu-smi where it does not; a remedy where nothing doe
     lmem_total_bytes: 16 * GIB,
     lmem_avail_bytes: 10 * GIB,
   });
-  const [told] = (await probeIntel(machine.site())).cards;
+  const [told] = (await intelProbe()(machine.site())).cards;
   assert.deepEqual([told?.free_bytes, told?.source], [10 * GIB, 'sysfs']);
 });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { busAddress, type Card, cardOf, type Findings, type Problem } from '../card.ts';
 import { bandwidthOf } from './bandwidth.ts';
-import { type DrmUse, drmUse } from './drm-use.ts';
+import { type DrmUse, drmScanner } from './drm-use.ts';
 import { withProcesses } from './runtime-process.ts';
 import type { Probe, ProbeSite } from './site.ts';
 import { count, type DrmCard, drmCards, entries, sensors } from './sysfs.ts';
@@ -17,22 +17,21 @@ const INTEGRATED = /^0000:00:02\./;
 const DEVICES_MAX = 8;
 const TILES_MAX = 4;
 
-export const probeIntel: Probe = async site => {
-  const found = await drmCards(site.root, VENDOR);
-  const discrete = found.filter(({ bus }) => bus === null || !INTEGRATED.test(bus));
-  const use = discrete.length > 0 ? await drmUse(site) : null;
-  const cards: Card[] = [];
-  for (const card of found) {
-    cards.push(
-      use !== null && discrete.includes(card)
-        ? await readCard(site, card, use)
-        : integrated(site, card),
-    );
-  }
-  if (cards.every(isSettled)) return { cards, problems: [] };
-  const tool = await probeXpuSmi(site);
-  return merged(cards, tool);
-};
+export function intelProbe(): Probe {
+  const scan = drmScanner();
+  return async site => {
+    const found = await drmCards(site.root, VENDOR);
+    const isDiscrete = ({ bus }: DrmCard) => bus === null || !INTEGRATED.test(bus);
+    const use = found.some(isDiscrete) ? await scan(site) : null;
+    const cards: Card[] = [];
+    for (const card of found) {
+      const isRead = use !== null && isDiscrete(card);
+      cards.push(isRead ? await readCard(site, card, use) : integrated(site, card));
+    }
+    if (cards.every(isSettled)) return { cards, problems: [] };
+    return merged(cards, await probeXpuSmi(site));
+  };
+}
 
 const isSettled = (card: Card): boolean => card.integrated === true || card.free_bytes !== null;
 
