@@ -172,6 +172,22 @@ function largestBatch(contextTokens: number): number {
   return contextTokens <= 32_768 ? 2 * UBATCH_TOKENS : 4 * UBATCH_TOKENS;
 }
 
+/**
+ * How a version of Ollama computes, for {@link MemoryOptions}; undefined where nobody knows.
+ * @param contextTokens of all slots together
+ */
+export function ollamaBatch(
+  version: string | null,
+  contextTokens: number,
+): EngineBatch | undefined {
+  const match = /^v?(\d+)\.(\d+)/.exec(version ?? '');
+  if (match === null) return undefined;
+  const release = Number(match[1]) * 1_000 + Number(match[2]);
+  if (release < 32) return { ubatch_tokens: UBATCH_TOKENS, all_outputs: true };
+  if (release < 33) return undefined; // The logits of all tokens went during this one.
+  return { ubatch_tokens: largestBatch(contextTokens), all_outputs: false };
+}
+
 export interface SizedModel {
   readonly size_bytes: number;
   /** 0 where unknown. */
