@@ -4,9 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { CONTEXT_TIERS, type Fit, fit, largestContext, type Room, tierOf } from './fit.ts';
 import { GIB, type MemoryOptions, memoryNeed, profileOfSize, reserveOf } from './memory.ts';
-import { profileOf } from './profile.ts';
-import { fileBytes, testModel } from './test-models.ts';
-import { SHAPES } from './test-shapes.ts';
+import { profileNamed } from './test-profiles.ts';
 
 const OPTIONS: MemoryOptions = {
   context_tokens: 8_192,
@@ -14,11 +12,6 @@ const OPTIONS: MemoryOptions = {
   kv_type: 'f16',
   flash_attention: true,
   backend: 'cuda',
-};
-const profileNamed = (name: keyof typeof SHAPES) => {
-  const model = testModel(SHAPES[name], 'Q4_K_M');
-  const file_bytes = fileBytes(model);
-  return profileOf({ ...model, file_bytes, projector_apart: false, source: 'gguf' });
 };
 const LLAMA = profileNamed('llama3.1:8b');
 const card = (
