@@ -24,10 +24,10 @@ export async function readRoom(
 ): Promise<Room | null> {
   const ram = flags.ram === undefined ? null : sizeOf(flags.ram, '--ram');
   if (flags.backend === 'cpu') return roomOf([], ram ?? freemem());
-  if (flags.gpu !== undefined) return roomOf(cardsOf(sizesOf(flags.gpu, '--gpu')), ram);
-  const cards = await ownCards(config);
-  if (cards.length > 0) return roomOf(cards, ram ?? freemem());
-  return ram === null ? null : roomOf([], ram);
+  const given = flags.gpu === undefined ? null : cardsOf(sizesOf(flags.gpu, '--gpu'));
+  const cards = given ?? (await ownCards(config));
+  if (cards.length === 0) return ram === null ? null : roomOf([], ram);
+  return roomOf(cards, given === null ? (ram ?? freemem()) : ram);
 }
 
 const roomOf = (cards: readonly CardRoom[], ram: number | null): Room => ({
