@@ -117,6 +117,7 @@ function buildCommands(program: Command, run: Run): void {
 
 /** As in `protocol/model-profile.ts`, whose schemas are not loaded for a list of words. */
 const KV_TYPES = ['f16', 'q8_0', 'q4_0', 'bf16', 'f32', 'q5_1', 'q5_0', 'q4_1'];
+const SLOTS_MAX = 1_024;
 const BACKENDS = ['cuda', 'rocm', 'metal', 'vulkan', 'cpu'];
 
 function readCommands(program: Command, run: Run): void {
@@ -151,7 +152,7 @@ function readCommands(program: Command, run: Run): void {
     .option('--show <file>', 'an Ollama /api/show answer with its size added (`-`: from stdin)')
     .option('--gguf <file>', 'a GGUF file, of which only the header is read')
     .option('--ctx <tokens>', 'context of one slot, such as 8192 or 32k', '8192')
-    .addOption(new Option('--slots <n>', 'requests at once').argParser(count).default(1))
+    .addOption(new Option('--slots <n>', 'requests at once').argParser(slots).default(1))
     .addOption(new Option('--kv <type>', 'type of the cache').choices(KV_TYPES).default('f16'))
     .option('--gpu <sizes>', 'free memory of each card: 24GiB,8GiB or none; default: the own ones')
     .option('--ram <size>', 'free main memory, for what no card holds')
@@ -208,6 +209,12 @@ function seconds(text: string): number {
   const value = Number(text);
   if (Number.isFinite(value) && value > 0) return value;
   throw new InvalidArgumentError('expected a number of seconds');
+}
+
+function slots(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value <= SLOTS_MAX) return value;
+  throw new InvalidArgumentError(`expected a whole number from 1 to ${SLOTS_MAX}`);
 }
 
 function count(text: string): number {

@@ -23,6 +23,11 @@ export class MetadataReader {
     return isCount(value) ? value : null;
   }
 
+  /** Whether there is such a value, but nobody was told which. */
+  isBlanked(name: string): boolean {
+    return this.#value(name) === null;
+  }
+
   /** One value for each layer, from a list of them or from one for all. */
   perLayer(name: string, layers: number, otherwise: number): readonly number[] {
     const value = this.#value(name);

@@ -9,7 +9,8 @@
  */
 import type { CacheGroup, ModelProfile } from '../protocol/model-profile.ts';
 import { ggmlTypeOfName, tensorBytes } from './ggml-types.ts';
-import { type LayerCache, layerCaches } from './profile-layers.ts';
+import { UBATCH_TOKENS } from './memory.ts';
+import { isLinearAttention, type LayerCache, layerCaches } from './profile-layers.ts';
 import { type Metadata, MetadataReader } from './profile-metadata.ts';
 
 export interface ProfileTensor {
@@ -184,5 +185,16 @@ function activationWidth(reader: MetadataReader, embedding: number, layers: numb
   const steps = used > 0 ? [3 * used * expert, used * (2 * embedding + expert)] : [];
   const isAllExperts = used > 0 && (reader.number('leading_dense_block_count') ?? 0) === 0;
   if (!isAllExperts) steps.push(3 * dense);
+  steps.push(scanWidth(reader));
   return Math.ceil(3 * embedding + heads * head + Math.max(0, ...steps) + perLayer);
+}
+
+/** What a Mamba layer keeps: its input, twice the convolved part, its output and the state. */
+function scanWidth(reader: MetadataReader): number {
+  const inner = reader.number('ssm.inner_size') ?? 0;
+  const state = reader.number('ssm.state_size') ?? 0;
+  if (inner === 0 || isLinearAttention(reader)) return 0;
+  const convolved = inner + 2 * (reader.number('ssm.group_count') ?? 0) * state;
+  const copies = Math.ceil((2 * inner * state) / UBATCH_TOKENS);
+  return inner + 3 * convolved + inner + copies;
 }
