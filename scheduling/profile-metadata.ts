@@ -51,6 +51,18 @@ export class MetadataReader {
     });
   }
 
+  /** `general.file_type`: the mixture of element types. */
+  get fileType(): number | null {
+    const value = this.#metadata['general.file_type'];
+    return isCount(value) ? value : null;
+  }
+
+  /** Parameters of all tensors together. */
+  get parameters(): number | null {
+    const value = this.#metadata['general.parameter_count'];
+    return Number.isSafeInteger(value) && Number(value) > 0 ? Number(value) : null;
+  }
+
   /** Size of the vocabulary, where the tokens are listed or counted. */
   get tokens(): number | null {
     const list = this.#metadata['tokenizer.ggml.tokens'];
