@@ -1,0 +1,372 @@
+/**
+ * All offers for one request, and their order. Only models that can matter are judged: the one that
+ * is named, or for each node the largest that it could take.
+ *
+ * C1: an offer that needs a load ranks before a loaded copy only where it is clearly faster, so that
+ *     small errors of estimates don't make models wander.
+ */
+import type { ModelPolicy } from '../protocol/policy.ts';
+import type { EngineName } from '../protocol/task.ts';
+import { RECENCY_STEP_MS } from './eviction.ts';
+import { canonicalModelName, resolveAlias } from './model-names.ts';
+import type { NodeView } from './node-view.ts';
+import type { PlacementContext, PlacementRequest } from './placement.ts';
+import {
+  absenceOf,
+  type Entry,
+  exclusionOf,
+  isCapable,
+  memoryOptionsOf,
+  type NodeState,
+  needOf,
+  nodeStateOf,
+  profileOf,
+} from './placement-node.ts';
+import { judge, type Offer, offerOf, type Terms } from './placement-offer.ts';
+
+/** Models used less long ago than this are not evicted for a second copy of another. */
+const REPLICA_IDLE_MS = 30_000;
+const NO_ALIASES = {};
+/** By how much a load has to be faster than a loaded copy (C1). */
+const HYSTERESIS_FACTOR = 1.1;
+const HYSTERESIS_MS = 500;
+/** More than any time that is expected: nodes to avoid come last. */
+const AVOIDED_MS = 1e12;
+
+/**
+ * Judgements of one wish under the same rules, used again where the state of the node is the same.
+ * Losing it changes nothing.
+ */
+export type Memo = WeakMap<
+  Entry,
+  { readonly offer: Offer; readonly isCopied: boolean; readonly step: number }
+>;
+
+export class Candidates {
+  readonly request: PlacementRequest;
+  /** The canonical name of the model that is asked for, aliases followed. */
+  readonly key: string | null;
+  readonly nodes: readonly NodeView[];
+  readonly #now: number;
+  readonly #context: PlacementContext;
+  readonly #states: readonly NodeState[];
+  readonly #policies: ReadonlyMap<string, ModelPolicy>;
+  readonly #terms: Terms;
+  /** Where it would be a second copy of a model that is loaded already. */
+  readonly #copyTerms: Terms;
+  readonly #step: number;
+  readonly #memo: Memo | undefined;
+  readonly #hasRules: boolean;
+  readonly #copied = new Map<string, boolean>();
+  readonly #judged = new Map<Entry, Offer>();
+  /** Models that may be meant, and what became of them. */
+  readonly #seen: Offer[] = [];
+  #able: readonly Offer[] | null = null;
+
+  constructor(
+    request: PlacementRequest,
+    nodes: readonly NodeView[],
+    now: number,
+    context: PlacementContext,
+  ) {
+    this.request = request;
+    this.nodes = nodes;
+    this.#now = now;
+    this.#context = context;
+    this.key =
+      request.model === null
+        ? null
+        : canonicalModelName(resolveAlias(request.model, context.aliases ?? NO_ALIASES));
+    this.#states = context.states ?? statesOf(nodes);
+    this.#memo = context.memo;
+    this.#hasRules =
+      request.exclude !== undefined ||
+      request.nodes !== undefined ||
+      request.selector !== undefined ||
+      (context.policies ?? []).length > 0;
+    this.#terms = {
+      now,
+      residency_ms: context.residency_ms ?? 0,
+      spare_used_ms: 0,
+    };
+    this.#copyTerms = {
+      ...this.#terms,
+      spare_used_ms: context.replica_idle_ms ?? REPLICA_IDLE_MS,
+    };
+    this.#step = Math.floor(now / RECENCY_STEP_MS);
+    this.#policies = new Map(
+      (context.policies ?? []).map(policy => [canonicalModelName(policy.model), policy]),
+    );
+  }
+
+  /** What could take the request now or later, in no order. */
+  able(): readonly Offer[] {
+    this.#able ??= this.#choose().filter(offer => offer.when !== 'never');
+    return this.#able;
+  }
+
+  /** The best first. */
+  ranked(): readonly Offer[] {
+    return this.able()
+      .map(offer => ({ offer, rank: this.#rankMs(offer) }))
+      .sort((left, right) => left.rank - right.rank || compareOffers(left.offer, right.offer))
+      .map(({ offer }) => offer);
+  }
+
+  /** All that was looked at, in no order. */
+  seen(): readonly Offer[] {
+    this.able();
+    return this.#seen;
+  }
+
+  states(): readonly NodeState[] {
+    return this.#states;
+  }
+
+  absence(state: NodeState): string | null {
+    return absenceOf(state.view, this.#now);
+  }
+
+  /** As if no selector, pin or rule kept the request from any node. */
+  withoutRules(): Candidates {
+    const { selector: _, nodes: _pins, exclude: _tried, ...request } = this.request;
+    const { policies: _rules, ...context } = this.#context;
+    return new Candidates(request, this.nodes, this.#now, context);
+  }
+
+  #choose(): readonly Offer[] {
+    if (this.key !== null) return this.#named(this.key);
+    const remote = this.request.remote === 'deny' ? [] : this.#ofEngines('anthropic', 'openai');
+    if (this.request.remote === 'first' && remote.some(takes)) return remote;
+    const local = this.#local();
+    if (local.some(takes)) return local;
+    const available = remote.filter(isAvailable);
+    if (available.length > 0) return available;
+    return local.some(isAvailable) ? local : this.#ofEngines('scaffold');
+  }
+
+  /** Whoever has the model, however it stands there. */
+  #named(key: string): readonly Offer[] {
+    const { remote } = this.request;
+    const offers: Offer[] = [];
+    for (const state of this.#states) {
+      for (const entry of state.entries.get(key) ?? []) {
+        if (!isCapable(this.request, entry.model)) continue;
+        if (remote === 'deny' && isOutside(entry.engine.name)) continue;
+        offers.push(this.#judge(state, entry));
+      }
+    }
+    return offers;
+  }
+
+  #ofEngines(...names: readonly string[]): readonly Offer[] {
+    const offers: Offer[] = [];
+    for (const state of this.#states) {
+      for (const entries of state.entries.values()) {
+        for (const entry of entries) {
+          if (!names.includes(entry.engine.name) || !isCapable(this.request, entry.model)) continue;
+          offers.push(this.#judge(state, entry));
+        }
+      }
+    }
+    return largest(offers.filter(takes)) ?? offers;
+  }
+
+  /** P6. */
+  #local(): readonly Offer[] {
+    const preferred = (this.request.prefers ?? []).flatMap(name => {
+      const offers = this.#named(canonicalModelName(name));
+      return offers.filter(offer => offer.when !== 'never' && offer.engine === 'ollama');
+    });
+    const kept = largest(preferred);
+    if (kept !== null) return kept;
+    const { good, any, waits } = this.#largestOf();
+    const key = (good ?? any ?? waits)?.key;
+    if (key !== undefined) return this.#named(key).filter(offer => offer.engine === 'ollama');
+    return this.#states.flatMap(state => {
+      const entry = state.bySize.findLast(({ model }) => isCapable(this.request, model));
+      return entry === undefined ? [] : [this.#judge(state, entry)];
+    });
+  }
+
+  /**
+   * From the largest model of all nodes down to the first that some node takes on its cards. The
+   * first that is taken otherwise, or later, counts where there is none.
+   */
+  #largestOf(): Found {
+    const found: Found = { good: null, any: null, waits: null };
+    const walks = this.#states.map(state => ({ state, next: this.#nextOf(state, 0) }));
+    for (;;) {
+      let largest: (typeof walks)[number] | null = null;
+      let entry: Entry | undefined;
+      for (const walk of walks) {
+        const candidate = walk.state.bySize[walk.next];
+        if (candidate === undefined || (entry !== undefined && !isLarger(candidate, entry)))
+          continue;
+        largest = walk;
+        entry = candidate;
+      }
+      if (largest === null || entry === undefined) return found;
+      const offer = this.#judge(largest.state, entry);
+      if (offer.when === 'waits') found.waits ??= offer;
+      if (takes(offer)) found.any ??= offer;
+      if (takes(offer) && offer.verdict !== 'partial' && offer.verdict !== 'cpu') {
+        found.good = offer;
+        return found;
+      }
+      largest.next = this.#isHopeless(largest.state, offer)
+        ? largest.state.bySize.length
+        : this.#nextOf(largest.state, largest.next + 1);
+    }
+  }
+
+  /** The next model of the node that is not certain to be too large. */
+  #nextOf(state: NodeState, from: number): number {
+    const { bySize, bound_bytes, room } = state;
+    for (let next = from; next < bySize.length; next += 1) {
+      const entry = bySize[next];
+      if (entry === undefined) break;
+      if (!isCapable(this.request, entry.model)) continue;
+      const isTooLarge = bound_bytes !== null && this.#leastOf(state, entry) > bound_bytes;
+      if (!isTooLarge || room.residents.some(({ key }) => key === entry.key)) return next;
+    }
+    return bySize.length;
+  }
+
+  /** Loading it takes at least so much; a part may lie in main memory where that is allowed. */
+  #leastOf(state: NodeState, entry: Entry): number {
+    if (entry.least_bytes > (state.bound_bytes ?? 0)) return entry.least_bytes;
+    const options = memoryOptionsOf(state, entry, this.request.context_tokens);
+    const need = needOf(profileOf(entry.model), options);
+    return need.total_bytes + need.reserve_bytes;
+  }
+
+  /** Smaller models fare no better there. */
+  #isHopeless(state: NodeState, offer: Offer): boolean {
+    if (!isAvailable(offer) || offer.verdict === 'refused') return offer.verdict !== 'excluded';
+    if (offer.when === 'waits') return offer.verdict === 'busy' && offer.effort !== 0;
+    return takes(offer) && state.room.residents.length === 0 && offer.verdict === 'cpu';
+  }
+
+  #judge(state: NodeState, entry: Entry): Offer {
+    // Where a model is named, each of its entries is asked for once.
+    const known = this.key === null ? this.#judged.get(entry) : undefined;
+    if (known !== undefined) return known;
+    const offer = this.#judgeAnew(state, entry);
+    if (this.key === null) this.#judged.set(entry, offer);
+    this.#seen.push(offer);
+    return offer;
+  }
+
+  #judgeAnew(state: NodeState, entry: Entry): Offer {
+    const { engine, key } = entry;
+    const absent =
+      this.absence(state) ??
+      (engine.available ? null : (engine.reason ?? `${engine.name} does not answer`));
+    if (absent !== null) return offerOf(state, entry, 'not_ready', absent, 'never');
+    if (this.#hasRules) {
+      const excluded = exclusionOf(this.request, state.view, this.#policies.get(key));
+      if (excluded !== null) return offerOf(state, entry, 'excluded', excluded, 'never');
+    }
+    const refusal = this.request.refused[state.node];
+    if (refusal !== undefined) return offerOf(state, entry, 'refused', refusal, 'never');
+    return this.#judgement(state, entry);
+  }
+
+  /** Remembered for as long as nothing that it depends on changes. */
+  #judgement(state: NodeState, entry: Entry): Offer {
+    const isCopied = this.#isCopied(entry.key);
+    const terms = isCopied ? this.#copyTerms : this.#terms;
+    const known = this.#memo?.get(entry);
+    if (
+      known !== undefined &&
+      known.offer.state === state &&
+      known.isCopied === isCopied &&
+      (!known.offer.timed || (known.step === this.#step && !state.timed))
+    ) {
+      return known.offer;
+    }
+    const offer = judge(this.request, state, entry, terms);
+    this.#memo?.set(entry, { offer, isCopied, step: this.#step });
+    return offer;
+  }
+
+  /** Whether some node has it loaded, or is loading it: another copy would be a second one. */
+  #isCopied(key: string): boolean {
+    let copied = this.#copied.get(key);
+    if (copied === undefined) {
+      copied = this.#states.some(({ room }) => room.residents.some(held => held.key === key));
+      this.#copied.set(key, copied);
+    }
+    return copied;
+  }
+
+  #rankMs(offer: Offer): number {
+    return rankMs(offer, this.request, { ahead: 0, waited_ms: this.#context.waited_ms ?? 0 });
+  }
+}
+
+interface Found {
+  good: Offer | null;
+  any: Offer | null;
+  waits: Offer | null;
+}
+
+const isLarger = (left: Entry, right: Entry): boolean =>
+  left.model.size_bytes > right.model.size_bytes ||
+  (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
+
+/** In the order of their names, whatever order they come in (P2). */
+export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] =>
+  [...nodes]
+    .sort((left, right) => compareText(left.node, right.node))
+    .map(view => nodeStateOf(view));
+
+export const takes = (offer: Offer): boolean => offer.when === 'takes';
+export const isOutside = (engine: EngineName): boolean =>
+  engine === 'anthropic' || engine === 'openai';
+const isAvailable = (offer: Offer): boolean =>
+  offer.verdict !== 'not_ready' && offer.verdict !== 'excluded';
+
+/** Requests ahead for the same copy, and how long this one has waited. */
+export interface Turn {
+  readonly ahead: number;
+  readonly waited_ms: number;
+}
+
+/** C1. The expected time, and what it takes to outweigh it. */
+export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): number {
+  const { total_ms, wait_ms } = offer.score;
+  const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
+  if (offer.effort > 0 && offer.when === 'takes') {
+    return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
+  }
+  return avoided + total_ms - wait_ms + waitMs(offer, turn);
+}
+
+/** Between offers of one rank. */
+export function compareOffers(left: Offer, right: Offer): number {
+  return (
+    left.effort - right.effort || freeOf(right) - freeOf(left) || compareText(left.node, right.node)
+  );
+}
+
+/** Who has waited for long already was told too little, and is told at least as much again. */
+export function waitMs(offer: Offer, { ahead, waited_ms }: Turn): number {
+  const { wait_ms, prefill_ms, decode_ms } = offer.score;
+  const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
+  return offer.when === 'waits' ? Math.max(queued, waited_ms) : queued;
+}
+
+export const freeOf = (offer: Offer): number => offer.state.room.free_bytes ?? 0;
+
+/** Of the largest model among them, by name where two are equal; null where there is none. */
+function largest(offers: readonly Offer[]): readonly Offer[] | null {
+  const [best] = [...offers].sort(
+    (left, right) => right.size_bytes - left.size_bytes || compareText(left.key, right.key),
+  );
+  return best === undefined ? null : offers.filter(offer => offer.key === best.key);
+}
+
+export const compareText = (left: string, right: string): number =>
+  left < right ? -1 : left > right ? 1 : 0;
