@@ -18,7 +18,7 @@ import type { EngineName } from '../../protocol/task.ts';
 import { gib } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
 import { roomOf } from '../../scheduling/node-room.ts';
-import { type Lease, leaseAdvert } from './reservations.ts';
+import { type Lease, leaseAdvert } from './lease.ts';
 
 /** A copy in memory, or on its way in or out. */
 export interface Resident {

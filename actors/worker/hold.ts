@@ -4,7 +4,7 @@
  */
 import type { InferProgress } from '../../protocol/inference.ts';
 import type { EngineName } from '../../protocol/task.ts';
-import type { Holder } from './reservations.ts';
+import type { Holder } from './lease.ts';
 
 export interface UseRequest {
   readonly engine: EngineName;

@@ -8,18 +8,8 @@ import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import type { Situation } from './admission.ts';
-import {
-  expire,
-  type Holder,
-  holderKey,
-  isAttempt,
-  type Lease,
-  type LeaseRequest,
-  type Ledger,
-  newLedger,
-  release,
-  reserve,
-} from './reservations.ts';
+import { type Holder, holderKey, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
+import { expire, type Ledger, newLedger, release, reserve } from './reservations.ts';
 
 const PREFIX = 'lease/';
 

@@ -9,8 +9,8 @@ import type { WireError } from '../../protocol/errors.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Hold, OnProgress } from './hold.ts';
+import type { Lease } from './lease.ts';
 import { type CopyEvent, type CopyInput, copyMachine, type LoadPlan } from './model-machine.ts';
-import type { Lease } from './reservations.ts';
 
 export interface Waiter {
   readonly lease: Lease;

@@ -24,10 +24,10 @@ import { sameModel } from '../../scheduling/model-names.ts';
 import { findModel, planLoad, type Resident, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender, OnProgress, UseRequest } from './hold.ts';
+import { holderKey, isAttempt, type Lease } from './lease.ts';
 import type { LeaseBook } from './lease-book.ts';
 import { type CopyState, ModelCopy, type Waiter } from './model-copy.ts';
 import { createLoader, type LoadRecord } from './model-loader.ts';
-import { holderKey, isAttempt, type Lease } from './reservations.ts';
 
 export interface ModelHostOptions {
   readonly engines: Readonly<Partial<Record<EngineName, Engine>>>;

@@ -9,15 +9,8 @@ import { NodeId } from '../../protocol/ids.ts';
 import { CapacityAdvert, EngineAdvert, ReserveRequest } from '../../protocol/node.ts';
 import { roomOf } from '../../scheduling/node-room.ts';
 import type { Resident, Situation } from './admission.ts';
-import {
-  expire,
-  holderKey,
-  isAttempt,
-  leaseAdvert,
-  newLedger,
-  release,
-  reserve,
-} from './reservations.ts';
+import { holderKey, isAttempt, leaseAdvert } from './lease.ts';
+import { expire, newLedger, release, reserve } from './reservations.ts';
 
 const GIB = 1024 ** 3;
 const gpu = (free: number | null, total: number | null = 24 * GIB) => ({

@@ -8,43 +8,11 @@
  *     holder is at work: the memory is in use.
  * L4: ids of leases never come again: they hold the epoch of the process that granted them.
  */
-import { type Attempt, type BuildId, LeaseId, type TaskId } from '../../protocol/ids.ts';
-import type { RequestId } from '../../protocol/inference.ts';
-import type { LeaseAdvert, ReserveReply } from '../../protocol/node.ts';
-import type { EngineName } from '../../protocol/task.ts';
-import { attemptKey } from '../../protocol/workspace.ts';
+import { LeaseId } from '../../protocol/ids.ts';
+import type { ReserveReply } from '../../protocol/node.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
 import { admit, type Situation } from './admission.ts';
-
-/** Its lease is kept on disk: the master counts on it over restarts. */
-export interface AttemptHolder {
-  readonly build: BuildId;
-  readonly task: TaskId;
-  readonly attempt: Attempt;
-}
-
-/** Its lease dies with the process, as its stream does. */
-export interface RequestHolder {
-  readonly request: RequestId;
-}
-
-export type Holder = AttemptHolder | RequestHolder;
-
-interface Terms {
-  readonly engine: EngineName;
-  readonly model: string;
-  readonly context_tokens: number;
-  readonly bytes: number;
-}
-
-export type Lease = Holder &
-  Terms & {
-    readonly lease: LeaseId;
-    readonly epoch: number;
-    readonly expires_at: number;
-  };
-
-export type LeaseRequest = Holder & Terms & { readonly ttl_ms: number };
+import { holderKey, holderOf, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
 
 export interface Ledger {
   readonly epoch: number;
@@ -64,11 +32,6 @@ export const newLedger = (epoch: number, leases: readonly Lease[] = []): Ledger 
   granted: 0,
   leases,
 });
-
-export const isAttempt = (holder: Holder): holder is AttemptHolder => 'attempt' in holder;
-
-export const holderKey = (holder: Holder): string =>
-  isAttempt(holder) ? attemptKey(holder.build, holder.task, holder.attempt) : holder.request;
 
 export function reserve(ledger: Ledger, request: LeaseRequest, now: Situation): Reservation {
   const key = holderKey(request);
@@ -112,16 +75,6 @@ export function expire(
     expired: ledger.leases.filter(over),
   };
 }
-
-export const leaseAdvert = (lease: Lease): LeaseAdvert => {
-  const { model, bytes, expires_at } = lease;
-  return { lease: lease.lease, ...holderOf(lease), model, bytes, expires_at };
-};
-
-const holderOf = (holder: Holder): Holder =>
-  isAttempt(holder)
-    ? { build: holder.build, task: holder.task, attempt: holder.attempt }
-    : { request: holder.request };
 
 const granted = ({ lease, epoch, expires_at }: Lease): ReserveReply => ({
   granted: true,

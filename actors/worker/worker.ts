@@ -27,11 +27,11 @@ import { Attempts } from './attempts.ts';
 import type { Engine } from './engines/engine.ts';
 import { startIntake } from './intake.ts';
 import { Inventory } from './inventory.ts';
+import { isAttempt, leaseAdvert } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
 import { ModelHost } from './model-host.ts';
 import { NodeAdverts } from './node-adverts.ts';
 import type { GatewayPort, ReportPort } from './ports.ts';
-import { isAttempt, leaseAdvert } from './reservations.ts';
 
 export interface WorkerParts {
   readonly messenger: Messenger;
