@@ -26,7 +26,8 @@ export function doneOf(part: ChatResponse, totalMs: number): GenerateChunk {
   };
 }
 
-const millis = (ns: number | undefined): number | null => (ns === undefined ? null : ns / NS_PER_MS);
+const millis = (ns: number | undefined): number | null =>
+  ns === undefined ? null : ns / NS_PER_MS;
 
 function reasonOf(reason: string | undefined): 'stop' | 'length' {
   if (reason === 'stop' || reason === 'length') return reason;

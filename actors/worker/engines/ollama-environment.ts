@@ -2,8 +2,9 @@
  * The settings of Ollama that no endpoint tells: as declared in our configuration, else as its
  * process was started with, else its own defaults.
  */
-import type { EngineEnvironment } from '../../../protocol/node.ts';
+
 import { KvType } from '../../../protocol/model-profile.ts';
+import type { EngineEnvironment } from '../../../protocol/node.ts';
 import type { OllamaProcess } from './ollama-process.ts';
 
 export interface DeclaredEnvironment {
@@ -32,9 +33,7 @@ export function environmentOf(
     max_loaded_models: declared.max_loaded_models,
     max_queue: declared.max_queue,
   };
-  const given = Object.fromEntries(
-    Object.entries(said).filter(([, value]) => value !== undefined),
-  );
+  const given = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
   if (Object.keys(given).length === 0) return known;
   return { ...known, ...given, source: 'declared' };
 }

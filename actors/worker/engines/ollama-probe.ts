@@ -2,10 +2,10 @@
  * Whether a model can do what its template claims: one short question per digest and capability,
  * asked when somebody first needs it, of a copy that is loaded and held anyway.
  */
-import type { ChatResponse, Ollama } from 'ollama';
+import type { ChatResponse, Ollama, Tool } from 'ollama';
+import { HttpFailure } from './http-fetch.ts';
 import type { DetailsStore } from './ollama-catalog.ts';
 import { type CopyTerms, canonicalFields, type NativeChat } from './ollama-options.ts';
-import { HttpFailure } from './http-fetch.ts';
 
 export type ProbedCapability = 'tools' | 'thinking';
 
@@ -13,7 +13,7 @@ export type ProbedCapability = 'tools' | 'thinking';
 const PROBE_TOKENS = 96;
 const ASKED_MAX = 1_024;
 
-const TOOL = {
+const TOOL: Tool = {
   type: 'function',
   function: {
     name: 'report_number',
@@ -24,7 +24,7 @@ const TOOL = {
       properties: { number: { type: 'integer', description: 'the number' } },
     },
   },
-} as const;
+};
 
 export interface ProbedCopy extends CopyTerms {
   readonly model: string;

@@ -134,7 +134,11 @@ class OllamaEngine implements Engine {
     }
   }
 
-  async load(model: string, options: LoadOptions, signal: AbortSignal): Promise<RunningCopy | null> {
+  async load(
+    model: string,
+    options: LoadOptions,
+    signal: AbortSignal,
+  ): Promise<RunningCopy | null> {
     const { context_tokens, keep_alive = KEEP_ALIVE_S, onFraction = () => {} } = options;
     const { stallMs, loadMs: blindMs, askMs } = this.#timeouts;
     const watchdog = new Watchdog(this.#clock, signal);
@@ -154,7 +158,12 @@ class OllamaEngine implements Engine {
     try {
       const client = this.#client(watchdog.signal);
       const fields = canonicalFields({ context_tokens, keep_alive });
-      const chat: NativeChat & { stream: false } = { model, messages: [], stream: false, ...fields };
+      const chat: NativeChat & { stream: false } = {
+        model,
+        messages: [],
+        stream: false,
+        ...fields,
+      };
       await client.chat(chat);
       loaded.abort();
       await watching;
@@ -268,7 +277,11 @@ class OllamaEngine implements Engine {
     watchdog.expect(this.#timeouts.firstTokenMs, `${model} did not answer a short question`);
     try {
       const client = this.#client(watchdog.signal);
-      return await this.#probes.ask(client, { model, digest, context_tokens, keep_alive }, capability);
+      return await this.#probes.ask(
+        client,
+        { model, digest, context_tokens, keep_alive },
+        capability,
+      );
     } catch (error) {
       throw await this.#told(watchdog.reason(error), 'asking', model, signal);
     } finally {
