@@ -8,6 +8,7 @@ import { type Actor, createActor, fromPromise, waitFor } from 'xstate';
 import type { WireError } from '../../protocol/errors.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { type Charge, NO_CHARGE } from './admission.ts';
 import type { Hold, OnProgress } from './hold.ts';
 import type { Lease } from './lease.ts';
 import { type CopyEvent, type CopyInput, copyMachine, type LoadPlan } from './model-machine.ts';
@@ -15,7 +16,6 @@ import { type CopyEvent, type CopyInput, copyMachine, type LoadPlan } from './mo
 export interface Waiter {
   readonly lease: Lease;
   readonly context_tokens: number;
-  readonly bytes: number;
   readonly share: string;
   readonly priority: number;
   readonly sinceMs: number;
@@ -42,8 +42,10 @@ export class ModelCopy {
   readonly waiting: Waiter[] = [];
   /** Ends the holds of a copy that is taken away. */
   readonly revoked = new Set<AbortController>();
-  /** Bytes it is charged with. */
-  bytes = 0;
+  /** What it is charged with, and whether that is known because it was loaded by us. */
+  charge: Charge = NO_CHARGE;
+  ours = false;
+  loadedAt: number | null = null;
   usedAt: number | null = null;
   /** When its memory last changed, by the wall clock. */
   since = 0;
@@ -75,6 +77,7 @@ export class ModelCopy {
       const previous = before;
       before = state;
       this.since = clock.now();
+      if (state === 'loaded') this.loadedAt = this.since;
       changed(this, previous);
     });
     this.#actor.start();

@@ -21,13 +21,14 @@ import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
-import { findModel, planLoad, type Resident, type Situation } from './admission.ts';
+import { findModel, NO_CHARGE, planLoad, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender, OnProgress, UseRequest } from './hold.ts';
 import { holderKey, isAttempt, type Lease } from './lease.ts';
 import type { LeaseBook } from './lease-book.ts';
 import { type CopyState, ModelCopy, type Waiter } from './model-copy.ts';
 import { createLoader, type LoadRecord } from './model-loader.ts';
+import type { Resident } from './residents.ts';
 
 export interface ModelHostOptions {
   readonly engines: Readonly<Partial<Record<EngineName, Engine>>>;
@@ -187,13 +188,15 @@ export class ModelHost implements ModelLender {
   residents(): Resident[] {
     const residents: Resident[] = [];
     for (const copy of this.#copies.values()) {
-      const { state, engine, model, bytes, usedAt, since } = copy;
+      const { state, engine, model, charge, ours, usedAt, loadedAt, since, context } = copy;
       if (state === 'absent') continue;
+      // One that is unloaded in order to be loaded larger is on its way in.
+      const isComing = state === 'making_room' || context.plan !== null;
       residents.push({
-        ...{ engine, model, bytes, since, used_at: usedAt },
-        state: state === 'making_room' ? 'loading' : state,
-        context_tokens: copy.context.contextTokens ?? copy.context.plan?.context_tokens ?? null,
-        at_work: copy.context.holds > 0 || copy.waiting.length > 0,
+        ...{ engine, model, charge, ours, since, used_at: usedAt, loaded_at: loadedAt },
+        state: isComing ? 'loading' : state,
+        context_tokens: context.contextTokens ?? context.plan?.context_tokens ?? null,
+        in_flight: context.holds + copy.waiting.length,
         kept: this.#options.isKept(model),
       });
     }
@@ -222,7 +225,11 @@ export class ModelHost implements ModelLender {
         const copy = this.#copy(engine.name, model.name);
         listed.add(model.name);
         if (copy.since >= lookedAt) continue;
-        if (copy.state === 'absent') copy.bytes = (model.vram_bytes ?? 0) + (model.ram_bytes ?? 0);
+        if (copy.state === 'absent') {
+          const bytes = (model.vram_bytes ?? 0) + (model.ram_bytes ?? 0);
+          copy.charge = { cards: [], ram_bytes: model.ram_bytes ?? 0, bytes };
+          copy.ours = false;
+        }
         copy.send({ type: 'copy.found', contextTokens: model.context_tokens });
       }
       for (const copy of this.#copies.values()) {
@@ -336,14 +343,16 @@ export class ModelHost implements ModelLender {
     const { engine, model } = copy;
     try {
       modelOf({ engine, model }, situation.engines);
-      const { context_tokens, bytes } = waiter;
+      const { context_tokens, lease } = waiter;
+      const bytes = lease.asked_bytes ?? lease.bytes;
       const wanted = { engine, model, context_tokens, bytes };
       const admission = planLoad(this.#options.leases.ledger.leases, wanted, situation);
       if (admission.kind === 'refused') {
         throw new CodeGodError('reservation_refused', admission.reason);
       }
-      const evict = admission.kind === 'loads' ? admission.evict : [];
-      copy.bytes = bytes;
+      const { charge, evict } = admission;
+      copy.charge = charge ?? NO_CHARGE;
+      copy.ours = true;
       for (const victim of evict) {
         this.#options.log.info('model.evicted', { model: victim, for: model });
         this.#copies.get(keyOf(engine, victim))?.send({ type: 'copy.unload' });

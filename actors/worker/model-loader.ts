@@ -64,7 +64,7 @@ async function makeRoom(
     for (;;) {
       if (signal.aborted) throw new CodeGodError('cancelled', 'cancelled');
       const plan = planLoad(leases.ledger.leases, wanted, situation());
-      if (plan.kind !== 'refused' && (plan.kind === 'shares' || plan.evict.length === 0)) return;
+      if (plan.kind === 'admitted' && plan.evict.length === 0) return;
       if (late.signal.aborted) {
         const { capacity } = situation();
         if (capacity === null || capacity.at <= unloadedAt) return; // V1

@@ -196,6 +196,7 @@ export class Worker {
       now: this.#parts.clock.now(),
       ready: !this.#draining && this.#intake !== null,
       slots: this.#slots(),
+      ...{ offload: true, residency_ms: 0 },
       capacity: this.#adverts.capacity,
       engines: this.#inventory.adverts,
     };
