@@ -17,6 +17,7 @@ import { nearestName, sameModel } from '../../scheduling/model-names.ts';
 import { bytesOf, type CardBytes, roomWithout } from '../../scheduling/node-room.ts';
 import { backendOf, memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
 import type { Lease, Terms } from './lease.ts';
+import { spellingsOf } from './model-aliases.ts';
 import { type Resident, residentsOf } from './residents.ts';
 
 /** What a decision depends on besides the promises. */
@@ -34,6 +35,8 @@ export interface Situation {
   readonly offload: boolean;
   /** How long a loaded model stays at least. */
   readonly residency_ms: number;
+  /** Further names of models, as configured. */
+  readonly aliases: Readonly<Record<string, string>>;
 }
 
 /** Where a copy will lie, and so what it is charged with. */
@@ -57,11 +60,15 @@ export type Admission =
     }
   | { readonly kind: 'refused'; readonly reason: string };
 
+export type FoundModel =
+  | { readonly model: ModelAdvert }
+  | { readonly reason: string; readonly missing: boolean };
+
 /** The model as the engine spells it, or why there is none. */
 export function findModel(
   wanted: Pick<Terms, 'engine' | 'model'>,
-  engines: readonly EngineAdvert[],
-): { readonly model: ModelAdvert } | { readonly reason: string; readonly missing: boolean } {
+  { engines, aliases }: Pick<Situation, 'engines' | 'aliases'>,
+): FoundModel {
   const engine = engines.find(({ name }) => name === wanted.engine);
   if (engine === undefined) {
     return { reason: `there is no engine ${wanted.engine} on this node`, missing: false };
@@ -69,8 +76,10 @@ export function findModel(
   if (!engine.available) {
     return { reason: engine.reason ?? `${engine.name} is not available`, missing: false };
   }
-  const model = engine.models.find(({ name }) => sameModel(name, wanted.model));
-  if (model !== undefined) return { model };
+  for (const spelling of spellingsOf(wanted.model, aliases)) {
+    const model = engine.models.find(({ name }) => sameModel(name, spelling));
+    if (model !== undefined) return { model };
+  }
   const names = engine.models.map(({ name }) => name);
   const nearest = nearestName(wanted.model, names);
   const advice = nearest === null ? '' : `; the nearest one is ${nearest}`;
@@ -78,9 +87,10 @@ export function findModel(
 }
 
 /** Whether a promise can be given. */
-export function admit(leases: readonly Lease[], wanted: Terms, now: Situation): Admission {
-  const found = findModel(wanted, now.engines);
+export function admit(leases: readonly Lease[], asked: Terms, now: Situation): Admission {
+  const found = findModel(asked, now);
   if (!('model' in found)) return refused(found.reason);
+  const wanted = { ...asked, model: found.model.name };
   if (!holdsMemory(wanted.engine)) return shares(NO_CHARGE);
   const copy = now.residents.find(({ model }) => sameModel(model, wanted.model));
   const isThere = copy !== undefined && copy.state !== 'unloading';

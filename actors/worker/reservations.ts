@@ -11,7 +11,7 @@
 import { LeaseId } from '../../protocol/ids.ts';
 import type { ReserveReply } from '../../protocol/node.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
-import { type Admission, admit, type Situation } from './admission.ts';
+import { type Admission, admit, findModel, type Situation } from './admission.ts';
 import { holderKey, holderOf, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
 
 export interface Ledger {
@@ -33,7 +33,9 @@ export const newLedger = (epoch: number, leases: readonly Lease[] = []): Ledger 
   leases,
 });
 
-export function reserve(ledger: Ledger, request: LeaseRequest, now: Situation): Reservation {
+export function reserve(ledger: Ledger, asked: LeaseRequest, now: Situation): Reservation {
+  const found = findModel(asked, now);
+  const request = 'model' in found ? { ...asked, model: found.model.name } : asked;
   const key = holderKey(request);
   const held = ledger.leases.find(lease => holderKey(lease) === key);
   if (held !== undefined && isSame(held, request)) {

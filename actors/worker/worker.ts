@@ -88,7 +88,7 @@ export class Worker {
     for (const engine of parts.engines) byName[engine.name] = engine;
     this.#inventory = new Inventory({
       ...{ engines: parts.engines, clock, log },
-      looked: (adverts, at) => this.#models.observe(adverts, at),
+      looked: (adverts, at) => this.#models.copies.observe(adverts, at),
       changed: () => this.changed(),
     });
     this.#adverts = new NodeAdverts({
@@ -191,7 +191,7 @@ export class Worker {
 
   #situation(): Situation {
     return {
-      residents: this.#models.residents(),
+      residents: this.#models.copies.residents(),
       node: this.#parts.node,
       now: this.#parts.clock.now(),
       ready: !this.#draining && this.#intake !== null,
@@ -219,7 +219,7 @@ export class Worker {
       at: clock.now(),
       engines: this.#inventory.adverts.map(engine => ({
         ...engine,
-        models: engine.models.map(model => this.#models.described(engine.name, model)),
+        models: engine.models.map(model => this.#models.copies.described(engine.name, model)),
       })),
       leases: leases.map(leaseAdvert),
       slots: this.#slots(),
