@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { memoryNeed } from './memory.ts';
 import { nearestName, sameModel } from './model-names.ts';
 import { roomOf } from './node-room.ts';
-import { type PlacementRequest, place } from './placement.ts';
+import { needOf, type PlacementRequest, place } from './placement.ts';
 import { GIB, type ModelInput, NOW, type NodeInput, nodeView } from './test-nodes.ts';
 
 const REQUEST: PlacementRequest = {
@@ -83,7 +82,7 @@ test('memory promised to others is not free, loaded or not', () => {
 });
 
 test('leases of one model share its memory, and a model being loaded counts as loaded', () => {
-  const need = memoryNeed(LARGE, 8_192).total_bytes;
+  const need = needOf({ ...LARGE, context_max: 0, family: '' }, 8_192);
   const leases = [{ model: LARGE.name, bytes: need }];
   const { plan } = placed({}, { id: 'a', gpu: gpu(14, 16), models: [LARGE], leases });
   assert.equal(plan?.node, 'a');
@@ -111,7 +110,7 @@ test('a model loaded with too small a context has to be loaded again', () => {
 });
 
 test('the reserve of a node is never given away', () => {
-  const free = memoryNeed(SMALL, 8_192).total_bytes;
+  const free = needOf({ ...SMALL, context_max: 0, family: '' }, 8_192);
   const node = { id: 'a', gpu: { free, total: 24 * GIB }, models: [SMALL] };
   assert.equal(placed({}, node).plan?.node, 'a');
   assert.equal(placed({}, { ...node, reserve: 1 }).plan, null);

@@ -14,7 +14,7 @@ import type { NodeId } from '../protocol/ids.ts';
 import type { EngineAdvert, ModelAdvert, PlacementDecision } from '../protocol/node.ts';
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import type { EngineName } from '../protocol/task.ts';
-import { gib, memoryNeed } from './memory.ts';
+import { gib, type MemoryOptions, memoryNeed, profileOfSize } from './memory.ts';
 import { sameModel } from './model-names.ts';
 import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
@@ -242,7 +242,7 @@ function holding(
     return offer(view, engine, model, 'loaded', 'the model is loaded', more);
   }
   const leased = view.runtime?.advert.leases.find(lease => lease.model === model.name);
-  const need = memoryNeed(model, wanted).total_bytes;
+  const need = needOf(model, wanted);
   const more = { context: wanted, need, free: room.free_bytes, evictable: room.evictable };
   if (leased !== undefined && leased.bytes >= need) {
     const held = { ...more, holds: true, effort: 0 };
@@ -274,6 +274,22 @@ function judgeRoom(
   }
   const reason = `needs ${gib(more.need)}, ${free} of ${memory} free`;
   return offer(view, engine, model, 'does_not_fit', reason, more);
+}
+
+const COMMON: Omit<MemoryOptions, 'context_tokens'> = {
+  slots: 1,
+  kv_type: 'f16',
+  flash_attention: true,
+  backend: 'cuda',
+};
+
+/** Bytes that loading the model with this context takes. */
+export function needOf(
+  model: Pick<ModelAdvert, 'profile' | 'size_bytes' | 'context_max' | 'family'>,
+  contextTokens: number,
+): number {
+  const profile = model.profile ?? profileOfSize(model);
+  return memoryNeed(profile, { ...COMMON, context_tokens: contextTokens }).total_bytes;
 }
 
 /** The context asked for, in a common size and within what the model can do. */

@@ -25,6 +25,7 @@ export class NodeAdverts {
   readonly #options: NodeAdvertsOptions;
   readonly #over = new AbortController();
   readonly #loops: Promise<void>[] = [];
+  readonly #awaiting = new Set<() => void>();
   #capacity: CapacityAdvert | null = null;
   #wake = new AbortController();
 
@@ -35,6 +36,20 @@ export class NodeAdverts {
   /** As measured last; null where nobody measures. */
   get capacity(): CapacityAdvert | null {
     return this.#capacity;
+  }
+
+  /** Resolves at the next measurement, or when the signal fires. */
+  nextCapacity(signal: AbortSignal): Promise<void> {
+    return new Promise(resolve => {
+      const end = (): void => {
+        this.#awaiting.delete(end);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      if (signal.aborted) return resolve();
+      this.#awaiting.add(end);
+      signal.addEventListener('abort', end, { once: true });
+    });
   }
 
   start(): void {
@@ -94,6 +109,7 @@ export class NodeAdverts {
         log.warn('worker.capacity_unreadable', { error });
         this.#capacity = null;
       }
+      for (const end of [...this.#awaiting]) end();
     }
   }
 }

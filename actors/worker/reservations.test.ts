@@ -8,14 +8,9 @@ import fc from 'fast-check';
 import { NodeId } from '../../protocol/ids.ts';
 import { CapacityAdvert, EngineAdvert, ReserveRequest } from '../../protocol/node.ts';
 import { roomOf } from '../../scheduling/node-room.ts';
-import {
-  expire,
-  leaseAdverts,
-  newLedger,
-  release,
-  reserve,
-  type Situation,
-} from './reservations.ts';
+import type { Resident, Situation } from './admission.ts';
+import { holderKey, isAttempt, leaseAdvert } from './lease.ts';
+import { expire, newLedger, release, reserve } from './reservations.ts';
 
 const GIB = 1024 ** 3;
 const gpu = (free: number | null, total: number | null = 24 * GIB) => ({
@@ -49,6 +44,12 @@ const situation = (changes: Partial<Situation> = {}): Situation => ({
   slots: 8,
   capacity: capacity([gpu(20 * GIB)]),
   engines: [engine([model('coder:7b'), model('planner:14b')])],
+  residents: [],
+  ...changes,
+});
+const resident = (name: string, changes: object = {}): Resident => ({
+  ...{ engine: 'ollama', model: name, state: 'loaded', context_tokens: 8_192, bytes: 5 * GIB },
+  ...{ at_work: false, kept: false, used_at: null, since: 0 },
   ...changes,
 });
 const request = (attempt: number, bytes: number, changes: object = {}): ReserveRequest =>
@@ -100,22 +101,19 @@ describe('a reservation', () => {
   it('of a model that is promised or loaded already shares its copy', () => {
     const first = reserve(newLedger(1), request(1, 16 * GIB), situation());
     assert.ok(reserve(first.ledger, request(2, 16 * GIB), situation()).reply.granted);
-    const loaded = model('coder:7b', { loaded: true, vram_bytes: 19 * GIB, context_tokens: 8_192 });
-    const full = situation({ capacity: capacity([gpu(GIB)]), engines: [engine([loaded])] });
+    const full = situation({
+      capacity: capacity([gpu(GIB)]),
+      residents: [resident('coder:7b', { bytes: 19 * GIB })],
+    });
     assert.ok(reserve(newLedger(1), request(3, 16 * GIB), full).reply.granted);
     const larger = request(4, 30 * GIB, { context_tokens: 32_768 });
     assert.match(reasonOf(reserve(newLedger(1), larger, full).reply), /can be had/);
   });
 
   it('may take the place of a model that nobody holds a lease on', () => {
-    const idle = model('planner:14b', {
-      loaded: true,
-      vram_bytes: 12 * GIB,
-      context_tokens: 4_096,
-    });
     const now = situation({
       capacity: capacity([gpu(8 * GIB)]),
-      engines: [engine([model('coder:7b'), idle])],
+      residents: [resident('planner:14b', { bytes: 12 * GIB, context_tokens: 4_096 })],
     });
     assert.ok(reserve(newLedger(1), request(1, 16 * GIB), now).reply.granted);
     const held = reserve(
@@ -196,7 +194,9 @@ describe('a reservation', () => {
           let ledger = newLedger(1);
           for (const { attempt, model: name, bytes, release: drop } of steps) {
             if (drop) {
-              const held = ledger.leases.find(lease => lease.attempt === attempt);
+              const held = ledger.leases.find(
+                lease => isAttempt(lease) && lease.attempt === attempt,
+              );
               if (held !== undefined) ledger = release(ledger, held.lease);
             } else {
               ledger = reserve(ledger, request(attempt, bytes * GIB, { model: name }), now).ledger;
@@ -207,14 +207,16 @@ describe('a reservation', () => {
             }
             const promised = [...perModel.values()].reduce((sum, more) => sum + more, 0);
             assert.ok(promised <= free * GIB, `${promised / GIB} of ${free} GiB`);
-            assert.equal(
-              new Set(ledger.leases.map(lease => lease.attempt)).size,
-              ledger.leases.length,
-            );
+            assert.equal(new Set(ledger.leases.map(holderKey)).size, ledger.leases.length);
           }
           const runtime = {
             ...{ node: now.node, epoch: 1, host: '', state: 'ready' as const, at: 1 },
-            ...{ engines: [...now.engines], slots: 8, slots_used: 0, leases: leaseAdverts(ledger) },
+            ...{
+              engines: [...now.engines],
+              slots: 8,
+              slots_used: 0,
+              leases: ledger.leases.map(leaseAdvert),
+            },
           };
           const view = {
             node: now.node,

@@ -21,15 +21,17 @@ import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Messenger } from '../../runtime/messages.ts';
+import type { Situation } from './admission.ts';
 import { performAttempts } from './attempt-effects.ts';
 import { Attempts } from './attempts.ts';
 import type { Engine } from './engines/engine.ts';
 import { startIntake } from './intake.ts';
 import { Inventory } from './inventory.ts';
+import { isAttempt, leaseAdvert } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
+import { ModelHost } from './model-host.ts';
 import { NodeAdverts } from './node-adverts.ts';
 import type { GatewayPort, ReportPort } from './ports.ts';
-import { leaseAdverts, type Situation } from './reservations.ts';
 
 export interface WorkerParts {
   readonly messenger: Messenger;
@@ -61,6 +63,7 @@ export class Worker {
   readonly #adverts: NodeAdverts;
   readonly #attempts: Attempts;
   readonly #leases: LeaseBook;
+  readonly #models: ModelHost;
   readonly #over = new AbortController();
   #intake: Subscription | null = null;
   #served: readonly Subscription[] = [];
@@ -84,9 +87,8 @@ export class Worker {
     const byName: Partial<Record<EngineName, Engine>> = {};
     for (const engine of parts.engines) byName[engine.name] = engine;
     this.#inventory = new Inventory({
-      engines: parts.engines,
-      clock,
-      log,
+      ...{ engines: parts.engines, clock, log },
+      looked: (adverts, at) => this.#models.observe(adverts, at),
       changed: () => this.changed(),
     });
     this.#adverts = new NodeAdverts({
@@ -96,6 +98,16 @@ export class Worker {
       log,
       advert: () => this.#advert(),
     });
+    this.#models = new ModelHost({
+      ...{ engines: byName, leases, clock, log },
+      situation: () => this.#situation(),
+      measured: signal => this.#adverts.nextCapacity(signal),
+      isKept: () => false,
+      changed: () => this.changed(),
+      moved: () => void this.#inventory.refresh(),
+      loaded: () => {},
+      spoke: () => {},
+    });
     this.#attempts = new Attempts({
       journal,
       clock,
@@ -103,7 +115,7 @@ export class Worker {
       perform: performAttempts({
         ...{ gateway, reports, clock, log },
         engines: byName,
-        used: () => void this.#inventory.refresh(),
+        models: this.#models,
       }),
       begun: () => this.changed(),
       over: attempt => this.#leases.releaseAttempt(attempt),
@@ -131,6 +143,7 @@ export class Worker {
     await Promise.all(this.#served.map(subscription => subscription.stop()));
     await this.#chores;
     await this.#inventory.stop();
+    this.#models.stop();
     await this.#attempts.stop();
     await this.#adverts.stop();
   }
@@ -139,7 +152,7 @@ export class Worker {
     const { messenger, node, log, reports, ackWaitMs } = this.#parts;
     await this.#inventory.start();
     await this.#attempts.resume(); // W2
-    await this.#leases.sweep(this.#parts.clock.now(), attempt => this.#isOpen(attempt));
+    await this.#leases.sweep(this.#parts.clock.now(), holder => this.#isOpen(holder));
     this.#adverts.start();
     this.#served = this.#serve();
     this.#chores = this.#keepTidy();
@@ -171,12 +184,14 @@ export class Worker {
     ];
   }
 
-  #isOpen(attempt: string): boolean {
-    return this.#attempts.open().has(attempt);
+  /** Whether somebody is at work under the lease of this holder. */
+  #isOpen(holder: string): boolean {
+    return this.#attempts.open().has(holder) || this.#models.isAtWork(holder);
   }
 
   #situation(): Situation {
     return {
+      residents: this.#models.residents(),
       node: this.#parts.node,
       now: this.#parts.clock.now(),
       ready: !this.#draining && this.#intake !== null,
@@ -196,15 +211,18 @@ export class Worker {
 
   #advert(): RuntimeAdvert {
     const { node, epoch, host, clock } = this.#parts;
-    const leases = leaseAdverts(this.#leases.ledger);
+    const { leases } = this.#leases.ledger;
     return {
       ...{ node, epoch, host },
       state: this.#draining ? 'draining' : this.#parts.state(),
       at: clock.now(),
-      engines: [...this.#inventory.adverts],
-      leases,
+      engines: this.#inventory.adverts.map(engine => ({
+        ...engine,
+        models: engine.models.map(model => this.#models.described(engine.name, model)),
+      })),
+      leases: leases.map(leaseAdvert),
       slots: this.#slots(),
-      slots_used: leases.length,
+      slots_used: leases.filter(isAttempt).length,
     };
   }
 
@@ -215,7 +233,7 @@ export class Worker {
     let pruneAtMs = clock.monotonic();
     while (!signal.aborted) {
       try {
-        const expired = await this.#leases.sweep(clock.now(), attempt => this.#isOpen(attempt));
+        const expired = await this.#leases.sweep(clock.now(), holder => this.#isOpen(holder));
         for (const { lease, model } of expired) log.info('lease.expired', { lease, model });
         if (clock.monotonic() >= pruneAtMs) {
           await this.#attempts.prune();

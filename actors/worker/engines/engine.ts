@@ -7,6 +7,8 @@
  * N3: the last chunk is `done`. A stream that ends without it has failed.
  */
 
+import type { PullProgress } from '../../../protocol/inference.ts';
+
 export interface GenerateMessage {
   readonly role: 'system' | 'user' | 'assistant';
   readonly content: string;
@@ -34,6 +36,9 @@ export type GenerateChunk =
       readonly output_tokens: number;
       readonly load_ms: number;
       readonly total_ms: number;
+      /** Reading the prompt and writing the answer, where the engine says. */
+      readonly prompt_ms?: number | null;
+      readonly output_ms?: number | null;
     };
 
 export interface EngineModel {
@@ -69,6 +74,9 @@ export interface Engine {
     options: { readonly context_tokens: number },
     signal: AbortSignal,
   ): Promise<void>;
+  /** Resolves when the engine does not have it in memory any more. */
   unload(model: string, signal: AbortSignal): Promise<void>;
+  /** Fetches a model; absent where the engine fetches none. */
+  pull?(model: string, signal: AbortSignal): AsyncIterable<PullProgress>;
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateChunk>;
 }
