@@ -87,7 +87,8 @@ class PassingAnswer implements Answer {
   }
 
   failure(error: CodeGodError): string {
-    return `${JSON.stringify({ error: toWireError(error).message })}\n`;
+    const told = `${JSON.stringify({ error: toWireError(error).message })}\n`;
+    return this.#lineEnded ? told : `\n${told}`;
   }
 
   get figures(): Figures | null {
