@@ -73,11 +73,12 @@ export class ModelHost implements ModelLender {
     this.copies = new ModelCopies(isKept, (engine, model) => this.#newCopy(engine, model));
   }
 
-  /** Attempts' turns and inferences that have or wait for a hold. */
-  get atWork(): number {
-    return this.#holders.size;
+  /** Those that have or wait for a hold. */
+  get inferences(): number {
+    return [...this.#holders].filter(holder => holder.startsWith('r-')).length;
   }
 
+  /** Whether this attempt or inference has a hold, or waits for one. */
   isAtWork(holder: string): boolean {
     return this.#holders.has(holder);
   }

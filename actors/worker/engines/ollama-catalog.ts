@@ -7,7 +7,7 @@ import type { ModelResponse, Ollama } from 'ollama';
 import { z } from 'zod';
 import { ModelProfile } from '../../../protocol/model-profile.ts';
 import type { Journal } from '../../../runtime/journal.ts';
-import { profileOfSize } from '../../../scheduling/memory.ts';
+import { profileOfShow } from '../../../scheduling/profile-show.ts';
 import type { EngineModel, RunningCopy } from './engine.ts';
 
 const MODELS_MAX = 512;
@@ -171,11 +171,7 @@ export class OllamaCatalog {
       capabilities: shown.capabilities ?? [],
       context_max: typeof context === 'number' && context > 0 ? Math.floor(context) : 0,
       family: shown.details?.family ?? '',
-      profile: profileOfSize({
-        size_bytes: sizeBytes,
-        context_max: typeof context === 'number' ? context : 0,
-        family: '',
-      }),
+      profile: profileOfShow(shown, sizeBytes),
     };
   }
 }
