@@ -370,6 +370,14 @@ describe('an inference', () => {
     };
     const asking = all(ask(world.bus, 'ollama-chat', undefined, { artifact }));
     assert.equal((await asking).text, stream);
+    // Five of the largest at once are one too many; the four are not there, which is told apart.
+    const largest = { artifact: { ...artifact, name: 'request-2', size: 64 * 1024 * 1024 } };
+    const codes = await Promise.all(
+      Array.from({ length: 5 }, () =>
+        codeOf(all(ask(world.bus, 'ollama-chat', undefined, largest))),
+      ),
+    );
+    assert.deepEqual(codes.toSorted(), [...Array(4).fill('not_found'), 'overloaded']);
     const wrong: readonly [object, string][] = [
       [{ sha256: '0'.repeat(64) }, 'bad_message'],
       [{ size: 10 }, 'too_large'],

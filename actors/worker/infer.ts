@@ -19,7 +19,7 @@ import type { ModelFacts } from './relay/dialect.ts';
 import { DIALECTS } from './relay/dialects.ts';
 import { type Fields, isFields } from './relay/fields.ts';
 import { Inference, type InferenceParts, type Outcome } from './relay/inference.ts';
-import { fetchBody } from './relay/large-body.ts';
+import { fetchBody, LargeBodies } from './relay/large-body.ts';
 import { Turn } from './relay/outflow.ts';
 import { Pulse } from './relay/pulse.ts';
 import type { Relay } from './relay/relay.ts';
@@ -42,19 +42,27 @@ const UNKNOWN: ModelFacts = { capabilities: null, family: null };
 export function serveInferences(parts: InferParts): Subscription {
   const { bus, clock, lender, node } = parts;
   const shared: InferenceParts = { clock, lender, pulse: new Pulse(clock), turn: new Turn() };
-  return bus.serveStream(nodeSubject(node, 'infer'), (message, context) =>
-    answer(parts, shared, message, context),
-  );
+  const large = new LargeBodies();
+  return bus.serveStream(nodeSubject(node, 'infer'), async (message, context) => {
+    const request = readRequest(message);
+    const { artifact } = request;
+    if (artifact === undefined) return await answer(parts, shared, request, context);
+    large.enter(artifact);
+    try {
+      await answer(parts, shared, request, context);
+    } finally {
+      large.leave(artifact);
+    }
+  });
 }
 
 async function answer(
   parts: InferParts,
   shared: InferenceParts,
-  message: BusMessage,
+  request: InferRequest,
   context: ServeStreamContext,
 ): Promise<void> {
   const { bus, clock, log } = parts;
-  const request = readRequest(message);
   const { request: id, dialect, engine, model } = request;
   try {
     const relay = relayOf(parts, engine);

@@ -34,7 +34,7 @@ export interface InferenceParts {
   readonly turn: Turn;
 }
 
-/** Beats without a message after which a sign of life is sent: less than INFER_ALIVE_MS. */
+/** Beats without a message after which a sign of life is sent: at most three beats after the last. */
 const QUIET_BEATS = 2;
 /** Silence of an engine: queueing and reading a long prompt, or writing a call before telling it. */
 const SILENCE_MS = 300_000;

@@ -1,4 +1,8 @@
-/** A client's request that was too large for a message: fetched from the object store, checked. */
+/**
+ * Clients' requests that were too large for a message: fetched from the object store, checked.
+ *
+ * B1: what all of them hold in memory together is bounded; one too many is told to go elsewhere.
+ */
 import { createHash } from 'node:crypto';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { INFER_BODY_BYTES_MAX } from '../../../protocol/inference.ts';
@@ -6,6 +10,27 @@ import { ARTIFACTS } from '../../../protocol/streams.ts';
 import type { ArtifactReference } from '../../../protocol/text.ts';
 import type { Bus } from '../../../runtime/bus.ts';
 import { type Fields, isFields } from './fields.ts';
+
+/** Bytes of large requests under way at once. */
+const UNDER_WAY_BYTES_MAX = 4 * INFER_BODY_BYTES_MAX;
+
+/** Counts what is held (B1). */
+export class LargeBodies {
+  #bytes = 0;
+
+  /** @throws CodeGodError `too_large`, `overloaded`. */
+  enter({ size }: ArtifactReference): void {
+    if (size > INFER_BODY_BYTES_MAX) throw tooLarge();
+    if (this.#bytes + size > UNDER_WAY_BYTES_MAX) {
+      throw new CodeGodError('overloaded', 'too many large requests are under way on this node');
+    }
+    this.#bytes += size;
+  }
+
+  leave({ size }: ArtifactReference): void {
+    this.#bytes -= size;
+  }
+}
 
 /**
  * @throws CodeGodError `too_large`, `not_found`, `cancelled`, or `bad_message` where the bytes are
@@ -20,7 +45,6 @@ export async function fetchBody(
   if (bucket !== ARTIFACTS.name) {
     throw new CodeGodError('bad_message', `requests are not kept in ${bucket}`);
   }
-  if (size > INFER_BODY_BYTES_MAX) throw tooLarge();
   const stored = await bus.objects(bucket).get(name);
   if (stored === null) throw new CodeGodError('not_found', `there is no request ${name}`);
   const hash = createHash('sha256');

@@ -2,9 +2,11 @@
  * One timer for all that is under way: each one is told of the beat, and counts the beats in which
  * nothing happened. Runs only while there is somebody to tell.
  */
+import { INFER_ALIVE_MS } from '../../../protocol/inference.ts';
 import type { Clock, TimerHandle } from '../../../runtime/clock.ts';
 
-export const BEAT_MS = 500;
+/** So short that a sign of life is never late for having waited for the beat. */
+export const BEAT_MS = INFER_ALIVE_MS / 4;
 
 export interface Beating {
   beat(): void;
