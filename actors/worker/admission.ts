@@ -1,40 +1,24 @@
 /**
- * Whether this node can take one more model into its memory, and what has to go for it. Pure: it gets
- * the situation as data.
+ * Whether this node can take one more model into its memory, on which cards, and what has to go for
+ * it. Pure: it gets the situation as data, and computes with what the master computes with.
  *
  * D1: what is promised, loading or being unloaded counts as used until a measurement made afterwards
  *     shows it; a stale figure costs a refusal, never a wrong load.
  * D2: only copies that are idle, loaded, without a lease and not kept are evicted.
+ * D3: what was asked for is never booked with less than our own estimate of it.
  */
-import { LeaseId, type NodeId } from '../../protocol/ids.ts';
-import type {
-  CapacityAdvert,
-  EngineAdvert,
-  LeaseAdvert,
-  ModelAdvert,
-  RuntimeAdvert,
-} from '../../protocol/node.ts';
+import type { NodeId } from '../../protocol/ids.ts';
+import type { CapacityAdvert, EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
-import { gib } from '../../scheduling/memory.ts';
+import { chooseVictims } from '../../scheduling/eviction.ts';
+import { type Fit, fit, type Room } from '../../scheduling/fit.ts';
+import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
-import { roomOf } from '../../scheduling/node-room.ts';
-import { type Lease, leaseAdvert } from './lease.ts';
-
-/** A copy in memory, or on its way in or out. */
-export interface Resident {
-  readonly engine: EngineName;
-  readonly model: string;
-  readonly state: 'loading' | 'loaded' | 'unloading';
-  readonly context_tokens: number | null;
-  readonly bytes: number;
-  readonly at_work: boolean;
-  /** By a policy. */
-  readonly kept: boolean;
-  /** End of the last use; null for never. */
-  readonly used_at: number | null;
-  /** When its memory last changed: what was measured before does not show it. */
-  readonly since: number;
-}
+import { bytesOf, type CardBytes, roomWithout } from '../../scheduling/node-room.ts';
+import { backendOf, memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
+import type { Lease, Terms } from './lease.ts';
+import { spellingsOf } from './model-aliases.ts';
+import { type Resident, residentsOf } from './residents.ts';
 
 /** What a decision depends on besides the promises. */
 export interface Situation {
@@ -47,26 +31,44 @@ export interface Situation {
   readonly capacity: CapacityAdvert | null;
   readonly engines: readonly EngineAdvert[];
   readonly residents: readonly Resident[];
+  /** Whether a model may lie partly or wholly in main memory beside a card. */
+  readonly offload: boolean;
+  /** How long a loaded model stays at least. */
+  readonly residency_ms: number;
+  /** Further names of models, as configured. */
+  readonly aliases: Readonly<Record<string, string>>;
 }
 
-export interface Wanted {
-  readonly engine: EngineName;
-  readonly model: string;
-  readonly context_tokens: number;
+/** Where a copy will lie, and so what it is charged with. */
+export interface Charge {
+  readonly cards: readonly CardBytes[];
+  readonly ram_bytes: number;
+  /** In the memory that counts: on the cards, or in main memory where it lies on none. */
   readonly bytes: number;
 }
 
+export const NO_CHARGE: Charge = { cards: [], ram_bytes: 0, bytes: 0 };
+
 export type Admission =
-  /** A copy that is loaded, loading or promised serves it. */
-  | { readonly kind: 'shares' }
-  | { readonly kind: 'loads'; readonly bytes: number; readonly evict: readonly string[] }
+  | {
+      readonly kind: 'admitted';
+      /** False where a copy that is loaded, loading or promised serves it. */
+      readonly loads: boolean;
+      /** Null where nobody knows where the copy lies. */
+      readonly charge: Charge | null;
+      readonly evict: readonly string[];
+    }
   | { readonly kind: 'refused'; readonly reason: string };
+
+export type FoundModel =
+  | { readonly model: ModelAdvert }
+  | { readonly reason: string; readonly missing: boolean };
 
 /** The model as the engine spells it, or why there is none. */
 export function findModel(
-  wanted: Pick<Wanted, 'engine' | 'model'>,
-  engines: readonly EngineAdvert[],
-): { readonly model: ModelAdvert } | { readonly reason: string; readonly missing: boolean } {
+  wanted: Pick<Terms, 'engine' | 'model'>,
+  { engines, aliases }: Pick<Situation, 'engines' | 'aliases'>,
+): FoundModel {
   const engine = engines.find(({ name }) => name === wanted.engine);
   if (engine === undefined) {
     return { reason: `there is no engine ${wanted.engine} on this node`, missing: false };
@@ -74,8 +76,10 @@ export function findModel(
   if (!engine.available) {
     return { reason: engine.reason ?? `${engine.name} is not available`, missing: false };
   }
-  const model = engine.models.find(({ name }) => sameModel(name, wanted.model));
-  if (model !== undefined) return { model };
+  for (const spelling of spellingsOf(wanted.model, aliases)) {
+    const model = engine.models.find(({ name }) => sameModel(name, spelling));
+    if (model !== undefined) return { model };
+  }
   const names = engine.models.map(({ name }) => name);
   const nearest = nearestName(wanted.model, names);
   const advice = nearest === null ? '' : `; the nearest one is ${nearest}`;
@@ -83,135 +87,110 @@ export function findModel(
 }
 
 /** Whether a promise can be given. */
-export function admit(leases: readonly Lease[], wanted: Wanted, now: Situation): Admission {
-  const found = findModel(wanted, now.engines);
-  if (!('model' in found)) return { kind: 'refused', reason: found.reason };
-  if (wanted.bytes === 0) return { kind: 'shares' };
-  const ofModel = ({ model }: { readonly model: string }): boolean =>
-    sameModel(model, wanted.model);
-  const copy = now.residents.find(ofModel);
-  const loaded = copy !== undefined && copy.state !== 'unloading';
-  if (loaded && (copy.context_tokens ?? 0) >= wanted.context_tokens) return { kind: 'shares' };
-  const promised = leases.find(lease => ofModel(lease) && lease.bytes >= wanted.bytes);
-  if (promised !== undefined) return { kind: 'shares' };
+export function admit(leases: readonly Lease[], asked: Terms, now: Situation): Admission {
+  const found = findModel(asked, now);
+  if (!('model' in found)) return refused(found.reason);
+  const wanted = { ...asked, model: found.model.name };
+  if (!holdsMemory(wanted.engine)) return shares(NO_CHARGE);
+  const copy = now.residents.find(({ model }) => sameModel(model, wanted.model));
+  const isThere = copy !== undefined && copy.state !== 'unloading';
+  if (isThere && (copy.context_tokens ?? 0) >= wanted.context_tokens) {
+    return shares(copy.ours ? copy.charge : null);
+  }
+  const promised = leases.find(
+    lease => sameModel(lease.model, wanted.model) && lease.context_tokens >= wanted.context_tokens,
+  );
+  if (promised !== undefined) return shares(chargeOf(promised));
   return planLoad(leases, wanted, now);
 }
 
+/** Engines without models of their own hold none in this node's memory. */
+export const holdsMemory = (engine: EngineName): boolean => engine === 'ollama';
+
+const chargeOf = ({ cards, ram_bytes = 0, bytes }: Lease): Charge | null =>
+  cards === undefined ? null : { cards, ram_bytes, bytes };
+
+const refused = (reason: string): Admission => ({ kind: 'refused', reason });
+const shares = (charge: Charge | null): Admission => ({
+  ...{ kind: 'admitted', loads: false, charge, evict: [] },
+});
+
 /** What loading the model now takes, whoever else has been promised it. */
-export function planLoad(leases: readonly Lease[], wanted: Wanted, now: Situation): Admission {
-  if (wanted.bytes === 0) return { kind: 'loads', bytes: 0, evict: [] };
-  if (now.capacity === null) {
-    return refused('nobody measures the memory of this node now');
+export function planLoad(leases: readonly Lease[], wanted: Terms, now: Situation): Admission {
+  if (!holdsMemory(wanted.engine)) {
+    return { kind: 'admitted', loads: true, charge: NO_CHARGE, evict: [] };
   }
-  const free = freeFor(leases, wanted, now, now.capacity);
-  if (free !== null) return choose(free, leases, wanted, now);
+  if (now.capacity === null) return refused('nobody measures the memory of this node now');
+  const found = chooseRoom(leases, wanted, now, now.capacity);
+  if (found.kind !== 'unknown') return found.admission;
   // The GPU keeps its figures to itself; then main memory must be enough on its own.
-  const onCpu = freeFor(leases, wanted, now, { ...now.capacity, gpus: [] });
-  if (onCpu !== null && wanted.bytes <= onCpu.after) return choose(onCpu, leases, wanted, now);
+  const onHost = chooseRoom(leases, wanted, now, { ...now.capacity, gpus: [] });
+  if (onHost.kind === 'known' && onHost.admission.kind === 'admitted') return onHost.admission;
   return refused('nobody knows how much GPU memory is free; declare it in the configuration');
 }
 
-const refused = (reason: string): Admission => ({ kind: 'refused', reason });
+type Choice =
+  | { readonly kind: 'known'; readonly admission: Admission }
+  | { readonly kind: 'unknown' };
 
-interface Free {
-  readonly now: number;
-  readonly after: number;
-}
-
-function choose(free: Free, leases: readonly Lease[], wanted: Wanted, now: Situation): Admission {
-  const { bytes } = wanted;
-  if (bytes > free.after) {
-    return refused(`needs ${gib(bytes)}, ${gib(Math.max(0, free.after))} can be had`);
-  }
-  const evict: string[] = [];
-  let left = free.now;
-  for (const copy of evictable(leases, wanted, now)) {
-    if (bytes <= left) break;
-    evict.push(copy.model);
-    left += copy.bytes;
-  }
-  return { kind: 'loads', bytes, evict };
-}
-
-/** D2; used longest ago first. */
-function evictable(leases: readonly Lease[], wanted: Wanted, now: Situation): Resident[] {
-  return now.residents
-    .filter(
-      copy =>
-        copy.state === 'loaded' &&
-        !copy.kept &&
-        !copy.at_work &&
-        !sameModel(copy.model, wanted.model) &&
-        !leases.some(lease => sameModel(lease.model, copy.model)),
-    )
-    .sort((left, right) => (left.used_at ?? 0) - (right.used_at ?? 0));
-}
-
-function freeFor(
+function chooseRoom(
   leases: readonly Lease[],
-  wanted: Wanted,
+  wanted: Terms,
   now: Situation,
   capacity: CapacityAdvert,
-): Free | null {
-  const others = now.residents.filter(({ model }) => !sameModel(model, wanted.model));
-  const own = now.residents.find(({ model }) => sameModel(model, wanted.model));
-  const at = measuredAt(capacity);
-  const unseen = others.filter(({ state, since }) => state === 'loaded' && since >= at);
-  const returns = own !== undefined && own.state !== 'loading' && own.since < at ? own.bytes : 0;
-  const correction = returns - unseen.reduce((sum, { bytes }) => sum + bytes, 0);
-  const promises = leases.filter(({ model }) => !sameModel(model, wanted.model));
-  const room = roomOf({
-    node: now.node,
-    capacity: { advert: corrected(capacity, correction), seen_at: now.now },
-    runtime: { advert: runtimeOf(promises, others, now), seen_at: now.now },
-  });
-  if (room.free_bytes === null || room.free_after_evicting_bytes === null) return null;
-  return { now: room.free_bytes, after: room.free_after_evicting_bytes };
-}
-
-const measuredAt = ({ at, gpus, ram }: CapacityAdvert): number =>
-  gpus.length === 0 ? (ram.measured_at ?? at) : Math.min(...gpus.map(gpu => gpu.measured_at));
-
-/** The capacity with more or less free than was measured. */
-function corrected(capacity: CapacityAdvert, bytes: number): CapacityAdvert {
-  const [first, ...rest] = capacity.gpus;
-  if (first === undefined || first.free_bytes === null) {
-    const available_bytes = capacity.ram.available_bytes + bytes;
-    return { ...capacity, ram: { ...capacity.ram, available_bytes } };
+): Choice {
+  const engine = now.engines.find(({ name }) => name === wanted.engine);
+  const model = engine?.models.find(({ name }) => sameModel(name, wanted.model));
+  if (engine === undefined || model === undefined) {
+    return known(refused(`${wanted.model} is not installed here`));
   }
-  return {
-    ...capacity,
-    gpus: [{ ...first, free_bytes: first.free_bytes + bytes }, ...rest],
-  };
+  const backend = backendOf({ capacity: { advert: capacity, seen_at: now.now } });
+  const { context_tokens, bytes } = wanted;
+  const options = { ...memoryOptionsOf({ backend }, { engine, model }, 0), context_tokens };
+  const shape = profileOf(model);
+  // D3: what the asker knows beyond the formula is kept free as well.
+  const own = memoryNeed(shape, options).total_bytes;
+  const profile = { ...shape, projector_bytes: shape.projector_bytes + Math.max(0, bytes - own) };
+  const { residents, gone } = residentsOf(leases, wanted, now, capacity);
+  const roomBeside = (victims: readonly string[]): Room =>
+    roomWithout(capacity, residents, new Set([...gone, ...victims]));
+  const staying = residents.filter(({ key }) => !gone.has(key));
+  const fitBeside = (victims: readonly string[]): Fit =>
+    fit(profile, options, roomBeside(victims), { offload: now.offload });
+  const whole = (found: Fit): boolean =>
+    found.kind === 'single' ||
+    found.kind === 'multi' ||
+    (found.kind === 'cpu' && capacity.gpus.length === 0);
+  const some = (found: Fit): boolean =>
+    whole(found) || (now.offload && (found.kind === 'partial' || found.kind === 'cpu'));
+  for (const isEnough of [whole, some]) {
+    const alone = fitBeside([]);
+    if (isEnough(alone)) return known(admitted(alone, []));
+    const eviction = chooseVictims(
+      staying,
+      victims => isEnough(fitBeside(victims.map(({ key }) => key))),
+      { now: now.now, residency_ms: now.residency_ms },
+    );
+    if (eviction !== null) {
+      const victims = eviction.victims.map(({ key }) => key);
+      const names = eviction.victims.map(victim => victim.model);
+      return known(admitted(fitBeside(victims), names));
+    }
+  }
+  const idle = staying.filter(
+    ({ state, leased, kept, in_flight }) =>
+      state === 'loaded' && !leased && !kept && in_flight === 0,
+  );
+  const best = fitBeside(idle.map(({ key }) => key));
+  if (best.kind === 'unknown') return { kind: 'unknown' };
+  const need = best.need.total_bytes + best.need.reserve_bytes;
+  const most = Math.max(0, need - best.short_bytes);
+  return known(refused(`needs ${gib(need)}, ${gib(most)} can be had`));
 }
 
-/** The node as it would advertise itself, with every copy that must stay under a lease. */
-function runtimeOf(
-  promises: readonly Lease[],
-  residents: readonly Resident[],
-  now: Situation,
-): RuntimeAdvert {
-  const stays = residents.filter(copy => copy.state !== 'loaded' || copy.kept || copy.at_work);
-  return {
-    ...{ node: now.node, epoch: 1, host: '', state: 'ready', at: now.now, slots: 1, slots_used: 0 },
-    engines: now.engines.map(engine => ({
-      ...engine,
-      models: residents
-        .filter(copy => copy.engine === engine.name && copy.state !== 'loading')
-        .flatMap(copy => listed(engine, copy)),
-    })),
-    leases: [...promises.map(leaseAdvert), ...stays.map(copy => pseudoLease(copy, now.now))],
-  };
+const known = (admission: Admission): Choice => ({ kind: 'known', admission });
+
+function admitted({ cards, ram_bytes }: Fit, evict: readonly string[]): Admission {
+  const charge = { cards, ram_bytes, bytes: bytesOf({ cards, ram_bytes }) };
+  return { kind: 'admitted', loads: true, charge, evict };
 }
-
-function listed(engine: EngineAdvert, copy: Resident): ModelAdvert[] {
-  const model = engine.models.find(({ name }) => sameModel(name, copy.model));
-  if (model === undefined) return [];
-  return [{ ...model, loaded: true, vram_bytes: copy.bytes, ram_bytes: copy.bytes }];
-}
-
-const NOBODY = LeaseId.parse('copy');
-
-const pseudoLease = ({ model, bytes }: Resident, now: number): LeaseAdvert => ({
-  ...{ lease: NOBODY, model, bytes, expires_at: now },
-});

@@ -42,7 +42,7 @@ function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<Gene
         count.lent += 1;
         return {
           ...{ lease: '1-1', engine: name, model: `${model}:latest`, context_tokens: 8_192 },
-          ...{ load_ms: 5, signal: new AbortController().signal },
+          ...{ keep_alive: 900, load_ms: 5, signal: new AbortController().signal },
           release: () => {
             count.released += 1;
           },

@@ -183,7 +183,7 @@ async function generateOnce(
   signal: AbortSignal,
 ): Promise<Generated> {
   const startMs = clock.monotonic();
-  const { model, context_tokens } = hold;
+  const { model, context_tokens, keep_alive } = hold;
   const parts: string[] = [];
   let length = 0;
   const answered = (
@@ -198,7 +198,10 @@ async function generateOnce(
     ...counts,
   });
   // The copy that is held is asked for as it is loaded.
-  for await (const chunk of engine.generate({ ...request, model, context_tokens }, signal)) {
+  for await (const chunk of engine.generate(
+    { ...request, model, context_tokens, keep_alive },
+    signal,
+  )) {
     if (chunk.kind === 'thinking') continue;
     if (chunk.kind === 'done') {
       const { prompt_tokens, output_tokens, total_ms } = chunk;

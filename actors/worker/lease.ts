@@ -4,6 +4,7 @@ import type { RequestId } from '../../protocol/inference.ts';
 import type { LeaseAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import { attemptKey } from '../../protocol/workspace.ts';
+import type { CardBytes } from '../../scheduling/node-room.ts';
 
 /** Its lease is kept on disk: the master counts on it over restarts. */
 export interface AttemptHolder {
@@ -19,7 +20,7 @@ export interface RequestHolder {
 
 export type Holder = AttemptHolder | RequestHolder;
 
-interface Terms {
+export interface Terms {
   readonly engine: EngineName;
   readonly model: string;
   readonly context_tokens: number;
@@ -29,6 +30,11 @@ interface Terms {
 export type Lease = Holder &
   Terms & {
     readonly lease: LeaseId;
+    /** What was asked for; `bytes` is what is booked for it. */
+    readonly asked_bytes?: number;
+    /** Where it is booked; absent where nobody knows where the copy lies that it shares. */
+    readonly cards?: readonly CardBytes[];
+    readonly ram_bytes?: number;
     readonly epoch: number;
     readonly expires_at: number;
   };

@@ -6,8 +6,10 @@
  */
 import { type Actor, createActor, fromPromise, waitFor } from 'xstate';
 import type { WireError } from '../../protocol/errors.ts';
+import type { ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { type Charge, NO_CHARGE } from './admission.ts';
 import type { Hold, OnProgress } from './hold.ts';
 import type { Lease } from './lease.ts';
 import { type CopyEvent, type CopyInput, copyMachine, type LoadPlan } from './model-machine.ts';
@@ -15,7 +17,6 @@ import { type CopyEvent, type CopyInput, copyMachine, type LoadPlan } from './mo
 export interface Waiter {
   readonly lease: Lease;
   readonly context_tokens: number;
-  readonly bytes: number;
   readonly share: string;
   readonly priority: number;
   readonly sinceMs: number;
@@ -42,14 +43,17 @@ export class ModelCopy {
   readonly waiting: Waiter[] = [];
   /** Ends the holds of a copy that is taken away. */
   readonly revoked = new Set<AbortController>();
-  /** Bytes it is charged with. */
-  bytes = 0;
+  /** What it is charged with, and whether that is known because it was loaded by us. */
+  charge: Charge = NO_CHARGE;
+  ours = false;
+  loadedAt: number | null = null;
   usedAt: number | null = null;
   /** When its memory last changed, by the wall clock. */
   since = 0;
   readonly #actor: Actor<typeof copyMachine>;
   readonly #clock: Clock;
   readonly #shares = new Map<string, number>();
+  #generation = 0;
 
   constructor(
     named: { readonly engine: EngineName; readonly model: string },
@@ -75,6 +79,11 @@ export class ModelCopy {
       const previous = before;
       before = state;
       this.since = clock.now();
+      if (previous === 'loaded') {
+        this.#generation += 1;
+        this.#shares.clear();
+      }
+      if (state === 'loaded') this.loadedAt = this.since;
       changed(this, previous);
     });
     this.#actor.start();
@@ -100,16 +109,35 @@ export class ModelCopy {
     this.#actor.send(event);
   }
 
-  began(share: string): void {
-    this.#shares.set(share, (this.#shares.get(share) ?? 0) + 1);
-    this.send({ type: 'hold.began' });
+  /** Nothing of it is in memory, and nobody waits. */
+  get isIdle(): boolean {
+    return this.state === 'absent' && this.waiting.length === 0;
   }
 
-  ended(share: string): void {
+  /** The engine has it in memory, whoever loaded it. */
+  found({ vram_bytes, ram_bytes, context_tokens }: ModelAdvert): void {
+    if (this.state === 'absent') {
+      const bytes = (vram_bytes ?? 0) + (ram_bytes ?? 0);
+      this.charge = { cards: [], ram_bytes: ram_bytes ?? 0, bytes };
+      this.ours = false;
+    }
+    this.send({ type: 'copy.found', contextTokens: context_tokens });
+  }
+
+  /** A hold begins; answers which loading of the copy it is of. */
+  began(share: string): number {
+    this.#shares.set(share, (this.#shares.get(share) ?? 0) + 1);
+    this.send({ type: 'hold.began' });
+    return this.#generation;
+  }
+
+  /** A hold of a copy that has been taken away in the meantime counts no more. */
+  ended(share: string, generation: number): void {
+    this.usedAt = this.#clock.now();
+    if (generation !== this.#generation) return;
     const left = (this.#shares.get(share) ?? 1) - 1;
     if (left > 0) this.#shares.set(share, left);
     else this.#shares.delete(share);
-    this.usedAt = this.#clock.now();
     this.send({ type: 'hold.ended' });
   }
 

@@ -16,16 +16,18 @@ import {
   RequestId,
   type UnloadRequest,
 } from '../../protocol/inference.ts';
-import type { EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
+import type { ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
-import { findModel, planLoad, type Resident, type Situation } from './admission.ts';
+import { findModel, NO_CHARGE, planLoad, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender, OnProgress, UseRequest } from './hold.ts';
 import { holderKey, isAttempt, type Lease } from './lease.ts';
 import type { LeaseBook } from './lease-book.ts';
+import { spellingsOf } from './model-aliases.ts';
+import { ModelCopies } from './model-copies.ts';
 import { type CopyState, ModelCopy, type Waiter } from './model-copy.ts';
 import { createLoader, type LoadRecord } from './model-loader.ts';
 
@@ -44,6 +46,8 @@ export interface ModelHostOptions {
   readonly changed: () => void;
   /** Told when the engine's own list has to be looked at again. */
   readonly moved: () => void;
+  /** Seconds that a copy stays after a use; -1: for good. */
+  readonly keepAliveS: (model: string) => number;
   /** Told what a load took, and how fast an answer was. */
   readonly loaded: (load: LoadRecord) => void;
   readonly spoke: (model: ModelAdvert, measured: Measured) => void;
@@ -58,20 +62,23 @@ const LIGHT_SLOTS = 8;
 const LEASE_MS = 60_000;
 
 export class ModelHost implements ModelLender {
+  readonly copies: ModelCopies;
   readonly #options: ModelHostOptions;
-  readonly #copies = new Map<string, ModelCopy>();
   readonly #holders = new Set<string>();
   #loads = 0;
 
   constructor(options: ModelHostOptions) {
     this.#options = options;
+    const { isKept } = options;
+    this.copies = new ModelCopies(isKept, (engine, model) => this.#newCopy(engine, model));
   }
 
-  /** Attempts' turns and inferences that have or wait for a hold. */
-  get atWork(): number {
-    return this.#holders.size;
+  /** Those that have or wait for a hold. */
+  get inferences(): number {
+    return [...this.#holders].filter(holder => holder.startsWith('r-')).length;
   }
 
+  /** Whether this attempt or inference has a hold, or waits for one. */
   isAtWork(holder: string): boolean {
     return this.#holders.has(holder);
   }
@@ -80,8 +87,8 @@ export class ModelHost implements ModelLender {
     if (signal.aborted) throw cancelled(signal);
     const { engine, context_tokens, share, priority } = request;
     const situation = this.#options.situation();
-    const model = modelOf(request, situation.engines);
-    const copy = this.#copy(engine, model.name);
+    const model = modelOf(request, situation);
+    const copy = this.copies.of(engine, model.name);
     const max = this.#options.waitingMax ?? WAITING_MAX;
     if (copy.waiting.length >= max) {
       throw new CodeGodError('overloaded', `${max} requests wait for ${model.name} already`);
@@ -130,13 +137,13 @@ export class ModelHost implements ModelLender {
   }
 
   /** Brings a model in without asking it anything. What is loaded with enough stays as it is. */
-  async load(request: LoadRequest, bytes: number, signal: AbortSignal): Promise<void> {
+  async load(request: LoadRequest, signal: AbortSignal): Promise<void> {
     this.#loads += 1;
     const request_id = `r-${this.#loads.toString(36).padStart(26, '0')}`;
     const hold = await this.use(
       {
         ...request,
-        ...{ engine: 'ollama', bytes, share: 'local', priority: 0 },
+        ...{ engine: 'ollama', bytes: 0, share: 'local', priority: 0 },
         holder: { request: RequestId.parse(request_id) },
       },
       () => {},
@@ -150,10 +157,11 @@ export class ModelHost implements ModelLender {
    * @throws CodeGodError `conflict` while it is at work or promised, unless forced.
    */
   async unload({ model, force = false }: UnloadRequest): Promise<void> {
-    const copy = [...this.#copies.values()].find(found => sameModel(found.model, model));
+    const found = modelOf({ engine: 'ollama', model }, this.#options.situation());
+    const copy = this.copies.find('ollama', found.name);
     if (copy === undefined || copy.state === 'absent') return;
     const leases = this.#options.leases.ledger.leases.filter(lease =>
-      sameModel(lease.model, model),
+      sameModel(lease.model, copy.model),
     );
     const busy = copy.context.holds > 0 || copy.waiting.length > 0 || leases.length > 0;
     if (busy && !force) {
@@ -177,84 +185,31 @@ export class ModelHost implements ModelLender {
       throw new CodeGodError('engine_unavailable', 'no engine of this node can pull models');
     }
     try {
-      yield* engine.pull(model, signal);
+      // The last spelling is the one that a registry is likeliest to know.
+      const name = spellingsOf(model, this.#options.situation().aliases).at(-1) ?? model;
+      yield* engine.pull(name, signal);
     } finally {
       this.#options.moved();
     }
   }
 
-  /** Copies in memory, or on their way in or out. */
-  residents(): Resident[] {
-    const residents: Resident[] = [];
-    for (const copy of this.#copies.values()) {
-      const { state, engine, model, bytes, usedAt, since } = copy;
-      if (state === 'absent') continue;
-      residents.push({
-        ...{ engine, model, bytes, since, used_at: usedAt },
-        state: state === 'making_room' ? 'loading' : state,
-        context_tokens: copy.context.contextTokens ?? copy.context.plan?.context_tokens ?? null,
-        at_work: copy.context.holds > 0 || copy.waiting.length > 0,
-        kept: this.#options.isKept(model),
-      });
-    }
-    return residents;
-  }
-
-  /** A model as it is to be advertised. */
-  described(engine: EngineName, model: ModelAdvert): ModelAdvert {
-    const copy = this.#copies.get(keyOf(engine, model.name));
-    const state = copy?.state ?? (model.loaded ? 'loaded' : 'absent');
-    return {
-      ...model,
-      state: state === 'making_room' ? 'loading' : state,
-      in_flight: copy?.context.holds ?? 0,
-      used_at: copy?.usedAt ?? null,
-      kept: this.#options.isKept(model.name),
-    };
-  }
-
-  /** Takes over what the engines say, as looked at from `lookedAtMs` on. */
-  observe(engines: readonly EngineAdvert[], lookedAt: number): void {
-    for (const engine of engines) {
-      const listed = new Set<string>();
-      for (const model of engine.models) {
-        if (!model.loaded) continue;
-        const copy = this.#copy(engine.name, model.name);
-        listed.add(model.name);
-        if (copy.since >= lookedAt) continue;
-        if (copy.state === 'absent') copy.bytes = (model.vram_bytes ?? 0) + (model.ram_bytes ?? 0);
-        copy.send({ type: 'copy.found', contextTokens: model.context_tokens });
-      }
-      for (const copy of this.#copies.values()) {
-        if (copy.engine !== engine.name || copy.since >= lookedAt) continue;
-        if (!listed.has(copy.model)) copy.send({ type: 'copy.gone' });
-      }
-    }
-  }
-
   stop(): void {
     const reason = new CodeGodError('cancelled', 'the worker stops');
-    for (const copy of this.#copies.values()) {
+    for (const copy of this.copies.all()) {
       for (const waiter of copy.waiting.splice(0)) waiter.fail(reason);
       copy.stop();
     }
   }
 
-  #copy(engine: EngineName, model: string): ModelCopy {
-    const key = keyOf(engine, model);
-    const known = this.#copies.get(key);
-    if (known !== undefined) return known;
-    const { clock } = this.#options;
+  #newCopy(engine: EngineName, model: string): ModelCopy {
     const ports = createLoader({
       ...this.#options,
       copy: () => copy,
-      sibling: name => this.#copies.get(keyOf(engine, name)),
-      situation: () => this.#options.situation(),
+      sibling: name => this.copies.find(engine, name),
     });
-    const copy = new ModelCopy({ engine, model }, ports, clock, (moved, before) =>
+    const copy = new ModelCopy({ engine, model }, ports, this.#options.clock, (moved, before) =>
       this.#onChange(moved, before),
     );
-    this.#copies.set(key, copy);
     return copy;
   }
 
@@ -295,7 +250,7 @@ export class ModelHost implements ModelLender {
   }
 
   #slots({ engine, model }: ModelCopy): number {
-    const found = findModel({ engine, model }, this.#options.situation().engines);
+    const found = findModel({ engine, model }, this.#options.situation());
     return 'model' in found ? (found.model.slots ?? (engine === 'ollama' ? 1 : LIGHT_SLOTS)) : 1;
   }
 
@@ -303,19 +258,20 @@ export class ModelHost implements ModelLender {
     const { lease, share } = waiter;
     const revoked = new AbortController();
     copy.revoked.add(revoked);
-    copy.began(share);
+    const generation = copy.began(share);
     let held = true;
     const { monotonic } = this.#options.clock;
     return {
       ...{ lease: lease.lease, engine: copy.engine, model: copy.model },
       context_tokens: copy.context.contextTokens ?? waiter.context_tokens,
+      keep_alive: this.#options.keepAliveS(copy.model),
       load_ms: waiter.loaded ? Math.round(monotonic() - waiter.sinceMs) : 0,
       signal: revoked.signal,
       release: measured => {
         if (!held) return;
         held = false;
         copy.revoked.delete(revoked);
-        copy.ended(share);
+        copy.ended(share, generation);
         this.#end(lease);
         this.#spoke(copy, measured);
         this.#pump(copy);
@@ -326,7 +282,7 @@ export class ModelHost implements ModelLender {
 
   #spoke({ engine, model }: ModelCopy, measured: Measured | undefined): void {
     if (measured === undefined) return;
-    const found = findModel({ engine, model }, this.#options.situation().engines);
+    const found = findModel({ engine, model }, this.#options.situation());
     if ('model' in found) this.#options.spoke(found.model, measured);
   }
 
@@ -335,18 +291,20 @@ export class ModelHost implements ModelLender {
     const situation = this.#options.situation();
     const { engine, model } = copy;
     try {
-      modelOf({ engine, model }, situation.engines);
-      const { context_tokens, bytes } = waiter;
+      modelOf({ engine, model }, situation);
+      const { context_tokens, lease } = waiter;
+      const bytes = lease.asked_bytes ?? lease.bytes;
       const wanted = { engine, model, context_tokens, bytes };
       const admission = planLoad(this.#options.leases.ledger.leases, wanted, situation);
       if (admission.kind === 'refused') {
         throw new CodeGodError('reservation_refused', admission.reason);
       }
-      const evict = admission.kind === 'loads' ? admission.evict : [];
-      copy.bytes = bytes;
+      const { charge, evict } = admission;
+      copy.charge = charge ?? NO_CHARGE;
+      copy.ours = true;
       for (const victim of evict) {
         this.#options.log.info('model.evicted', { model: victim, for: model });
-        this.#copies.get(keyOf(engine, victim))?.send({ type: 'copy.unload' });
+        this.copies.find(engine, victim)?.send({ type: 'copy.unload' });
       }
       copy.send({ type: 'copy.load', plan: { context_tokens, bytes, evict } });
       return true;
@@ -383,8 +341,6 @@ export class ModelHost implements ModelLender {
   }
 }
 
-const keyOf = (engine: EngineName, model: string): string => `${engine}/${model}`;
-
 const cancelled = (signal: AbortSignal): CodeGodError =>
   signal.reason instanceof CodeGodError
     ? signal.reason
@@ -392,9 +348,9 @@ const cancelled = (signal: AbortSignal): CodeGodError =>
 
 function modelOf(
   wanted: { readonly engine: EngineName; readonly model: string },
-  engines: readonly EngineAdvert[],
+  situation: Situation,
 ): ModelAdvert {
-  const found = findModel(wanted, engines);
+  const found = findModel(wanted, situation);
   if ('model' in found) return found.model;
   throw new CodeGodError(found.missing ? 'model_missing' : 'engine_unavailable', found.reason);
 }

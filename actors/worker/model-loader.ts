@@ -21,6 +21,8 @@ export interface LoadRecord {
   readonly context_tokens: number;
   readonly load_ms: number;
   readonly estimated_bytes: number;
+  /** What the engine says it has allocated; null where it does not say. */
+  readonly measured_bytes: number | null;
 }
 
 export interface LoaderOptions {
@@ -33,6 +35,7 @@ export interface LoaderOptions {
   readonly situation: () => Situation;
   readonly measured: (signal: AbortSignal) => Promise<void>;
   readonly loaded: (load: LoadRecord) => void;
+  readonly keepAliveS: (model: string) => number;
 }
 
 /** How long the memory of what was unloaded may take to come back. */
@@ -64,7 +67,7 @@ async function makeRoom(
     for (;;) {
       if (signal.aborted) throw new CodeGodError('cancelled', 'cancelled');
       const plan = planLoad(leases.ledger.leases, wanted, situation());
-      if (plan.kind !== 'refused' && (plan.kind === 'shares' || plan.evict.length === 0)) return;
+      if (plan.kind === 'admitted' && plan.evict.length === 0) return;
       if (late.signal.aborted) {
         const { capacity } = situation();
         if (capacity === null || capacity.at <= unloadedAt) return; // V1
@@ -80,20 +83,32 @@ async function makeRoom(
 
 async function load(
   options: LoaderOptions,
-  { model, context_tokens, bytes }: LoadPlan & CopyInput,
+  { model, context_tokens }: LoadPlan & CopyInput,
   signal: AbortSignal,
 ): Promise<number> {
-  const { clock, loaded, situation } = options;
+  const { clock, loaded, keepAliveS, situation } = options;
   const copy = options.copy();
   tell(copy, { phase: 'loading', fraction: null });
   const startMs = clock.monotonic();
-  await engineOf(options).load(model, { context_tokens }, signal);
+  const running = await engineOf(options).load(
+    model,
+    {
+      ...{ context_tokens, keep_alive: keepAliveS(model) },
+      onFraction: fraction => tell(copy, { phase: 'loading', fraction }),
+    },
+    signal,
+  );
   const load_ms = Math.round(clock.monotonic() - startMs);
-  const found = findModel({ engine: copy.engine, model }, situation().engines);
+  const found = findModel({ engine: copy.engine, model }, situation());
+  const { bytes } = copy.charge;
   if ('model' in found) {
-    loaded({ model: found.model, context_tokens, load_ms, estimated_bytes: bytes });
+    const vram = running?.vram_bytes ?? null;
+    const ram = running?.ram_bytes ?? null;
+    const measured_bytes = vram === null && ram === null ? null : (vram ?? 0) + (ram ?? 0);
+    const record = { model: found.model, context_tokens, load_ms };
+    loaded({ ...record, estimated_bytes: bytes, measured_bytes });
   }
-  return context_tokens;
+  return running?.context_tokens ?? context_tokens;
 }
 
 function engineOf({ copy, engines }: LoaderOptions): Engine {

@@ -20,6 +20,7 @@ export interface CopyInput {
 /** What a load takes: how large, and what goes for it. */
 export interface LoadPlan {
   readonly context_tokens: number;
+  /** As the asker estimates it. */
   readonly bytes: number;
   /** Models that have to be unloaded first. */
   readonly evict: readonly string[];

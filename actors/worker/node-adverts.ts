@@ -19,6 +19,8 @@ export interface NodeAdvertsOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly advert: () => RuntimeAdvert;
+  /** Told every measurement of this node's memory. */
+  readonly measured: (capacity: CapacityAdvert | null) => void;
 }
 
 export class NodeAdverts {
@@ -109,6 +111,7 @@ export class NodeAdverts {
         log.warn('worker.capacity_unreadable', { error });
         this.#capacity = null;
       }
+      this.#options.measured(this.#capacity);
       for (const end of [...this.#awaiting]) end();
     }
   }

@@ -11,7 +11,7 @@
 import { LeaseId } from '../../protocol/ids.ts';
 import type { ReserveReply } from '../../protocol/node.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
-import { admit, type Situation } from './admission.ts';
+import { type Admission, admit, findModel, type Situation } from './admission.ts';
 import { holderKey, holderOf, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
 
 export interface Ledger {
@@ -33,7 +33,9 @@ export const newLedger = (epoch: number, leases: readonly Lease[] = []): Ledger 
   leases,
 });
 
-export function reserve(ledger: Ledger, request: LeaseRequest, now: Situation): Reservation {
+export function reserve(ledger: Ledger, asked: LeaseRequest, now: Situation): Reservation {
+  const found = findModel(asked, now);
+  const request = 'model' in found ? { ...asked, model: found.model.name } : asked;
   const key = holderKey(request);
   const held = ledger.leases.find(lease => holderKey(lease) === key);
   if (held !== undefined && isSame(held, request)) {
@@ -41,8 +43,9 @@ export function reserve(ledger: Ledger, request: LeaseRequest, now: Situation): 
   }
   // The same attempt placed anew, with another model perhaps: the older promise is void.
   const leases = ledger.leases.filter(lease => lease !== held);
-  const reason = refusalOf(leases, request, now);
-  if (reason !== null) {
+  const admission = decide(leases, request, now);
+  if (admission.kind === 'refused') {
+    const { reason } = admission;
     return { ledger: { ...ledger, leases }, reply: { granted: false, reason }, fresh: null };
   }
   const { engine, model, context_tokens, bytes, ttl_ms } = request;
@@ -50,7 +53,8 @@ export function reserve(ledger: Ledger, request: LeaseRequest, now: Situation): 
   const fresh: Lease = {
     lease: LeaseId.parse(`${ledger.epoch}-${number}`),
     ...holderOf(request),
-    ...{ engine, model, context_tokens, bytes },
+    ...{ engine, model, context_tokens, bytes, asked_bytes: bytes },
+    ...(admission.charge ?? {}),
     epoch: ledger.epoch,
     expires_at: now.now + ttl_ms,
   };
@@ -87,14 +91,12 @@ const isSame = (held: Lease, request: LeaseRequest): boolean =>
   held.engine === request.engine &&
   sameModel(held.model, request.model) &&
   held.context_tokens === request.context_tokens &&
-  held.bytes >= request.bytes;
+  (held.asked_bytes ?? held.bytes) >= request.bytes;
 
-/** Why the node declines, or null where it takes it. */
-function refusalOf(leases: readonly Lease[], request: LeaseRequest, now: Situation): string | null {
-  if (!now.ready) return 'the worker takes no new work now';
+function decide(leases: readonly Lease[], request: LeaseRequest, now: Situation): Admission {
+  if (!now.ready) return { kind: 'refused', reason: 'the worker takes no new work now' };
   if (isAttempt(request) && leases.filter(isAttempt).length >= now.slots) {
-    return `all ${now.slots} slots are taken`;
+    return { kind: 'refused', reason: `all ${now.slots} slots are taken` };
   }
-  const admission = admit(leases, request, now);
-  return admission.kind === 'refused' ? admission.reason : null;
+  return admit(leases, request, now);
 }
