@@ -44,7 +44,8 @@ class TestLender implements ModelLender {
     await this.before(given);
     const [{ engine, model, context_tokens }] = given;
     return {
-      ...{ lease: 'l1', engine, model, context_tokens, load_ms: 12, signal: this.force.signal },
+      ...{ lease: 'l1', engine, model, context_tokens, keep_alive: 300, load_ms: 12 },
+      signal: this.force.signal,
       release: measured => void this.released.push(measured),
     };
   }
@@ -60,7 +61,7 @@ function worldOf(host: string, clock: Clock = systemClock): World {
   const broker = createMemoryBroker({ clock: systemClock });
   const [bus, served] = [broker.connect('caller'), broker.connect('worker')];
   const lender = new TestLender();
-  const relay: Relay = createOllamaRelay({ host, keep_alive: '5m' });
+  const relay: Relay = createOllamaRelay({ host });
   serveInferences({
     ...{ bus: served, node: NODE, clock, lender, relays: { ollama: relay } },
     log: createLogger({ name: 'test', level: 'fatal' }),
@@ -184,7 +185,7 @@ describe('an inference', () => {
       if (bodies === 2) response.end(lastLine());
     };
     assert.deepEqual(body['options'], { num_predict: 8_192, num_ctx: 2_048 });
-    assert.deepEqual([body['stream'], body['keep_alive'], body['shift']], [true, '5m', false]);
+    assert.deepEqual([body['stream'], body['keep_alive'], body['shift']], [true, 300, false]);
     response.write(chatLine({ content: 'a' }) + chatLine({ content: 'b' }));
     const { bodies, usage } = await asking;
     assert.equal(bodies.length, 3);

@@ -15,7 +15,6 @@ import { type OllamaPhase, ollamaError } from './ollama-errors.ts';
 export interface OllamaRelayOptions {
   /** `http://127.0.0.1:11434`. */
   readonly host: string;
-  readonly keep_alive: string | number;
 }
 
 const ERROR_BYTES_MAX = 65_536;
@@ -27,20 +26,18 @@ export function createOllamaRelay(options: OllamaRelayOptions): Relay {
 }
 
 class OllamaRelay implements Relay {
-  readonly keep_alive: string | number;
-  readonly server: Server;
+  readonly #server: Server;
 
-  constructor({ host, keep_alive }: OllamaRelayOptions) {
-    this.keep_alive = keep_alive;
-    this.server = serverOf(host);
+  constructor({ host }: OllamaRelayOptions) {
+    this.#server = serverOf(host);
   }
 
   ask(request: RelayRequest, sink: RelaySink): Exchange {
-    return new OllamaExchange(this.server, request, sink);
+    return new OllamaExchange(this.#server, request, sink);
   }
 
   stop(): void {
-    this.server.agent.destroy();
+    this.#server.agent.destroy();
   }
 }
 

@@ -10,7 +10,7 @@ import type { Fields } from './fields.ts';
 import { nativeBody } from './node-options.ts';
 import { chatLine, lastLine, translate } from './test-dialect.ts';
 
-const NODE = { context_tokens: 8_192, keep_alive: '15m' };
+const NODE = { context_tokens: 8_192, keep_alive: 900 };
 const text = { type: 'text', text: 'Hello' };
 const parameters = { type: 'object', properties: {} };
 const tool = { type: 'function', function: { name: 'f', parameters } };

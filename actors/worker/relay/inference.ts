@@ -122,10 +122,9 @@ export class Inference implements RelaySink, Source, Beating {
       }
       this.#signal.addEventListener('abort', this);
       hold.signal.addEventListener('abort', this);
-      const { keep_alive } = this.#relay;
-      const { context_tokens, model } = hold;
+      const { model } = hold;
       const { path } = this.#translation;
-      const body = nativeBody(this.#translation, { context_tokens, keep_alive });
+      const body = nativeBody(this.#translation, hold);
       this.#exchange = this.#relay.ask({ path, model, body }, this);
     }).finally(() => {
       this.#over = true;

@@ -32,8 +32,6 @@ export interface Exchange {
 }
 
 export interface Relay {
-  /** How long the engine keeps a model after an answer. */
-  readonly keep_alive: string | number;
   ask(request: RelayRequest, sink: RelaySink): Exchange;
   /** Closes the connections that are kept. */
   stop(): void;
