@@ -221,6 +221,7 @@ function contentOf(
 ): Content {
   const { format } = body;
   const plain = { thoughts: 0, calls: [] };
+  const letters = Math.max(1, Math.round(model.bytesPerToken));
   if (format !== undefined && format !== null && format !== '') {
     if (format !== 'json' && typeof format !== 'object') {
       const quoted = JSON.stringify(JSON.stringify(format));
@@ -230,15 +231,23 @@ function contentOf(
     const schema = format === 'json' ? { type: 'object' } : format;
     const value = schemaValue(schema, hash);
     const call = callOf(value, tools, hash);
-    return { ...plain, pieces: cut(JSON.stringify(value)), calls: call === null ? [] : [call] };
+    return {
+      ...plain,
+      pieces: cut(JSON.stringify(value), letters),
+      calls: call === null ? [] : [call],
+    };
   }
   if (tools.length > 0 && messages.at(-1)?.role !== 'tool') {
     const { name, parameters } = recordOf(recordOf(tools[hash % tools.length])['function']);
     const given = { name, arguments: schemaValue(parameters, hash) };
     const call = callOf(given, tools, hash);
-    return { ...plain, pieces: cut(JSON.stringify(given)), calls: call === null ? [] : [call] };
+    return {
+      ...plain,
+      pieces: cut(JSON.stringify(given), letters),
+      calls: call === null ? [] : [call],
+    };
   }
-  if (model.answer !== null) return { ...plain, pieces: cut(model.answer) };
+  if (model.answer !== null) return { ...plain, pieces: cut(model.answer, letters) };
   const pieces = words(model.tokens, hash);
   return { pieces, calls: [], thoughts: thinks ? Math.ceil(pieces.length * THOUGHT_SHARE) : 0 };
 }
