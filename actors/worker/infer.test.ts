@@ -1,24 +1,31 @@
 /**
  * Goal: one inference over the bus keeps its promises: refused before anything is done, streamed as
  * it comes, told in the client's dialect when it breaks, ended at the engine when the caller goes.
- * Method: the memory bus; an engine that does as told, and a real Ollama for what any engine does.
+ * Method: the memory bus; an engine that does as told, and a fake node and a real Ollama for what
+ * any engine does.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { startFakeNode } from '../../bench/fake-node/fake-node.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { NodeId } from '../../protocol/ids.ts';
-import { type Dialect, INFER_CHUNK_BYTES_MAX, InferUsage } from '../../protocol/inference.ts';
-import type { EngineAdvert } from '../../protocol/node.ts';
+import {
+  type Dialect,
+  INFER_ALIVE_MS,
+  INFER_CHUNK_BYTES_MAX,
+  InferUsage,
+} from '../../protocol/inference.ts';
 import { ARTIFACTS } from '../../protocol/streams.ts';
 import { nodeSubject } from '../../protocol/subjects.ts';
 import type { BusMessage } from '../../runtime/bus.ts';
-import { systemClock } from '../../runtime/clock.ts';
+import { type Clock, SimulatedClock, systemClock } from '../../runtime/clock.ts';
 import { createLogger } from '../../runtime/log.ts';
 import { createMemoryBroker, type MemoryBus } from '../../runtime/memory-bus.ts';
 import { throwIfError } from '../../runtime/message-body.ts';
-import { startRealOllama, TINY_MODEL } from '../../test/real-ollama/real-ollama.ts';
+import { findRealOllama, startRealOllama } from '../../test/real-ollama/real-ollama.ts';
+import { TINY } from '../../test/real-ollama/test-models.ts';
 import { createOllamaRelay } from './engines/ollama-relay.ts';
 import type { Hold, Measured, ModelLender } from './hold.ts';
 import { serveInferences } from './infer.ts';
@@ -40,7 +47,8 @@ class TestLender implements ModelLender {
     await this.before(given);
     const [{ engine, model, context_tokens }] = given;
     return {
-      ...{ lease: 'l1', engine, model, context_tokens, load_ms: 12, signal: this.force.signal },
+      ...{ lease: 'l1', engine, model, context_tokens, keep_alive: 300, load_ms: 12 },
+      signal: this.force.signal,
       release: measured => void this.released.push(measured),
     };
   }
@@ -52,15 +60,15 @@ interface World {
   stop(): Promise<void>;
 }
 
-function worldOf(host: string, engines: readonly EngineAdvert[] = []): World {
+function worldOf(host: string, clock: Clock = systemClock): World {
   const broker = createMemoryBroker({ clock: systemClock });
   const [bus, served] = [broker.connect('caller'), broker.connect('worker')];
   const lender = new TestLender();
-  const relay: Relay = createOllamaRelay({ host, keep_alive: '5m' });
+  const relay: Relay = createOllamaRelay({ host, keep_alive: 900 });
   serveInferences({
-    ...{ bus: served, node: NODE, clock: systemClock, lender, relays: { ollama: relay } },
+    ...{ bus: served, node: NODE, clock, lender, relays: { ollama: relay } },
     log: createLogger({ name: 'test', level: 'fatal' }),
-    engines: () => engines,
+    engines: () => [],
   });
   return {
     ...{ bus, lender },
@@ -180,7 +188,7 @@ describe('an inference', () => {
       if (bodies === 2) response.end(lastLine());
     };
     assert.deepEqual(body['options'], { num_predict: 8_192, num_ctx: 2_048 });
-    assert.deepEqual([body['stream'], body['keep_alive'], body['shift']], [true, '5m', false]);
+    assert.deepEqual([body['stream'], body['keep_alive'], body['shift']], [true, 300, false]);
     response.write(chatLine({ content: 'a' }) + chatLine({ content: 'b' }));
     const { bodies, usage } = await asking;
     assert.equal(bodies.length, 3);
@@ -337,6 +345,29 @@ describe('an inference', () => {
     assert.deepEqual(phases[1], { phase: 'reading', fraction: null });
   });
 
+  it('gives signs of life in time, and gives an engine up that is silent for too long', async () => {
+    const clock = new SimulatedClock();
+    const simulated = worldOf(engine.host, clock);
+    const told = request();
+    let signs = 0;
+    const body = { messages, stream: true };
+    const asking = codeOf(
+      all(ask(simulated.bus, 'openai-chat', body), () => {
+        signs += 1;
+      }),
+    );
+    const { closed } = await told;
+    await clock.advance(20_000);
+    assert.ok(signs >= 20_000 / INFER_ALIVE_MS, `${signs} signs`);
+    await clock.advance(300_000);
+    assert.equal(await asking, 'timeout');
+    assert.equal(await closed, false);
+    assert.equal(simulated.lender.released.length, 1);
+    await clock.advance(1_000);
+    assert.equal(clock.timersPending, 0);
+    await simulated.stop();
+  });
+
   it('is refused before anything is done', async () => {
     engine.onRequest(() => assert.fail('the engine was asked'));
     const { bus, lender } = world;
@@ -392,20 +423,25 @@ describe('an inference', () => {
   });
 });
 
-describe('an inference on a real Ollama', async () => {
-  const started = await startRealOllama();
-  if (started.kind === 'skipped') {
-    it('is skipped', { skip: started.reason }, () => {});
-    return;
-  }
-  const { ollama } = started;
-  const world = worldOf(ollama.host);
-  const asking = (dialect: Dialect, body: object, signal?: AbortSignal) =>
-    ask(world.bus, dialect, body, { model: TINY_MODEL }, signal);
+interface Server {
+  readonly host: string;
+  stop(): Promise<void>;
+}
+
+/** What any Ollama does. */
+function contract(start: () => Promise<Server>): void {
+  let server: Server;
+  let world: World;
+  before(async () => {
+    server = await start();
+    world = worldOf(server.host);
+  });
   after(async () => {
     await world.stop();
-    await ollama.stop();
+    await server.stop();
   });
+  const asking = (dialect: Dialect, body: object, signal?: AbortSignal) =>
+    ask(world.bus, dialect, body, { model: MODEL }, signal);
 
   it('streams in every dialect and counts its tokens', async () => {
     const bodies = {
@@ -470,5 +506,23 @@ describe('an inference on a real Ollama', async () => {
     // The only slot is free again: the next one is answered.
     const next = await all(asking('ollama-chat', { messages, options: { num_predict: 1 } }));
     assert.equal(next.failure, undefined);
+  });
+}
+
+describe('an inference on a fake node', () => {
+  contract(async () => {
+    const models = [{ name: 'tiny', shape: TINY.shape, bytesPerToken: 1, decode: 3_000 }];
+    const node = await startFakeNode({ models });
+    return { host: node.url, stop: () => node.stop() };
+  });
+});
+
+const missing = await findRealOllama();
+describe('an inference on a real Ollama', { skip: missing ?? false }, () => {
+  if (missing !== null) return;
+  contract(async () => {
+    const started = await startRealOllama();
+    if (started.kind === 'skipped') throw new Error(started.reason);
+    return started.ollama;
   });
 });
