@@ -12,10 +12,17 @@ import type { NodeId } from '../../protocol/ids.ts';
 import type { CapacityAdvert, EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import { chooseVictims } from '../../scheduling/eviction.ts';
-import { type Fit, fit, type Room } from '../../scheduling/fit.ts';
+import { type Fit, fit } from '../../scheduling/fit.ts';
 import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
-import { bytesOf, type CardBytes, isIdle, roomWithout } from '../../scheduling/node-room.ts';
+import {
+  addTo,
+  type Resident as Booked,
+  baseRoom,
+  bytesOf,
+  type CardBytes,
+  isIdle,
+} from '../../scheduling/node-room.ts';
 import { backendOf, memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
 import type { Lease, Terms } from './lease.ts';
 import { spellingsOf } from './model-aliases.ts';
@@ -34,8 +41,6 @@ export interface Situation {
   readonly residents: readonly Resident[];
   /** Whether a model may lie partly or wholly in main memory beside a card. */
   readonly offload: boolean;
-  /** How long a loaded model stays at least. */
-  readonly residency_ms: number;
   /** Further names of models, as configured. */
   readonly aliases: Readonly<Record<string, string>>;
 }
@@ -113,7 +118,7 @@ function keepsPromises(leases: readonly Lease[], wanted: Terms, now: Situation):
   const { residents, gone: own, promised } = residentsOf(leases, wanted, now, capacity);
   if (promised.size === 0) return true;
   const others = residents.filter(copy => isIdle(copy) && !own.has(copy.key));
-  const room = roomWithout(capacity, residents, new Set(others.map(({ key }) => key)));
+  const room = addTo(baseRoom(capacity, residents), others);
   const coming = residents.filter(({ key }) => promised.has(key));
   const fitsCards = room.cards.every(
     ({ index, free_bytes }) =>
@@ -170,7 +175,8 @@ function chooseRoom(
   const options = { ...memoryOptionsOf({ backend }, { engine, model }, 0), context_tokens };
   const shape = profileOf(model);
   // D4: what the asker knows beyond the formula is kept free as well.
-  const own = memoryNeed(shape, options).total_bytes;
+  const residual_bytes = residualOf(model);
+  const own = memoryNeed(shape, options).total_bytes + residual_bytes;
   const more = Math.max(0, bytes - own);
   const profile = {
     ...shape,
@@ -178,11 +184,13 @@ function chooseRoom(
     output_bytes: shape.output_bytes + more,
   };
   const { residents, gone } = residentsOf(leases, wanted, now, capacity);
-  const roomBeside = (victims: readonly string[]): Room =>
-    roomWithout(capacity, residents, new Set([...gone, ...victims]));
   const staying = residents.filter(({ key }) => !gone.has(key));
-  const fitBeside = (victims: readonly string[]): Fit =>
-    fit(profile, options, roomBeside(victims), { offload: now.offload });
+  const room = addTo(
+    baseRoom(capacity, residents),
+    residents.filter(({ key }) => gone.has(key)),
+  );
+  const fitBeside = (victims: readonly Booked[]): Fit =>
+    fit(profile, options, addTo(room, victims), { offload: now.offload, residual_bytes });
   const whole = (found: Fit): boolean =>
     found.kind === 'single' ||
     found.kind === 'multi' ||
@@ -192,19 +200,17 @@ function chooseRoom(
   for (const isEnough of [whole, some]) {
     const alone = fitBeside([]);
     if (isEnough(alone)) return known(admitted(alone, []));
-    const eviction = chooseVictims(
-      staying,
-      victims => isEnough(fitBeside(victims.map(({ key }) => key))),
-      { now: now.now, residency_ms: now.residency_ms },
-    );
+    const eviction = chooseVictims(staying, victims => isEnough(fitBeside(victims)), {
+      now: now.now,
+      residency_ms: now.residency_ms,
+    });
     if (eviction !== null) {
-      const victims = eviction.victims.map(({ key }) => key);
       const names = eviction.victims.map(victim => victim.model);
-      return known(admitted(fitBeside(victims), names));
+      return known(admitted(fitBeside(eviction.victims), names));
     }
   }
   const idle = staying.filter(isIdle);
-  const best = fitBeside(idle.map(({ key }) => key));
+  const best = fitBeside(idle);
   if (best.kind === 'unknown') return { kind: 'unknown' };
   const need = best.need.total_bytes + best.need.reserve_bytes;
   const most = Math.max(0, need - best.short_bytes);
@@ -212,6 +218,10 @@ function chooseRoom(
 }
 
 const known = (admission: Admission): Choice => ({ kind: 'known', admission });
+
+/** What was measured here once is not estimated lower again. */
+const residualOf = ({ observed }: ModelAdvert): number =>
+  observed === undefined ? 0 : Math.max(0, observed.measured_bytes - observed.estimated_bytes);
 
 function admitted({ cards, ram_bytes }: Fit, evict: readonly string[]): Admission {
   const charge = { cards, ram_bytes, bytes: bytesOf({ cards, ram_bytes }) };

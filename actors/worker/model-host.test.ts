@@ -51,7 +51,7 @@ async function worldOf(options: WorldOptions = {}) {
   const ready = { on: true };
   const situation = () => ({
     ...{ node: NodeId.parse('n1'), now: clock.now(), ready: ready.on, slots: 64, aliases: {} },
-    ...{ offload: false, residency_ms: 0, capacity: memory.capacity, engines: engines() },
+    ...{ offload: false, capacity: memory.capacity, engines: engines() },
     residents: host.copies.residents(),
   });
   const host: ModelHost = new ModelHost({

@@ -6,7 +6,7 @@
  * W2: what was under way when the process ended goes on when it starts again, before anything new.
  */
 import type { NodeId } from '../../protocol/ids.ts';
-import type { LifecycleState, RuntimeAdvert } from '../../protocol/node.ts';
+import type { EngineAdvert, LifecycleState, RuntimeAdvert } from '../../protocol/node.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Subscription } from '../../runtime/bus.ts';
@@ -217,15 +217,23 @@ export class Worker {
 
   #situation(): Situation {
     const { node, clock } = this.#parts;
-    const { offload, residencyMs, aliases } = this.#settings;
+    const { offload, aliases } = this.#settings;
     return {
-      ...{ node, now: clock.now(), offload, residency_ms: residencyMs, aliases },
+      ...{ node, now: clock.now(), offload, aliases },
       ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
       capacity: this.#adverts.capacity,
-      engines: this.#inventory.adverts,
+      engines: this.#measured(),
       residents: this.#models.copies.residents(),
     };
+  }
+
+  /** What the engines have, with what was measured of it here. */
+  #measured(): readonly EngineAdvert[] {
+    return this.#inventory.adverts.map(engine => ({
+      ...engine,
+      models: engine.models.map(model => ({ ...model, ...this.#measures.of(model) })),
+    }));
   }
 
   #keepAliveS(model: string): number {
@@ -250,12 +258,9 @@ export class Worker {
         ...{ node, epoch, host, labels: { ...labels }, offload },
         state: this.#draining.isOn ? 'draining' : this.#parts.state(),
         at: clock.now(),
-        engines: this.#inventory.adverts.map(engine => ({
+        engines: this.#measured().map(engine => ({
           ...engine,
-          models: engine.models.map(model => ({
-            ...this.#models.copies.described(engine.name, model),
-            ...this.#measures.of(model),
-          })),
+          models: engine.models.map(model => this.#models.copies.described(engine.name, model)),
         })),
         leases: boundedLeases(leases.map(leaseAdvert)),
         slots: this.#slots(),
