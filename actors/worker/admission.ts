@@ -202,7 +202,6 @@ function chooseRoom(
     if (isEnough(alone)) return known(admitted(alone, []));
     const eviction = chooseVictims(staying, victims => isEnough(fitBeside(victims)), {
       now: now.now,
-      residency_ms: now.residency_ms,
     });
     if (eviction !== null) {
       const names = eviction.victims.map(victim => victim.model);

@@ -90,6 +90,8 @@ export class Worker {
   readonly #measures: ModelMeasures;
   readonly #draining: Draining;
   readonly #over = new AbortController();
+  /** What the engines have, with what was measured of it here. */
+  #engines: readonly EngineAdvert[] = [];
   #intake: Subscription | null = null;
   #served: readonly Subscription[] = [];
   #chores: Promise<void> = Promise.resolve();
@@ -123,7 +125,10 @@ export class Worker {
     for (const engine of parts.engines) engines[engine.name] = engine;
     this.#inventory = new Inventory({
       ...{ engines: parts.engines, clock, log, changed },
-      looked: (adverts, at) => this.#models.copies.observe(adverts, at),
+      looked: (adverts, at) => {
+        this.#describe();
+        this.#models.copies.observe(adverts, at);
+      },
     });
     this.#adverts = new NodeAdverts({
       ...{ bus, node, clock, log },
@@ -138,8 +143,14 @@ export class Worker {
       isKept: model => this.#policies.keeps(model),
       keepAliveS: model => this.#keepAliveS(model),
       moved: () => void this.#inventory.refresh(),
-      loaded: load => measures.loaded(load),
-      spoke: (model, measured) => measures.spoke(model, measured),
+      loaded: load => {
+        measures.loaded(load);
+        this.#describe();
+      },
+      spoke: (model, measured) => {
+        measures.spoke(model, measured);
+        this.#describe();
+      },
     });
     this.#attempts = new Attempts({
       ...{ journal, clock, log },
@@ -223,14 +234,14 @@ export class Worker {
       ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
       capacity: this.#adverts.capacity,
-      engines: this.#measured(),
+      engines: this.#engines,
       residents: this.#models.copies.residents(),
     };
   }
 
-  /** What the engines have, with what was measured of it here. */
-  #measured(): readonly EngineAdvert[] {
-    return this.#inventory.adverts.map(engine => ({
+  /** Looks up anew what was measured of each model here. */
+  #describe(): void {
+    this.#engines = this.#inventory.adverts.map(engine => ({
       ...engine,
       models: engine.models.map(model => ({ ...model, ...this.#measures.of(model) })),
     }));
@@ -258,7 +269,7 @@ export class Worker {
         ...{ node, epoch, host, labels: { ...labels }, offload },
         state: this.#draining.isOn ? 'draining' : this.#parts.state(),
         at: clock.now(),
-        engines: this.#measured().map(engine => ({
+        engines: this.#engines.map(engine => ({
           ...engine,
           models: engine.models.map(model => this.#models.copies.described(engine.name, model)),
         })),
