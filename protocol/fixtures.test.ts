@@ -23,6 +23,7 @@ import {
   Telemetry,
 } from './node.ts';
 import { Plan } from './plan.ts';
+import { ServerAttestation } from './server-attestation.ts';
 import { TaskMessage, TaskReport } from './task.ts';
 import { ArchiveReply, CheckReply, CheckRequest } from './workspace.ts';
 
@@ -49,6 +50,7 @@ const SCHEMAS: Record<string, ZodType> = {
   'reserve-reply-refused': ReserveReply,
   'reserve-request': ReserveRequest,
   'runtime-advert': RuntimeAdvert,
+  'server-attestation': ServerAttestation,
   'task-message': TaskMessage,
   'task-report': TaskReport,
   telemetry: Telemetry,
