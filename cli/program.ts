@@ -8,6 +8,7 @@ import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 
 import { type Environment, packageRoot } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
 import type { Shell } from './commands/completion.ts';
+import type { JoinOptions } from './commands/join.ts';
 import type { LogsOptions } from './commands/logs.ts';
 import { type CommandContext, createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
@@ -197,12 +198,55 @@ function count(text: string): number {
   throw new InvalidArgumentError('expected a whole number');
 }
 
+function poolCommands(program: Command, run: Run): void {
+  const token = program.command('token').description('which machines may join the bus of this one');
+  command(token, 'create', 'let one more machine join; prints the line to type there')
+    .option('--name <node>', 'what the machine is called in the system')
+    .addOption(new Option('--expires <time>', '30d, 12h, 10m; default never').argParser(duration))
+    .action((options: { name?: string; expires?: number }) =>
+      run(async context => (await import('./commands/token.ts')).createToken(context, options)),
+    );
+  command(token, 'list', 'the tokens that count').action(() =>
+    run(async context => (await import('./commands/token.ts')).listTokens(context)),
+  );
+  command(token, 'revoke <id>', 'put a machine out at once').action((id: string) =>
+    run(async context => (await import('./commands/token.ts')).revokeToken(context, id)),
+  );
+  command(program, 'join <url>', 'make this machine a node of the system on another one')
+    .requiredOption('--token <seed>', 'what `codegod token create` printed there')
+    .option('--name <node>', 'the node that the token must admit')
+    .addOption(new Option('--labels <list>', 'gpu=3090,room=attic').argParser(labels))
+    .option('-d, --detach', 'return when everything is ready', false)
+    .action((url: string, options: JoinOptions) =>
+      run(async context => (await import('./commands/join.ts')).join(context, url, options)),
+    );
+  command(program, 'leave', 'stop being a node of another machine').action(() =>
+    run(async context => (await import('./commands/leave.ts')).leave(context)),
+  );
+}
+
+function duration(text: string): number {
+  const [, amount, unit] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
+  const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit ?? ''];
+  if (amount !== undefined && unitMs !== undefined) return Number(amount) * unitMs;
+  throw new InvalidArgumentError('expected a time such as 30d, 12h or 10m');
+}
+
+function labels(text: string): Record<string, string> {
+  const pairs = text.split(',').map(pair => pair.split('='));
+  if (pairs.every(pair => pair.length === 2 && pair.every(part => part !== ''))) {
+    return Object.fromEntries(pairs);
+  }
+  throw new InvalidArgumentError('expected KEY=VALUE,KEY=VALUE');
+}
+
 function systemCommands(program: Command, run: Run): void {
   command(program, 'up', 'start the system: the bus and the four actors')
     .option('-d, --detach', 'return when everything is ready', false)
     .action((options: { detach: boolean }) =>
       run(async context => (await import('./commands/up.ts')).up(context, options)),
     );
+  poolCommands(program, run);
   program
     .command('supervise', { hidden: true })
     .action(() => run(async context => (await import('./commands/up.ts')).supervise(context)));

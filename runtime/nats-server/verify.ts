@@ -18,6 +18,8 @@ const Info = z.object({
 
 const Varz = z.object({
   version: z.string().max(64),
+  /** The address that it listens on, for clients. */
+  host: z.string().max(255).default('127.0.0.1'),
   port: z.int(),
   jetstream: z
     .object({
