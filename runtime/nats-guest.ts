@@ -20,6 +20,8 @@ import type { NatsParts } from './nats-parts.ts';
 import { NatsStore } from './nats-store.ts';
 
 const POLL_MS = 500;
+/** So many quiet questions, and it is looked whether the stream is still the same one. */
+const QUIET_MAX = 4;
 const PAUSE_MIN_MS = 250;
 const PAUSE_MAX_MS = 2_000;
 
@@ -74,17 +76,21 @@ export class GuestStore extends NatsStore {
       if (reset || start === 'last_per_subject') position.lastSeq = 0;
       yield { kind: 'session', reset };
       const first = start === 'last_per_subject' || reset ? 1 : start;
+      let quiet = 0;
       for (let caughtUp = false; !over.aborted; ) {
         const seq = Math.max(position.lastSeq + 1, first);
         const message = await this.find(stream, { seq, next_by_subj: filter });
         if (message !== null) {
           position.lastSeq = message.seq;
+          quiet = 0;
           yield { kind: 'message', message };
           continue;
         }
         if (!caughtUp) yield { kind: 'caught_up' };
         caughtUp = true;
         await rest(clock, POLL_MS, over);
+        quiet += 1;
+        if (quiet % QUIET_MAX === 0 && (await this.#created(stream)) !== created) return;
       }
     } finally {
       stopListening();

@@ -68,7 +68,7 @@ export async function createToken(
 export async function listTokens(context: CommandContext): Promise<number> {
   const config = await ownerConfig(context);
   const now = systemClock.now();
-  const tokens = readTokens(config.paths.config).map(token => ({
+  const tokens = (readTokens(config.paths.config) ?? []).map(token => ({
     id: token.id,
     node: token.node,
     created_at: token.created_at,
@@ -155,7 +155,8 @@ const taken = (node: NodeId): CodeGodError =>
 
 async function tellServer(config: Config, { terminal }: CommandContext): Promise<void> {
   const { host, token } = config.bus;
-  const door: Door = { configDir: config.paths.config, host, token };
+  const monitoringUrl = runningSystem(config.paths.state)?.bus.monitoring_url ?? null;
+  const door: Door = { configDir: config.paths.config, host, token, monitoringUrl };
   const told = await reloadUsers(door, systemClock.now(), null); // T2
   if (told === null) terminal.note('no bus runs here now; it counts from the next `codegod up` on');
 }

@@ -41,14 +41,14 @@ export const tokenIdOf = (publicKey: string): string =>
 export const isExpired = (token: JoinToken, now: number): boolean =>
   token.expires_at !== null && token.expires_at <= now;
 
-/** @throws CodeGodError `config_invalid` (J2) */
-export function readTokens(configDir: string): readonly JoinToken[] {
+/** Null where there has never been a token. @throws CodeGodError `config_invalid` (J2) */
+export function readTokens(configDir: string): readonly JoinToken[] | null {
   const file = listFile(configDir);
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   }
   try {
@@ -70,7 +70,7 @@ export async function changeTokens<T>(
   },
 ): Promise<T> {
   return await lockTokens(configDir, async () => {
-    const { tokens, answer } = change(readTokens(configDir));
+    const { tokens, answer } = change(readTokens(configDir) ?? []);
     if (tokens.length > TOKENS_MAX) {
       throw new CodeGodError('overloaded', `there are ${TOKENS_MAX} tokens already`, {
         hint: '`codegod token revoke ID` makes room',

@@ -142,7 +142,10 @@ async function start(
   const state = await waitUntilReady(monitoringUrl, ports, options, exited);
   if (state === 'ready' && child.pid !== undefined) {
     const addresses = { url, monitoringUrl };
-    const server = runningServer(child, child.pid, addresses, exited, { door, loaded: users });
+    const server = runningServer(child, child.pid, addresses, exited, {
+      door: { ...door, monitoringUrl },
+      loaded: users,
+    });
     return { kind: 'ready', server };
   }
   child.kill('SIGKILL');

@@ -21,6 +21,7 @@ const Varz = z.object({
   /** The address that it listens on, for clients. */
   host: z.string().max(255).default('127.0.0.1'),
   port: z.int(),
+  config_load_time: z.string().max(64).optional(),
   jetstream: z
     .object({
       config: z
