@@ -4,14 +4,16 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { type Environment, packageRoot } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
+import { command, count, type Run, seconds } from './command-line.ts';
 import type { Shell } from './commands/completion.ts';
-import type { JoinOptions } from './commands/join.ts';
 import type { LogsOptions } from './commands/logs.ts';
-import { type CommandContext, createContext } from './context.ts';
+import { createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
+import { joinCommands } from './join-commands.ts';
+import { poolCommands } from './pool-commands.ts';
 import type { ActorsOf } from './supervisor/system.ts';
 import { createTerminal, type Terminal, type TextStream } from './terminal.ts';
 
@@ -23,10 +25,6 @@ export interface CliWorld {
   /** Default: that of the process. */
   readonly env?: Environment;
 }
-
-type Handler = (context: CommandContext) => Promise<number>;
-/** Hands a command's work over to be run with its context. */
-type Run = (handler: Handler) => Promise<void>;
 
 /** Runs one command line; answers its exit code and never throws. */
 export async function runCli(argv: readonly string[], world: CliWorld = process): Promise<number> {
@@ -86,17 +84,10 @@ function buildProgram(terminal: Terminal, run: Run): Command {
   buildCommands(program, run);
   readCommands(program, run);
   controlCommands(program, run);
+  poolCommands(program, run);
   systemCommands(program, run);
   busCommands(program, run);
   return program;
-}
-
-/** A command that knows `--json` after its name as well. */
-function command(program: Command, synopsis: string, description: string): Command {
-  return program
-    .command(synopsis)
-    .description(description)
-    .addOption(new Option('--json', 'print JSON on stdout'));
 }
 
 function buildCommands(program: Command, run: Run): void {
@@ -124,9 +115,6 @@ function readCommands(program: Command, run: Run): void {
   command(program, 'show <id>', 'one build (`b42`, `42`, `latest`)').action((id: string) =>
     run(async context => (await import('./commands/read.ts')).show(context, id)),
   );
-  command(program, 'explain <id>', 'where each task of a build went, and why').action(
-    (id: string) => run(async context => (await import('./commands/read.ts')).explain(context, id)),
-  );
   command(program, 'logs [id]', 'what happened to one build, or to all')
     .option('-f, --follow', 'go on until the build ends, or Ctrl-C', false)
     .option('--since <time>', '10m, 2h, 1d or a date')
@@ -140,9 +128,6 @@ function readCommands(program: Command, run: Run): void {
     .action((id: string, options: { out?: string }) =>
       run(async context => (await import('./commands/archive.ts')).archive(context, id, options)),
     );
-  command(program, 'nodes', 'the machines, their memory and models').action(() =>
-    run(async context => (await import('./commands/read.ts')).nodes(context)),
-  );
   command(program, 'mcp', 'the tool servers').action(() =>
     run(async context => (await import('./commands/read.ts')).mcp(context)),
   );
@@ -186,67 +171,13 @@ function busCommands(program: Command, run: Run): void {
     );
 }
 
-function seconds(text: string): number {
-  const value = Number(text);
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a number of seconds');
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a whole number');
-}
-
-function poolCommands(program: Command, run: Run): void {
-  const token = program.command('token').description('which machines may join the bus of this one');
-  command(token, 'create', 'let one more machine join; prints the line to type there')
-    .option('--name <node>', 'what the machine is called in the system')
-    .addOption(new Option('--expires <time>', '30d, 12h, 10m; default never').argParser(duration))
-    .action((options: { name?: string; expires?: number }) =>
-      run(async context => (await import('./commands/token.ts')).createToken(context, options)),
-    );
-  command(token, 'list', 'the tokens that count').action(() =>
-    run(async context => (await import('./commands/token.ts')).listTokens(context)),
-  );
-  command(token, 'revoke <id>', 'put a machine out at once').action((id: string) =>
-    run(async context => (await import('./commands/token.ts')).revokeToken(context, id)),
-  );
-  command(program, 'join <url>', 'make this machine a node of the system on another one')
-    .requiredOption('--token <seed>', 'what `codegod token create` printed there')
-    .option('--name <node>', 'the node that the token must admit')
-    .addOption(new Option('--labels <list>', 'gpu=3090,room=attic').argParser(labels))
-    .option('-d, --detach', 'return when everything is ready', false)
-    .action((url: string, options: JoinOptions) =>
-      run(async context => (await import('./commands/join.ts')).join(context, url, options)),
-    );
-  command(program, 'leave', 'stop being a node of another machine').action(() =>
-    run(async context => (await import('./commands/leave.ts')).leave(context)),
-  );
-}
-
-function duration(text: string): number {
-  const [, amount, unit] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
-  const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit ?? ''];
-  if (amount !== undefined && unitMs !== undefined) return Number(amount) * unitMs;
-  throw new InvalidArgumentError('expected a time such as 30d, 12h or 10m');
-}
-
-function labels(text: string): Record<string, string> {
-  const pairs = text.split(',').map(pair => pair.split('='));
-  if (pairs.every(pair => pair.length === 2 && pair.every(part => part !== ''))) {
-    return Object.fromEntries(pairs);
-  }
-  throw new InvalidArgumentError('expected KEY=VALUE,KEY=VALUE');
-}
-
 function systemCommands(program: Command, run: Run): void {
   command(program, 'up', 'start the system: the bus and the four actors')
     .option('-d, --detach', 'return when everything is ready', false)
     .action((options: { detach: boolean }) =>
       run(async context => (await import('./commands/up.ts')).up(context, options)),
     );
-  poolCommands(program, run);
+  joinCommands(program, run);
   program
     .command('supervise', { hidden: true })
     .action(() => run(async context => (await import('./commands/up.ts')).supervise(context)));

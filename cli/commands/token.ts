@@ -23,18 +23,24 @@ import { readVarz } from '../../runtime/nats-server/verify.ts';
 import { presentNode } from '../../runtime/node-identity.ts';
 import { ensurePaths } from '../../runtime/paths.ts';
 import type { CommandContext } from '../context.ts';
-import { EXIT } from '../exit-code.ts';
+import { CliError, EXIT } from '../exit-code.ts';
+import { parseUntil } from '../since.ts';
 import { runningSystem } from '../supervisor/system-record.ts';
 import { table } from '../terminal.ts';
 
 const NODE_NAME_LENGTH_MAX = 63;
+/** What a date can express. */
+const MOMENT_MAX_MS = 8.64e15;
 
-export async function createToken(
-  context: CommandContext,
-  options: { readonly name?: string; readonly expires?: number },
-): Promise<number> {
+export interface TokenOptions {
+  readonly name?: string;
+  readonly expires?: string;
+}
+
+export async function createToken(context: CommandContext, options: TokenOptions): Promise<number> {
   const config = await ownerConfig(context);
   const now = systemClock.now();
+  const expires_at = options.expires === undefined ? null : parseExpiry(options.expires, now);
   const { seed, publicKey } = createUserKey();
   const id = tokenIdOf(publicKey);
   const node = parseName(options.name ?? `node-${id}`);
@@ -44,7 +50,7 @@ export async function createToken(
     node,
     public_key: publicKey,
     created_at: now,
-    expires_at: options.expires === undefined ? null : now + options.expires,
+    expires_at,
   };
   await changeTokens(config.paths.config, tokens => {
     const kept = tokens.filter(one => !isExpired(one, now));
@@ -55,11 +61,11 @@ export async function createToken(
   const listening = await listeningOf(config);
   const commands = listening.urls.map(url => `codegod join ${url} --token ${seed}`);
   const { host } = listening;
-  const shown = { id, node, token: seed, expires_at: token.expires_at, listens_on: host, commands };
+  const shown = { id, node, token: seed, expires_at, listens_on: host, commands };
   context.terminal.result(shown, () => commands.join('\n'));
   context.terminal.note(
     `on the other machine, once; the token is not shown again. It joins as ${node}` +
-      (token.expires_at === null ? '.' : ` until ${new Date(token.expires_at).toISOString()}.`),
+      (expires_at === null ? '.' : ` until ${new Date(expires_at).toISOString()}.`),
   );
   if (isLoopback(host)) context.terminal.note(openHint(config));
   return EXIT.ok;
@@ -133,10 +139,16 @@ async function ownerConfig(context: CommandContext): Promise<Config> {
 
 function parseName(name: string): NodeId {
   const parsed = NodeId.safeParse(name);
-  if (parsed.success) return parsed.data;
+  if (parsed.success && !name.endsWith('-')) return parsed.data;
   throw new CodeGodError('bad_request', `${name} cannot be the name of a node`, {
     hint: `lower-case letters, digits and dashes, at most ${NODE_NAME_LENGTH_MAX}`,
   });
+}
+
+function parseExpiry(text: string, now: number): number {
+  const at = parseUntil(text, now);
+  if (at !== null && at > now && at <= MOMENT_MAX_MS) return at;
+  throw new CliError('usage', `${text} is no moment to come`, '30d, 12h, 10m or a date');
 }
 
 async function refuseOwnName(config: Config, node: NodeId): Promise<void> {
