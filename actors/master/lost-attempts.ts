@@ -3,9 +3,10 @@
  * its supervisor's pause and goes on from its journal; one that stays away this long is given up.
  */
 import type { NodeId } from '../../protocol/ids.ts';
+import { ADVERT_TTL_MS } from '../../protocol/streams.ts';
 import type { BuildContext } from './build-context.ts';
 
-export const NODE_LOST_MS = 60_000;
+export const NODE_LOST_MS = ADVERT_TTL_MS;
 
 /** Keys of their deadlines, to be passed early. `heardAt`: ms since the epoch, 0 for never. */
 export function lostAttempts(

@@ -40,7 +40,7 @@ import { Intake } from './intake.ts';
 const SCHEMA_VERSION = 1;
 /** Builds that wait for their turn hold an effect each; those at work are few. */
 const EFFECTS_MAX = 100_000;
-const LOOK_AT_NODES_MS = 5_000;
+const LOOK_AT_NODES_MS = 1_000;
 
 export interface TermOptions {
   readonly messenger: Messenger;
