@@ -67,6 +67,12 @@ export class Machine {
     );
   }
 
+  /** The seed that this machine presents: the owner's, or what its token holds. */
+  seed(): string {
+    const file = this.name === 'hub' ? 'bus-owner.nk' : 'joined.nk';
+    return readFileSync(join(this.home, 'config', file), 'utf8').trim();
+  }
+
   /** What its processes have logged. */
   logs(): string {
     const folder = join(this.home, 'state', 'log');
@@ -84,6 +90,7 @@ export class House {
   readonly nodes: ReadonlyMap<string, Machine>;
   /** The bus as its owner sees it. */
   readonly bus: Bus;
+  readonly busUrl: string;
   /** The HTTP door of the hub. */
   readonly http: string;
   readonly #network: Network;
@@ -91,7 +98,7 @@ export class House {
   readonly #folder: string;
 
   private constructor(
-    parts: Pick<House, 'hub' | 'nodes' | 'bus' | 'http'>,
+    parts: Pick<House, 'hub' | 'nodes' | 'bus' | 'busUrl' | 'http'>,
     network: Network,
     relays: readonly Relay[],
     folder: string,
@@ -99,6 +106,7 @@ export class House {
     this.hub = parts.hub;
     this.nodes = parts.nodes;
     this.bus = parts.bus;
+    this.busUrl = parts.busUrl;
     this.http = parts.http;
     this.#network = network;
     this.#relays = relays;
@@ -125,22 +133,21 @@ export class House {
     await Promise.all([...nodes.values()].map(async node => letJoin(hub, node)));
     const relays = await Promise.all([4222, 8001].map(port => Relay.open(hub.net, folder, port)));
     const [busPort, httpPort] = relays.map(({ port }) => port);
-    const bus = await connectNats({
-      servers: [`nats://127.0.0.1:${busPort}`],
-      name: 'e2e',
-      clock: systemClock,
-      credentials: {
-        nkeySeed: readFileSync(join(hub.home, 'config', 'bus-owner.nk'), 'utf8').trim(),
-      },
-    });
+    const busUrl = `nats://127.0.0.1:${busPort}`;
+    const bus = await connectAs(busUrl, hub.seed());
     const http = `http://127.0.0.1:${httpPort}`;
-    return new House({ hub, nodes, bus, http }, network, relays, folder);
+    return new House({ hub, nodes, bus, busUrl, http }, network, relays, folder);
   }
 
   node(name: string): Machine {
     const found = this.nodes.get(name);
     if (found === undefined) throw new Error(`there is no machine ${name}`);
     return found;
+  }
+
+  /** A client of the bus; the caller closes it. */
+  connect(seed: string): Promise<Bus> {
+    return connectAs(this.busUrl, seed);
   }
 
   /** Publishes a request to build and answers its id. */
@@ -178,6 +185,9 @@ export class House {
     rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   }
 }
+
+const connectAs = (url: string, nkeySeed: string): Promise<Bus> =>
+  connectNats({ servers: [url], name: 'e2e', clock: systemClock, credentials: { nkeySeed } });
 
 /** As a person does it: the line that the one machine prints is typed on the other. */
 async function letJoin(hub: Machine, node: Machine): Promise<void> {
