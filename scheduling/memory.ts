@@ -1,46 +1,184 @@
 /**
- * How much memory a model takes, from what its node says of it.
+ * How much memory a model takes, from the shapes of its tensors and the way it is run.
  *
- * First version: the size of the file, plus allowances for the attention cache and for what a
- * runtime takes besides. The allowances are upper bounds seen over common architectures, so that an
- * estimate errs on the safe side; the node's reservation has the last word.
+ *     total = weights + key-value cache + compute buffer + projector + overhead
  *
- * M1: an estimate never falls when the context grows or the model does.
+ * each in bytes, for a model that lies wholly on one card. Where each rule was read and how well it
+ * meets measurements: docs/memory.md.
+ *
+ * M1: no part falls when the context, the slots, the width of the cache or the model grow.
+ * M2: the parts add up to the total; what stays in the host's memory is apart from it.
+ * M3: slots are taken literally; who runs a model with one slot whatever is configured asks for one.
  */
-import type { ModelAdvert } from '../protocol/node.ts';
+import type { CacheGroup, KvType, ModelProfile } from '../protocol/model-profile.ts';
 
-export const GIB = 1024 ** 3;
 const KIB = 1024;
+const MIB = 1024 * KIB;
+export const GIB = 1024 * MIB;
 
-/** Cache per token of small models: 28 layers with 8 heads of 128, keys and values, 2 bytes each. */
-const CACHE_BYTES_PER_TOKEN_MIN = 112 * KIB;
-/** Cache per token and GiB of weights of models whose heads are grouped; 32B at 4 bits needs 13. */
-const CACHE_BYTES_PER_TOKEN_PER_GIB = 14 * KIB;
-/** Driver context and compute buffers of one runtime process. */
-const OVERHEAD_BYTES = 640 * KIB * KIB;
+/** Bytes per element, scales of quantised blocks included. */
+export const KV_ELEMENT_BYTES: Readonly<Record<KvType, number>> = {
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  q8_0: 34 / 32,
+  q5_1: 24 / 32,
+  q5_0: 22 / 32,
+  q4_1: 20 / 32,
+  q4_0: 18 / 32,
+};
+
+export type Backend = 'cuda' | 'rocm' | 'metal' | 'vulkan' | 'cpu';
+
+/** Context and libraries of one process on one card: nobody's buffer, yet not free. */
+const OVERHEAD_BYTES: Readonly<Record<Backend, number>> = {
+  cuda: 520 * MIB,
+  rocm: 512 * MIB,
+  metal: 64 * MIB,
+  vulkan: 541 * MIB,
+  cpu: 64 * MIB,
+};
+
+/** Tokens that an engine computes at once. */
+export const UBATCH_TOKENS = 512;
+/** Caches are allocated in steps of so many tokens. */
+const CELLS_STEP = 256;
+const FLOAT_BYTES = 4;
+const HALF_BYTES = 2;
+/** Buffers of the width of the embedding that one block keeps, where its widest step is unknown. */
+const ACTIVATION_BUFFERS = 8;
+/** Held back for what the estimate does not see. */
+const RESERVE_FRACTION = 0.03;
+const RESERVE_BYTES_MIN = 256 * MIB;
+
+export interface MemoryOptions {
+  /** Tokens of one slot. */
+  readonly context_tokens: number;
+  /** Sequences at once, each with a context of its own. */
+  readonly slots: number;
+  readonly kv_type: KvType;
+  readonly flash_attention: boolean;
+  readonly backend: Backend;
+}
 
 export interface MemoryNeed {
   readonly weights_bytes: number;
-  readonly cache_bytes: number;
+  /** Key-value cache and the state of recurrent layers. */
+  readonly kv_bytes: number;
+  /** The part of `kv_bytes` that does not grow with the context. */
+  readonly recurrent_bytes: number;
+  readonly compute_bytes: number;
+  readonly projector_bytes: number;
   readonly overhead_bytes: number;
   readonly total_bytes: number;
+  /** Taken from main memory besides, by a model on a card. */
+  readonly host_bytes: number;
+  /** To be kept free on top of the total, since an estimate is one. */
+  readonly reserve_bytes: number;
 }
 
-/** Bytes that loading `model` with a context of `contextTokens` takes. */
-export function memoryNeed(
-  model: Pick<ModelAdvert, 'size_bytes'>,
-  contextTokens: number,
-): MemoryNeed {
-  const perToken = Math.max(
-    CACHE_BYTES_PER_TOKEN_MIN,
-    CACHE_BYTES_PER_TOKEN_PER_GIB * (model.size_bytes / GIB),
-  );
-  const cache = Math.ceil(perToken * contextTokens);
+/** The bytes of a model wholly on one card, or wholly in main memory where `backend` is `cpu`. */
+export function memoryNeed(profile: ModelProfile, options: MemoryOptions): MemoryNeed {
+  const recurrent = profile.recurrent_bytes * options.slots;
+  const parts = {
+    weights_bytes: weightsOf(profile, options.backend),
+    kv_bytes: cacheBytes(profile, options) + recurrent,
+    compute_bytes: computeBytes(profile, options),
+    projector_bytes: profile.projector_bytes,
+    overhead_bytes: OVERHEAD_BYTES[options.backend],
+  };
+  const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
   return {
-    weights_bytes: model.size_bytes,
-    cache_bytes: cache,
-    overhead_bytes: OVERHEAD_BYTES,
-    total_bytes: model.size_bytes + cache + OVERHEAD_BYTES,
+    ...parts,
+    recurrent_bytes: recurrent,
+    total_bytes: total,
+    host_bytes: options.backend === 'cpu' ? 0 : profile.host_bytes,
+    reserve_bytes: reserveOf(total),
+  };
+}
+
+/** What to keep free beside an estimate of so many bytes. */
+export function reserveOf(bytes: number): number {
+  return Math.max(Math.ceil(bytes * RESERVE_FRACTION), RESERVE_BYTES_MIN);
+}
+
+export function blockBytes(profile: ModelProfile): number {
+  return profile.blocks.reduce((sum, { count, bytes }) => sum + count * bytes, 0);
+}
+
+/** A table that is both input and output lies on the card and in main memory, but once on a CPU. */
+function weightsOf(profile: ModelProfile, backend: Backend): number {
+  const onCard = blockBytes(profile) + profile.output_bytes;
+  return backend === 'cpu' ? Math.min(onCard + profile.host_bytes, profile.file_bytes) : onCard;
+}
+
+const padded = (tokens: number): number => Math.ceil(tokens / CELLS_STEP) * CELLS_STEP;
+
+/** Tokens of one slot that a group of layers has room for. */
+function cellsOf(group: CacheGroup, contextTokens: number): number {
+  const full = padded(contextTokens);
+  if (group.kind !== 'sliding' || group.window_tokens === null) return full;
+  return Math.min(full, padded(group.window_tokens + UBATCH_TOKENS));
+}
+
+function cacheBytes(profile: ModelProfile, options: MemoryOptions): number {
+  const element = KV_ELEMENT_BYTES[options.kv_type];
+  const bytes = profile.caches.reduce((sum, group) => {
+    const width = group.key_width + group.value_width;
+    return sum + group.layers * cellsOf(group, options.context_tokens) * width * element;
+  }, 0);
+  return Math.ceil(bytes * options.slots);
+}
+
+/** The larger of the two moments at which a graph is widest: inside a block, and at its output. */
+function computeBytes(profile: ModelProfile, options: MemoryOptions): number {
+  const cells = padded(options.context_tokens) * options.slots;
+  const perToken = options.flash_attention
+    ? HALF_BYTES
+    : FLOAT_BYTES * (1 + Math.max(1, profile.head_count));
+  const activations = FLOAT_BYTES * ACTIVATION_BUFFERS * profile.embedding_length;
+  const block = UBATCH_TOKENS * (cells * perToken + activations);
+  const logits = FLOAT_BYTES * UBATCH_TOKENS * (profile.vocabulary + profile.embedding_length);
+  return Math.max(block, logits);
+}
+
+export interface SizedModel {
+  readonly size_bytes: number;
+  /** 0 where unknown. */
+  readonly context_max: number;
+  readonly family: string;
+}
+
+/** Cache per token of small models: 28 layers with 8 heads of 128. */
+const SIZED_CACHE_WIDTH_MIN = 28 * 2 * 8 * 128;
+/** More of it for larger models, whose heads are grouped: elements per token and GiB of file. */
+const SIZED_CACHE_WIDTH_PER_GIB = 7 * KIB;
+const SIZED_EMBEDDING = 4_096;
+const SIZED_VOCABULARY = 152_064;
+const SIZED_HEADS = 32;
+
+/** A profile where only the size of the file is known: an upper guess over common models. */
+export function profileOfSize(model: SizedModel): ModelProfile {
+  const width = Math.max(
+    SIZED_CACHE_WIDTH_MIN,
+    Math.ceil(SIZED_CACHE_WIDTH_PER_GIB * (model.size_bytes / GIB)),
+  );
+  const half = Math.ceil(width / 2);
+  return {
+    architecture: model.family.slice(0, 64),
+    source: 'size',
+    file_bytes: model.size_bytes,
+    host_bytes: 0,
+    output_bytes: model.size_bytes % SIZED_HEADS,
+    blocks: [{ count: SIZED_HEADS, bytes: Math.floor(model.size_bytes / SIZED_HEADS) }],
+    projector_bytes: 0,
+    embedding_length: SIZED_EMBEDDING,
+    vocabulary: SIZED_VOCABULARY,
+    head_count: SIZED_HEADS,
+    caches: [{ layers: 1, kind: 'full', key_width: half, value_width: half, window_tokens: null }],
+    recurrent_bytes: 0,
+    context_max: model.context_max,
+    single_slot: false,
   };
 }
 

@@ -1,16 +1,40 @@
 /**
- * Names of models as people type them: `Qwen2.5-Coder` and `qwen2.5-coder:latest` are one model.
+ * Names of models as people type them: `Qwen2.5-Coder` and `qwen2.5-coder:latest` are one model, and
+ * an alias is whatever it stands for.
  */
 import { editDistance } from '../protocol/edit-distance.ts';
 
+/** The same few hundred names are compared all day. */
+const REMEMBERED_MAX = 8_192;
+const remembered = new Map<string, string>();
+
 /** The one spelling that names are compared in. */
 export function canonicalModelName(name: string): string {
+  const known = remembered.get(name);
+  if (known !== undefined) return known;
   const lower = name.trim().toLowerCase();
-  return lower.includes(':') ? lower : `${lower}:latest`;
+  const canonical = lower.includes(':') ? lower : `${lower}:latest`;
+  if (remembered.size >= REMEMBERED_MAX) remembered.clear();
+  remembered.set(name, canonical);
+  return canonical;
 }
 
 export function sameModel(left: string, right: string): boolean {
   return canonicalModelName(left) === canonicalModelName(right);
+}
+
+/** What `name` stands for. Aliases of aliases are followed no further than there are aliases. */
+export function resolveAlias(name: string, aliases: Readonly<Record<string, string>>): string {
+  const table = new Map(
+    Object.entries(aliases).map(([alias, model]) => [canonicalModelName(alias), model]),
+  );
+  let model = name;
+  for (let step = 0; step < table.size; step += 1) {
+    const next = table.get(canonicalModelName(model));
+    if (next === undefined) break;
+    model = next;
+  }
+  return model;
 }
 
 /** The name most like the wanted one, or null where there is none at all. */

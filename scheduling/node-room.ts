@@ -1,89 +1,412 @@
 /**
- * The memory that a node has to give to one more model, from its adverts.
+ * The memory that a node has for one more model, card by card, from its adverts and from what was
+ * decided since they were written.
+ *
+ *     free = min(driver's free − promised, total − foreign − held − promised) − reserve
  *
  * N1: unknown memory is neither zero nor enough: `free_bytes` is null then.
  * N2: memory promised to a lease is never counted as free, whether its model is loaded yet or not.
  *     Leases of one model share one copy of it.
+ * N3: what a model on several cards holds on each is assumed, where nobody knows, as engines split
+ *     it: the one card that can hold it, else in proportion.
  */
-import type { CapacityAdvert } from '../protocol/node.ts';
+import type { CapacityAdvert, GpuAdvert, ModelAdvert } from '../protocol/node.ts';
+import type { EngineName } from '../protocol/task.ts';
+import type { CardRoom, Room } from './fit.ts';
+import { canonicalModelName } from './model-names.ts';
 import type { NodeView } from './node-view.ts';
+
+/** Bytes read per second by a load, where none was measured: a SATA disk, or half an NVMe one. */
+export const DISK_BYTES_PER_S = 1e9;
+/** Starting a process and warming it up, beside reading the file. */
+const LOAD_OVERHEAD_MS = 1_000;
+
+export interface CardBytes {
+  readonly index: number;
+  readonly bytes: number;
+}
+
+/** A copy of a model that holds memory of a node, or is about to. */
+export interface Resident {
+  readonly model: string;
+  /** The name in the one spelling that names are compared in. */
+  readonly key: string;
+  readonly engine: EngineName;
+  readonly state: 'loading' | 'loaded' | 'unloading';
+  readonly cards: readonly CardBytes[];
+  readonly ram_bytes: number;
+  /** Null where nobody knows. */
+  readonly context_tokens: number | null;
+  readonly slots: number;
+  /** Requests at work on it, those just decided included. */
+  readonly in_flight: number;
+  readonly leased: boolean;
+  readonly kept: boolean;
+  readonly used_at: number | null;
+  readonly loaded_at: number | null;
+  readonly reload_ms: number;
+}
+
+/** A request that was sent to a node, which its adverts may not show yet. */
+export interface Booking {
+  readonly model: string;
+  readonly engine: EngineName;
+  readonly kind: 'attempt' | 'inference';
+  readonly context_tokens: number;
+  readonly cards: readonly CardBytes[];
+  readonly ram_bytes: number;
+  readonly load: boolean;
+  readonly evict: readonly string[];
+  readonly started_at: number;
+}
+
+/** What is known of a node beside its adverts. */
+export interface NodeNews {
+  readonly bookings: readonly Booking[];
+  /** Requests that ended since the runtime advert was seen, by canonical name of their model. */
+  readonly ended?: ReadonlyMap<string, number>;
+  /** When models were loaded, by canonical name. */
+  readonly loaded_at?: ReadonlyMap<string, number>;
+}
 
 export interface NodeRoom {
   readonly kind: 'gpu' | 'ram';
   /** Free for a new model now; null where nobody knows. Negative where too much was promised. */
   readonly free_bytes: number | null;
-  /** Free once models that nobody holds a lease on are unloaded. */
+  /** Free once models that nobody uses or holds a lease on are unloaded. */
   readonly free_after_evicting_bytes: number | null;
   /** What would have to go for that. */
   readonly evictable: readonly string[];
+  readonly residents: readonly Resident[];
+  /** Promised to models that are not loaded yet. */
+  readonly reserved_bytes: number;
+  /** Held by other programs; null where nobody can tell. */
+  readonly foreign_bytes: number | null;
+  /** What would be free without these residents. */
+  readonly without: (victims: readonly Resident[]) => Room;
 }
 
-interface Memory {
-  readonly free_bytes: number | null;
-  readonly total_bytes: number | null;
-}
+const NO_NEWS: NodeNews = { bookings: [] };
+const remembered = new WeakMap<object, { readonly capacity: object | null; room: NodeRoom }>();
 
 /** What `view` can give to a model it has not loaded. */
-export function roomOf(view: NodeView): NodeRoom {
+export function roomOf(view: NodeView, news: NodeNews = NO_NEWS): NodeRoom {
+  const runtime = view.runtime?.advert ?? null;
   const capacity = view.capacity?.advert ?? null;
-  const kind = capacity !== null && capacity.gpus.length > 0 ? 'gpu' : 'ram';
-  const memory = capacity === null ? { free_bytes: null, total_bytes: null } : memoryOf(capacity);
-  if (memory.free_bytes === null) {
-    return { kind, free_bytes: null, free_after_evicting_bytes: null, evictable: [] };
-  }
-  const loaded = loadedModels(view, kind);
-  const promised = promisedBytes(view);
-  let promisedTotal = 0;
-  let promisedUnloaded = 0;
-  for (const [model, bytes] of promised) {
-    promisedTotal += bytes;
-    if (!loaded.has(model)) promisedUnloaded += bytes;
-  }
-  const evictable = [...loaded].filter(([model]) => !promised.has(model));
-  const evictableBytes = evictable.reduce((sum, [, bytes]) => sum + bytes, 0);
-  const reserve = capacity?.reserve_bytes ?? 0;
-  const unpromised = (memory.total_bytes ?? Number.POSITIVE_INFINITY) - promisedTotal;
-  const driverFree = memory.free_bytes - promisedUnloaded;
+  if (runtime === null || news !== NO_NEWS) return computeRoom(view, news);
+  const known = remembered.get(runtime);
+  if (known !== undefined && known.capacity === capacity) return known.room;
+  const room = computeRoom(view, news);
+  remembered.set(runtime, { capacity, room });
+  return room;
+}
+
+function computeRoom(view: NodeView, news: NodeNews): NodeRoom {
+  const capacity = view.capacity?.advert ?? null;
+  const cards = capacity?.gpus ?? [];
+  const residents = residentsOf(view, news, cards);
+  const leaving = leavingOf(residents, news);
+  const staying = residents.filter(resident => !leaving.has(resident.key));
+  const without = (victims: readonly Resident[]): Room =>
+    roomWithout(capacity, residents, new Set([...leaving, ...victims.map(({ key }) => key)]));
+  const evictable = staying.filter(isIdle);
+  const promised = staying.filter(resident => resident.state === 'loading');
+  const foreign = cards.map(card => card.foreign_bytes ?? null);
   return {
-    kind,
-    free_bytes: Math.min(driverFree, unpromised) - reserve,
-    free_after_evicting_bytes: Math.min(driverFree + evictableBytes, unpromised) - reserve,
-    evictable: evictable.map(([model]) => model).sort(),
+    kind: cards.length > 0 ? 'gpu' : 'ram',
+    free_bytes: freeOf(without([])),
+    free_after_evicting_bytes: freeOf(without(evictable)),
+    evictable: evictable.map(({ model }) => model).sort(),
+    residents: staying,
+    reserved_bytes: promised.reduce((sum, resident) => sum + bytesOf(resident), 0),
+    foreign_bytes: foreign.some(bytes => bytes === null)
+      ? null
+      : foreign.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0),
+    without,
   };
 }
 
-/** Of all GPUs whose figures are known together; of main memory where there is no GPU. */
-function memoryOf(capacity: CapacityAdvert): Memory {
-  const ram = { free_bytes: capacity.ram.available_bytes, total_bytes: capacity.ram.total_bytes };
-  if (capacity.gpus.length === 0) return ram;
-  if (capacity.gpus.every(gpu => gpu.unified && gpu.free_bytes === null)) return ram;
-  const known = capacity.gpus.filter(gpu => gpu.free_bytes !== null);
-  if (known.length === 0) return { free_bytes: null, total_bytes: null };
-  const totalKnown = known.every(gpu => gpu.total_bytes !== null);
-  return {
-    free_bytes: known.reduce((sum, gpu) => sum + (gpu.free_bytes ?? 0), 0),
-    total_bytes: totalKnown ? known.reduce((sum, gpu) => sum + (gpu.total_bytes ?? 0), 0) : null,
-  };
+/** Nobody works on it, waits for it or has laid down that it stays. */
+export function isIdle(resident: Resident): boolean {
+  return (
+    resident.state === 'loaded' && !resident.kept && !resident.leased && resident.in_flight === 0
+  );
 }
 
-/** Bytes that each loaded model holds in the memory that counts. */
-function loadedModels(view: NodeView, kind: 'gpu' | 'ram'): Map<string, number> {
-  const loaded = new Map<string, number>();
-  for (const engine of view.runtime?.advert.engines ?? []) {
-    for (const model of engine.models) {
-      if (!model.loaded) continue;
-      const bytes = kind === 'gpu' ? model.vram_bytes : (model.ram_bytes ?? model.vram_bytes);
-      loaded.set(model.name, bytes ?? 0);
+/** On the cards; in main memory where it lies on none. */
+export function bytesOf(resident: Pick<Resident, 'cards' | 'ram_bytes'>): number {
+  if (resident.cards.length === 0) return resident.ram_bytes;
+  return resident.cards.reduce((sum, card) => sum + card.bytes, 0);
+}
+
+/** Over all cards whose figures are known; of main memory where there is no card. */
+function freeOf(room: Room): number | null {
+  if (room.cards.length === 0) return room.ram_free_bytes;
+  const known = room.cards.filter(card => card.free_bytes !== null);
+  if (known.length === 0) return null;
+  return known.reduce((sum, card) => sum + (card.free_bytes ?? 0), 0);
+}
+
+/** Models that a load which was decided but is not done yet takes the place of. */
+function leavingOf(residents: readonly Resident[], news: NodeNews): ReadonlySet<string> {
+  const leaving = new Set<string>();
+  for (const booking of news.bookings) {
+    if (!booking.load) continue;
+    const key = canonicalModelName(booking.model);
+    const loading = residents.some(resident => resident.key === key && isComing(resident));
+    if (!loading) continue;
+    for (const victim of booking.evict) {
+      const gone = canonicalModelName(victim);
+      if (gone !== key) leaving.add(gone);
     }
   }
-  return loaded;
+  return leaving;
 }
 
-/** Bytes promised per model: the largest of its leases (N2). */
-function promisedBytes(view: NodeView): Map<string, number> {
-  const promised = new Map<string, number>();
-  for (const lease of view.runtime?.advert.leases ?? []) {
-    promised.set(lease.model, Math.max(promised.get(lease.model) ?? 0, lease.bytes));
+const isComing = (resident: Resident): boolean => resident.state === 'loading';
+
+function roomWithout(
+  capacity: CapacityAdvert | null,
+  residents: readonly Resident[],
+  gone: ReadonlySet<string>,
+): Room {
+  if (capacity === null) return { cards: [], ram_free_bytes: null, unified: false };
+  const unified = capacity.gpus.some(card => card.unified);
+  const hasCards = capacity.gpus.length > 0;
+  let ram = capacity.ram.available_bytes - (hasCards && !unified ? 0 : capacity.reserve_bytes);
+  for (const resident of residents) {
+    const bytes = resident.ram_bytes + (unified ? cardSum(resident) : 0);
+    if (gone.has(resident.key)) ram += resident.state === 'loading' ? 0 : bytes;
+    else if (resident.state === 'loading') ram -= bytes;
   }
-  return promised;
+  const ceiling = capacity.ram.total_bytes - capacity.reserve_bytes;
+  const held = residents.reduce(
+    (sum, resident) =>
+      gone.has(resident.key)
+        ? sum
+        : sum + resident.ram_bytes + (unified || !hasCards ? cardSum(resident) : 0),
+    0,
+  );
+  ram = Math.min(ram, hasCards && !unified ? ram : ceiling - held);
+  const cards = capacity.gpus.map(card => cardRoom(card, capacity, residents, gone));
+  return { cards, ram_free_bytes: ram, unified };
+}
+
+const cardSum = (resident: Resident): number =>
+  resident.cards.reduce((sum, card) => sum + card.bytes, 0);
+
+function cardRoom(
+  card: GpuAdvert,
+  capacity: CapacityAdvert,
+  residents: readonly Resident[],
+  gone: ReadonlySet<string>,
+): CardRoom {
+  const measured = driverFree(card, capacity);
+  let driver = measured ?? 0;
+  let held = 0;
+  for (const resident of residents) {
+    const bytes = onCard(resident, card.index);
+    if (gone.has(resident.key)) driver += resident.state === 'loading' ? 0 : bytes;
+    else {
+      held += bytes;
+      if (resident.state === 'loading') driver -= bytes;
+    }
+  }
+  const total = card.total_bytes ?? Number.POSITIVE_INFINITY;
+  const unpromised = total - (card.foreign_bytes ?? 0) - held;
+  return {
+    index: card.index,
+    total_bytes: card.total_bytes,
+    free_bytes: measured === null ? null : Math.min(driver, unpromised) - capacity.reserve_bytes,
+    bandwidth_bytes_per_s: card.bandwidth_bytes_per_s ?? null,
+    integrated: card.integrated === true,
+  };
+}
+
+/** A card that shares main memory has at most what is available there. */
+function driverFree(card: GpuAdvert, capacity: CapacityAdvert): number | null {
+  if (!card.unified) return card.free_bytes;
+  return Math.min(card.free_bytes ?? Number.POSITIVE_INFINITY, capacity.ram.available_bytes);
+}
+
+function onCard(resident: Resident, index: number): number {
+  let bytes = 0;
+  for (const card of resident.cards) if (card.index === index) bytes += card.bytes;
+  return bytes;
+}
+
+/** Every copy that is loaded, being loaded or promised (N2). */
+function residentsOf(view: NodeView, news: NodeNews, cards: readonly GpuAdvert[]): Resident[] {
+  const runtime = view.runtime?.advert;
+  if (runtime === undefined) return [];
+  const promised = new Map<string, { model: string; bytes: number }>();
+  for (const lease of runtime.leases) {
+    const key = canonicalModelName(lease.model);
+    const bytes = Math.max(promised.get(key)?.bytes ?? 0, lease.bytes);
+    promised.set(key, { model: lease.model, bytes });
+  }
+  const residents: Resident[] = [];
+  const split = new Split(cards);
+  const present = new Set<string>();
+  for (const engine of runtime.engines) {
+    for (const model of engine.models) {
+      if (!model.loaded && model.state !== 'loading') continue;
+      const key = canonicalModelName(model.name);
+      present.add(key);
+      residents.push(loadedResident(view, news, engine.name, model, promised.get(key), split));
+    }
+  }
+  for (const [key, { model, bytes }] of promised) {
+    if (present.has(key) || bytes === 0) continue;
+    present.add(key);
+    const booked = bookingsOf(news, key);
+    residents.push(comingResident(view, key, model, bytes, booked, split));
+  }
+  for (const booking of news.bookings) {
+    const key = canonicalModelName(booking.model);
+    if (present.has(key) || booking.engine !== 'ollama') continue;
+    present.add(key);
+    residents.push(comingResident(view, key, booking.model, 0, bookingsOf(news, key), split));
+  }
+  return residents;
+}
+
+const bookingsOf = (news: NodeNews, key: string): readonly Booking[] =>
+  news.bookings.filter(booking => canonicalModelName(booking.model) === key);
+
+function loadedResident(
+  view: NodeView,
+  news: NodeNews,
+  engine: EngineName,
+  model: ModelAdvert,
+  lease: { readonly bytes: number } | undefined,
+  split: Split,
+): Resident {
+  const key = canonicalModelName(model.name);
+  const booked = bookingsOf(news, key);
+  const reloading = booked.find(booking => booking.load && booking.evict.includes(model.name));
+  const context = model.context_tokens;
+  // A larger context was asked for than the loaded copy has: it is on its way out and in again.
+  const isReload = reloading !== undefined && (context ?? 0) < reloading.context_tokens;
+  const onGpu = split.hasCards ? (model.vram_bytes ?? 0) : 0;
+  const inRam = model.ram_bytes ?? (split.hasCards ? 0 : (model.vram_bytes ?? 0));
+  const bytes = Math.max(onGpu, split.hasCards ? (lease?.bytes ?? 0) : 0);
+  const seenAt = view.runtime?.seen_at ?? 0;
+  return {
+    model: model.name,
+    key,
+    engine,
+    state:
+      isReload || !model.loaded ? 'loading' : model.state === 'unloading' ? 'unloading' : 'loaded',
+    cards: isReload ? reloading.cards : split.used(bytes),
+    ram_bytes: split.hasCards ? inRam : Math.max(inRam, lease?.bytes ?? 0),
+    context_tokens: isReload ? reloading.context_tokens : context,
+    slots: model.slots ?? 1,
+    in_flight: inFlight(model.in_flight ?? 0, booked, news.ended?.get(key) ?? 0, seenAt),
+    leased: lease !== undefined || booked.length > 0,
+    kept: model.kept ?? false,
+    used_at: model.used_at ?? null,
+    loaded_at: news.loaded_at?.get(key) ?? null,
+    reload_ms: loadMsOf(model),
+  };
+}
+
+/** Ours that are booked, and of the advertised ones those that cannot be ours. */
+function inFlight(
+  advertised: number,
+  booked: readonly Booking[],
+  ended: number,
+  seenAt: number,
+): number {
+  const own = booked.filter(booking => booking.kind === 'inference');
+  const shown = own.filter(booking => booking.started_at <= seenAt).length;
+  return own.length + Math.max(0, advertised - shown - ended);
+}
+
+function comingResident(
+  view: NodeView,
+  key: string,
+  model: string,
+  leased: number,
+  booked: readonly Booking[],
+  split: Split,
+): Resident {
+  const largest = [...booked].sort((left, right) => bytesOf(right) - bytesOf(left))[0];
+  const advert = modelAdvert(view, key);
+  const useBooking = largest !== undefined && bytesOf(largest) >= leased;
+  const cards = useBooking ? largest.cards : split.free(leased);
+  const inRam = useBooking ? largest.ram_bytes : 0;
+  return {
+    model,
+    key,
+    engine: largest?.engine ?? 'ollama',
+    state: 'loading',
+    cards,
+    ram_bytes: split.hasCards ? inRam : Math.max(leased, inRam),
+    context_tokens: largest?.context_tokens ?? null,
+    slots: advert?.slots ?? 1,
+    in_flight: booked.filter(booking => booking.kind === 'inference').length,
+    leased: true,
+    kept: advert?.kept ?? false,
+    used_at: null,
+    loaded_at: null,
+    reload_ms: advert === null ? LOAD_OVERHEAD_MS : loadMsOf(advert),
+  };
+}
+
+function modelAdvert(view: NodeView, key: string): ModelAdvert | null {
+  for (const engine of view.runtime?.advert.engines ?? []) {
+    for (const model of engine.models) if (canonicalModelName(model.name) === key) return model;
+  }
+  return null;
+}
+
+/** Measured here, else what reading its file takes. */
+export function loadMsOf(model: Pick<ModelAdvert, 'size_bytes' | 'load_ms'>): number {
+  return model.load_ms ?? LOAD_OVERHEAD_MS + (model.size_bytes / DISK_BYTES_PER_S) * 1_000;
+}
+
+/** Bytes assumed per card, one model after another (N3). */
+class Split {
+  readonly hasCards: boolean;
+  readonly #used: { index: number; bytes: number }[];
+  readonly #free: { index: number; bytes: number }[];
+
+  constructor(cards: readonly GpuAdvert[]) {
+    this.hasCards = cards.length > 0;
+    this.#used = cards.map(card => ({
+      index: card.index,
+      bytes: Math.max(0, (card.total_bytes ?? 0) - (card.free_bytes ?? 0)),
+    }));
+    this.#free = cards.map(card => ({ index: card.index, bytes: card.free_bytes ?? 0 }));
+  }
+
+  /** Of a model that is there: out of what is in use. */
+  used(bytes: number): readonly CardBytes[] {
+    return take(this.#used, bytes);
+  }
+
+  /** Of a model that is coming: out of what is free. */
+  free(bytes: number): readonly CardBytes[] {
+    return take(this.#free, bytes);
+  }
+}
+
+function take(cards: { index: number; bytes: number }[], bytes: number): readonly CardBytes[] {
+  const first = cards[0];
+  if (first === undefined || bytes === 0) return [];
+  if (cards.length === 1) return [{ index: first.index, bytes }];
+  const largest = cards.reduce((best, card) => (card.bytes > best.bytes ? card : best), first);
+  const sum = cards.reduce((all, card) => all + card.bytes, 0);
+  const whole = largest.bytes >= bytes || sum === 0;
+  const parts = whole
+    ? [{ index: largest.index, bytes }]
+    : cards
+        .filter(card => card.bytes > 0)
+        .map(card => ({ index: card.index, bytes: Math.ceil((bytes * card.bytes) / sum) }));
+  for (const part of parts) {
+    const card = cards.find(({ index }) => index === part.index);
+    if (card !== undefined) card.bytes = Math.max(0, card.bytes - part.bytes);
+  }
+  return parts;
 }

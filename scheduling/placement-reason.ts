@@ -1,90 +1,185 @@
 /**
- * Placement in sentences: why a node was chosen, and, where none was, what would change it.
+ * Placement in sentences: why a node was chosen or, as a funnel from all nodes to none, why not.
  */
 import { gib } from './memory.ts';
 import { nearestName, sameModel } from './model-names.ts';
-import type { Offer, PlacementRequest } from './placement.ts';
+import { bytesOf } from './node-room.ts';
+import { freeOf, isOutside } from './placement-candidates.ts';
+import type { Outcome } from './placement-decision.ts';
+import type { Offer } from './placement-offer.ts';
+
+const NAMES_MAX = 4;
+
+/** What is to be said of one candidate. */
+export function offerReason(offer: Offer): string {
+  if (offer.refusal !== null) return offer.refusal;
+  const memory = offer.state?.room.kind === 'gpu' ? 'GPU memory' : 'memory';
+  const free = gib(Math.max(0, freeOf(offer)));
+  switch (offer.verdict) {
+    case 'loaded':
+      return 'the model is loaded';
+    case 'loading':
+      return 'the model is being loaded';
+    case 'fits':
+      if (offer.engine === 'scaffold') return 'needs no model';
+      if (offer.engine !== 'ollama') return 'runs outside the house';
+      return offer.evict.length > 0
+        ? `is loaded again with a context of ${offer.context_tokens}`
+        : `needs ${gib(offer.need_bytes)} of ${free} free ${memory}`;
+    case 'evicts':
+      return `fits after unloading ${offer.evict.map(({ model }) => model).join(', ')}`;
+    case 'partial': {
+      const slowdown = (offer.fit?.slowdown ?? 1).toFixed(1);
+      return `${gib(offer.fit?.ram_bytes ?? 0)} of it in main memory, ${slowdown} times slower`;
+    }
+    case 'cpu':
+      return `needs ${gib(offer.need_bytes)} of main memory, without a card`;
+    case 'unknown_memory':
+      return `nobody knows how much ${memory} is free; declare it in the configuration`;
+    default:
+      return `needs ${gib(offer.need_bytes)}, ${free} of ${memory} free${inTheWay(offer)}`;
+  }
+}
+
+function inTheWay({ blockers }: Offer): string {
+  if (blockers.length === 0) return '';
+  const names = blockers.map(blocker => `${blocker.model} (${gib(bytesOf(blocker))})`);
+  return `; ${names.slice(0, NAMES_MAX).join(', ')} ${isAre(blockers.length)} in use there`;
+}
 
 /** Why the best of the ranked offers is the best. */
 export function chosenReason(best: Offer, ranked: readonly Offer[]): string {
-  const others = ranked.length - 1;
+  const others = new Set(ranked.map(offer => offer.node)).size - 1;
   const rest = others === 0 ? '' : `; ${count(others, 'other node')} could take it too`;
   if (best.engine === 'scaffold') {
     return `scaffold on ${best.node}: no model is installed; \`ollama pull qwen2.5-coder:7b\` for real generation${rest}`;
   }
-  return `${best.model} on ${best.node}: ${best.reason}${rest}`;
+  return `${best.model} on ${best.node}: ${offerReason(best)}${rest}`;
 }
 
-/** A funnel from all nodes to none, ending with what would help. */
-export function waitingReason(
-  request: PlacementRequest,
-  nodeCount: number,
-  offers: readonly Offer[],
-  tier: readonly Offer[],
-): string {
-  if (nodeCount === 0) return 'no node has been heard of; start a worker with `codegod up`';
-  const ready = offers.filter(offer => offer.verdict !== 'not_ready');
-  if (ready.length === 0) {
-    const why = [...new Set(offers.map(offer => `${offer.node}: ${offer.reason}`))];
-    const detail = why.length === 0 ? 'none runs a worker' : why.slice(0, 4).join('; ');
-    return `of ${count(nodeCount, 'node')} none is ready (${detail})`;
-  }
-  const refused = tier.filter(offer => offer.verdict === 'refused');
-  const busy = tier.filter(offer => offer.verdict === 'busy');
-  if (busy.length > 0) {
-    const nodes = namesOf(busy);
-    return `${nodes} could run ${busy[0]?.model} but ${busy.length === 1 ? 'is' : 'are'} busy; it goes on when a slot is free`;
-  }
-  if (request.model !== null && tier.every(offer => offer.verdict === 'not_ready')) {
-    return missingModel(request.model, ready, offers);
-  }
-  if (refused.length > 0) {
-    return `${namesOf(refused)} declined: ${refused[0]?.reason}; it is asked again shortly`;
-  }
-  return nothingFits(request, tier);
-}
-
-function missingModel(model: string, ready: readonly Offer[], offers: readonly Offer[]): string {
-  const elsewhere = offers.find(offer => sameModel(offer.model, model));
-  if (elsewhere !== undefined && elsewhere.verdict !== 'not_ready') {
-    return `${elsewhere.model} runs outside the house, which is not allowed; \`--fallback allow\` would allow it`;
-  }
-  if (elsewhere !== undefined) {
-    return `only ${elsewhere.node} has ${model}, and it is not ready: ${elsewhere.reason}`;
-  }
-  const installed = ready.filter(offer => offer.model !== '').map(offer => offer.model);
-  const nearest = nearestName(model, installed);
-  const hint = nearest === null ? '' : `; the nearest name is ${nearest}`;
-  return `no ready node has the model ${model}${hint}; \`ollama pull ${model}\` would bring it`;
-}
-
-function nothingFits(request: PlacementRequest, tier: readonly Offer[]): string {
-  const unknown = tier.filter(offer => offer.verdict === 'unknown_memory');
-  const short = tier
-    .filter(offer => offer.verdict === 'does_not_fit')
-    .map(offer => ({ offer, missing: offer.need_bytes - Math.max(0, offer.free_bytes ?? 0) }))
-    .sort((left, right) => left.missing - right.missing);
-  const closest = short[0];
-  const model = request.model ?? 'any installed model';
-  if (closest === undefined) {
-    if (unknown.length > 0) {
-      return `${namesOf(unknown)} may hold ${model}, but the free memory there is unknown; declare it in the configuration`;
-    }
-    return 'no model may be used; install one with `ollama pull qwen2.5-coder:7b`';
-  }
-  const { offer, missing } = closest;
-  const unload =
-    offer.evictable.length === 0
+/** From all nodes to none. */
+export function waitingReason(outcome: Outcome): string {
+  const { candidates, request } = outcome;
+  const { nodes } = candidates;
+  if (nodes.length === 0) return 'no node has been heard of; start a worker with `codegod up`';
+  const offers = candidates.seen();
+  const ready = candidates.states().filter(state => candidates.absence(state) === null);
+  if (ready.length === 0) return noneReady(outcome);
+  const model = request.model;
+  const having = offers.filter(offer => offer.verdict !== 'not_ready');
+  const allowed = having.filter(offer => offer.verdict !== 'excluded');
+  const funnel =
+    nodes.length === 1
       ? ''
-      : ` beyond what unloading ${offer.evictable.join(', ')} gives`;
+      : `of ${nodes.length} nodes ${ready.length} ready, ` +
+        `${nodesOf(having).length} with ${model ?? 'a model'}, ${nodesOf(allowed).length} allowed: `;
+  return `${funnel}${whyNone(outcome, offers, having, allowed)}`;
+}
+
+function noneReady({ candidates }: Outcome): string {
+  const why = candidates.states().flatMap(state => {
+    const absence = candidates.absence(state);
+    return absence === null || state.view.runtime === null ? [] : [`${state.node}: ${absence}`];
+  });
+  const detail = why.length === 0 ? 'none runs a worker' : why.slice(0, NAMES_MAX).join('; ');
+  return `of ${count(candidates.nodes.length, 'node')} none is ready (${detail})`;
+}
+
+function whyNone(
+  outcome: Outcome,
+  offers: readonly Offer[],
+  having: readonly Offer[],
+  allowed: readonly Offer[],
+): string {
+  const { request, ranked } = outcome;
+  if (ranked[0] !== undefined) return waitsFor(ranked[0], ranked);
+  if (having.length === 0) return missingModel(outcome, offers);
+  const [excluded] = having;
+  if (allowed.length === 0 && excluded !== undefined) {
+    return `no node may take it: on ${excluded.node} ${offerReason(excluded)}`;
+  }
+  const refused = allowed.filter(offer => offer.verdict === 'refused');
+  if (refused[0] !== undefined) {
+    return `${namesOf(refused)} declined: ${offerReason(refused[0])}; it is asked again shortly`;
+  }
+  return nothingFits(request.model ?? 'any installed model', allowed);
+}
+
+function waitsFor(best: Offer, ranked: readonly Offer[]): string {
+  const ready = ranked.filter(offer => offer.when === 'takes');
+  const rest =
+    ready.length === 0 ? '' : `; sooner done than ${namesOf(ready)}, which could load it`;
+  if (best.verdict !== 'busy') {
+    const names = best.blockers.slice(0, NAMES_MAX).map(({ model }) => model);
+    return `${best.model} waits on ${best.node}: ${offerReason(best)}; it goes on when ${names.join(', ')} can go${rest}`;
+  }
+  const busy = ranked.filter(offer => offer.verdict === 'busy');
+  const names = namesOf(busy);
+  const are = isAre(nodesOf(busy).length);
+  return `${names} could run ${best.model} but ${are} busy (${offerReason(best)}); it goes on when a slot is free${rest}`;
+}
+
+function missingModel({ request, candidates }: Outcome, offers: readonly Offer[]): string {
+  const gone = offers.find(offer => offer.verdict === 'not_ready' && !isOutside(offer.engine));
+  const entries = candidates.states().flatMap(state => [...state.entries.values()].flat());
+  const outside = entries.find(
+    ({ engine, key }) => isOutside(engine.name) && key === candidates.key,
+  );
+  if (outside !== undefined && request.remote === 'deny') {
+    return `${outside.model.name} runs outside the house, which is not allowed; \`--fallback allow\` would allow it`;
+  }
+  if (gone !== undefined && request.model !== null) {
+    return `only ${gone.node} has ${request.model}, and it is not ready: ${offerReason(gone)}`;
+  }
+  if (gone !== undefined) return `${gone.node} is not ready: ${offerReason(gone)}`;
+  const silent = candidates
+    .states()
+    .flatMap(state => state.view.runtime?.advert.engines ?? [])
+    .find(engine => !engine.available && engine.reason !== null);
+  if (request.model === null) {
+    const why = silent === undefined ? '' : ` (${silent.reason})`;
+    return `no model may be used${why}; install one with \`ollama pull qwen2.5-coder:7b\``;
+  }
+  const able = entries.find(entry => entry.key === candidates.key);
+  if (able !== undefined) {
+    return `${able.model.name} can't do what is asked for (${request.capability ?? 'completion'})`;
+  }
+  const installed = entries.map(({ model }) => model.name);
+  const nearest = nearestName(request.model, installed);
+  const hint =
+    nearest === null || sameModel(nearest, request.model) ? '' : `; the nearest name is ${nearest}`;
+  return `no ready node has the model ${request.model}${hint}; \`ollama pull ${request.model}\` would bring it`;
+}
+
+function nothingFits(model: string, offers: readonly Offer[]): string {
+  const closest = closestOf(offers);
+  if (closest === null) {
+    const unknown = offers.filter(offer => offer.verdict === 'unknown_memory');
+    return `${namesOf(unknown)} may hold ${model}, but the free memory there is unknown; declare it in the configuration`;
+  }
+  const evictable = closest.state?.room.evictable ?? [];
+  const unload =
+    evictable.length === 0 ? '' : ` beyond what unloading ${evictable.join(', ')} gives`;
   return (
-    `no node can hold ${model}: the closest is ${offer.node}, where ${offer.model} ${offer.reason}; ` +
-    `free ${gib(missing)} more there${unload}, add a node or choose a smaller model`
+    `no node can hold ${model}: the closest is ${closest.node}, where ${closest.model} ${offerReason(closest)}; ` +
+    `free ${gib(closest.fit?.short_bytes ?? 0)} more there${unload}, add a node or choose a smaller model`
   );
 }
 
-const namesOf = (offers: readonly Offer[]): string =>
-  [...new Set(offers.map(offer => offer.node))].sort().slice(0, 4).join(', ');
+/** Of those that do not fit, the one that lacks least. */
+export function closestOf(offers: readonly Offer[]): Offer | null {
+  const short = offers.filter(offer => offer.verdict === 'does_not_fit' && offer.fit !== null);
+  short.sort((left, right) => (left.fit?.short_bytes ?? 0) - (right.fit?.short_bytes ?? 0));
+  return short[0] ?? null;
+}
+
+const nodesOf = (offers: readonly Offer[]): readonly string[] =>
+  [...new Set(offers.map(offer => offer.node))].sort();
+
+export const namesOf = (offers: readonly Offer[]): string =>
+  nodesOf(offers).slice(0, NAMES_MAX).join(', ');
+
+const isAre = (amount: number): string => (amount === 1 ? 'is' : 'are');
 
 const count = (amount: number, noun: string): string =>
   `${amount} ${noun}${amount === 1 ? '' : 's'}`;

@@ -1,0 +1,120 @@
+/**
+ * Which idle models go when another needs their memory: those whose loss costs least.
+ *
+ * A model's value is what loading it again would cost, times how likely it is to be wanted soon:
+ * likelier the more recently it was used, and certain where somebody waits for it (GreedyDual-Size-
+ * Frequency, where the size of a model counts by what a set of victims has to free).
+ *
+ * E1: a model at work, being loaded, leased or kept is never a victim, and none is before its time.
+ * E2: no victim goes without need: without any one of the set the newcomer would not fit.
+ * E3: the same input gives the same victims.
+ */
+import { isIdle, type Resident } from './node-room.ts';
+
+/** After this long without use a model is half as likely to be wanted soon. */
+const RECENCY_HALF_LIFE_MS = 300_000;
+/** Up to so many idle models every set is looked at; above, the least valuable go first. */
+const EXACT_RESIDENTS_MAX = 6;
+
+export interface EvictionOptions {
+  readonly now: number;
+  /** A model that was loaded less long ago than this stays. */
+  readonly residency_ms?: number;
+  /** Models that must stay, by canonical name. */
+  readonly spared?: (key: string) => boolean;
+  /** Models that are wanted again for certain: losing one costs its whole load. */
+  readonly wanted?: (key: string) => boolean;
+  /** Who would have to go once its work is done, rather than who may go now. */
+  readonly busy?: boolean;
+}
+
+export interface Eviction {
+  readonly victims: readonly Resident[];
+  /** What their loss is worth, in ms of loading. */
+  readonly cost_ms: number;
+}
+
+/** What losing `resident` would cost, in expected ms of loading it again. */
+export function lossOf(resident: Resident, options: EvictionOptions): number {
+  if (options.wanted?.(resident.key) === true) return resident.reload_ms;
+  if (resident.used_at === null) return 0;
+  const idleMs = Math.max(0, options.now - resident.used_at);
+  return resident.reload_ms * 2 ** (-idleMs / RECENCY_HALF_LIFE_MS);
+}
+
+/** Whether it may be unloaded now (E1). */
+export function isEvictable(resident: Resident, options: EvictionOptions): boolean {
+  if (options.busy === true) return !resident.kept;
+  if (!isIdle(resident) || options.spared?.(resident.key) === true) return false;
+  const residencyMs = options.residency_ms ?? 0;
+  return resident.loaded_at === null || options.now - resident.loaded_at >= residencyMs;
+}
+
+/**
+ * The cheapest victims whose going is enough, or null where even all that may go are not.
+ * @param isEnough asked for sets of residents; true of a set makes it true of every larger one
+ */
+export function chooseVictims(
+  residents: readonly Resident[],
+  isEnough: (victims: readonly Resident[]) => boolean,
+  options: EvictionOptions,
+): Eviction | null {
+  const evictable = residents
+    .filter(resident => isEvictable(resident, options))
+    .map(resident => ({ resident, loss: lossOf(resident, options) }))
+    .sort((left, right) => left.loss - right.loss || compareKeys(left.resident, right.resident));
+  const all = evictable.map(({ resident }) => resident);
+  if (all.length === 0 || !isEnough(all)) return null;
+  const victims =
+    evictable.length <= EXACT_RESIDENTS_MAX
+      ? cheapestSet(evictable, isEnough)
+      : withoutNeedless(all, isEnough);
+  return {
+    victims,
+    cost_ms: victims.reduce((sum, resident) => sum + lossOf(resident, options), 0),
+  };
+}
+
+interface Valued {
+  readonly resident: Resident;
+  readonly loss: number;
+}
+
+const compareKeys = (left: Resident, right: Resident): number =>
+  left.key < right.key ? -1 : left.key > right.key ? 1 : 0;
+
+/** Every set in the order of its cost; of equal ones the smaller, then the first. */
+function cheapestSet(
+  evictable: readonly Valued[],
+  isEnough: (victims: readonly Resident[]) => boolean,
+): readonly Resident[] {
+  const sets = Array.from({ length: 2 ** evictable.length - 1 }, (_, index) => {
+    const mask = index + 1;
+    const members = evictable.filter((_member, bit) => (mask & (1 << bit)) !== 0);
+    return { members, mask, loss: members.reduce((sum, { loss }) => sum + loss, 0) };
+  });
+  sets.sort(
+    (left, right) =>
+      left.loss - right.loss ||
+      left.members.length - right.members.length ||
+      left.mask - right.mask,
+  );
+  for (const { members } of sets) {
+    const victims = members.map(({ resident }) => resident);
+    if (isEnough(victims)) return withoutNeedless(victims, isEnough);
+  }
+  return evictable.map(({ resident }) => resident);
+}
+
+/** Spares the most valuable first, wherever the others are enough (E2). */
+function withoutNeedless(
+  victims: readonly Resident[],
+  isEnough: (victims: readonly Resident[]) => boolean,
+): readonly Resident[] {
+  let left = victims;
+  for (const spared of [...victims].reverse()) {
+    const rest = left.filter(resident => resident !== spared);
+    if (rest.length > 0 && isEnough(rest)) left = rest;
+  }
+  return left;
+}

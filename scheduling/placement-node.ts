@@ -1,0 +1,182 @@
+/**
+ * A node as placements see it: its adverts indexed once, its room computed once per change.
+ */
+import type { NodeId } from '../protocol/ids.ts';
+import type { EngineAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
+import type { ModelPolicy } from '../protocol/policy.ts';
+import { ADVERT_TTL_MS } from '../protocol/streams.ts';
+import { tierOf } from './fit.ts';
+import { type Backend, type MemoryOptions, profileOfSize } from './memory.ts';
+import { canonicalModelName } from './model-names.ts';
+import { type NodeNews, type NodeRoom, roomOf } from './node-room.ts';
+import type { NodeView } from './node-view.ts';
+import type { PlacementRequest } from './placement.ts';
+
+/** A model of an engine of a node. */
+export interface Entry {
+  readonly engine: EngineAdvert;
+  readonly model: ModelAdvert;
+  readonly key: string;
+}
+
+export interface NodeState {
+  readonly view: NodeView;
+  readonly node: NodeId;
+  readonly room: NodeRoom;
+  readonly backend: Backend;
+  /** Models by canonical name; one name may be known to several engines. */
+  readonly entries: ReadonlyMap<string, readonly Entry[]>;
+  /** Models of the house, the largest first. */
+  readonly bySize: readonly Entry[];
+  /** Slots for attempts, and how many are taken. */
+  readonly attempts: number;
+  readonly attempts_used: number;
+  /** More than this many bytes can't be had here, whatever is unloaded. Null where unknown. */
+  readonly bound_bytes: number | null;
+}
+
+interface Index {
+  readonly entries: ReadonlyMap<string, readonly Entry[]>;
+  readonly bySize: readonly Entry[];
+}
+
+const indices = new WeakMap<RuntimeAdvert, Index>();
+const states = new WeakMap<NodeView, NodeState>();
+const EMPTY: Index = { entries: new Map(), bySize: [] };
+
+export function nodeStateOf(view: NodeView, news?: NodeNews): NodeState {
+  if (news !== undefined) return computeState(view, news);
+  const known = states.get(view);
+  if (known !== undefined) return known;
+  const state = computeState(view, undefined);
+  states.set(view, state);
+  return state;
+}
+
+function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
+  const room = roomOf(view, news);
+  const runtime = view.runtime?.advert;
+  const leases = runtime?.leases.filter(lease => lease.request === undefined).length ?? 0;
+  const booked = news?.bookings.filter(booking => booking.kind === 'attempt').length ?? 0;
+  const { entries, bySize } = runtime === undefined ? EMPTY : indexOf(runtime);
+  return {
+    ...{ view, node: view.node, room, entries, bySize },
+    backend: backendOf(view),
+    attempts: runtime?.slots ?? 0,
+    attempts_used: Math.max(runtime?.slots_used ?? 0, leases, booked),
+    bound_bytes: boundOf(view, room),
+  };
+}
+
+function indexOf(runtime: RuntimeAdvert): Index {
+  const known = indices.get(runtime);
+  if (known !== undefined) return known;
+  const entries = new Map<string, Entry[]>();
+  const bySize: Entry[] = [];
+  for (const engine of runtime.engines) {
+    for (const model of engine.models) {
+      const key = canonicalModelName(model.name);
+      const entry = { engine, model, key };
+      const same = entries.get(key);
+      if (same === undefined) entries.set(key, [entry]);
+      else same.push(entry);
+      if (engine.name === 'ollama') bySize.push(entry);
+    }
+  }
+  bySize.sort(
+    (left, right) =>
+      right.model.size_bytes - left.model.size_bytes || (left.key < right.key ? -1 : 1),
+  );
+  const index = { entries, bySize };
+  indices.set(runtime, index);
+  return index;
+}
+
+function boundOf(view: NodeView, room: NodeRoom): number | null {
+  const idle = room.residents.filter(resident => room.evictable.includes(resident.model));
+  const most = room.without(idle);
+  if (most.cards.length === 0) return most.ram_free_bytes;
+  if (most.cards.some(card => card.free_bytes === null)) return null;
+  const cards = most.cards.reduce((sum, card) => sum + Math.max(0, card.free_bytes ?? 0), 0);
+  if (view.runtime?.advert.offload !== true) return cards;
+  return most.ram_free_bytes === null ? null : cards + most.ram_free_bytes;
+}
+
+const BACKENDS: Readonly<Record<string, Backend>> = {
+  nvidia: 'cuda',
+  amd: 'rocm',
+  apple: 'metal',
+  intel: 'vulkan',
+};
+
+function backendOf(view: NodeView): Backend {
+  const cards = view.capacity?.advert.gpus ?? [];
+  const card = cards.find(({ integrated }) => integrated !== true) ?? cards[0];
+  return card === undefined ? 'cpu' : (BACKENDS[card.vendor] ?? 'vulkan');
+}
+
+/** Why the node takes no work at all, or null where it does. */
+export function absenceOf(view: NodeView, now: number): string | null {
+  if (view.runtime === null) return 'no worker runs there';
+  const silentMs = now - view.runtime.seen_at;
+  if (silentMs > ADVERT_TTL_MS) return `silent for ${Math.round(silentMs / 1000)} s`;
+  const state = view.runtime.advert.state;
+  return state === 'ready' ? null : `its worker is ${state}`;
+}
+
+/** Which rule keeps the request from this node, or null where none does. */
+export function exclusionOf(
+  request: PlacementRequest,
+  view: NodeView,
+  policy: ModelPolicy | undefined,
+): string | null {
+  if (request.exclude?.includes(view.node) === true) return 'it was tried before';
+  const pinned = request.nodes ?? [];
+  if (pinned.length > 0 && !pinned.includes(view.node)) {
+    return `the request is pinned to ${pinned.join(', ')}`;
+  }
+  const allowed = policy?.nodes ?? [];
+  if (allowed.length > 0 && !allowed.includes(view.node)) {
+    return `a rule keeps ${policy?.model} on ${allowed.join(', ')}`;
+  }
+  const labels = view.runtime?.advert.labels ?? {};
+  for (const [label, value] of Object.entries(request.selector ?? {})) {
+    if (labels[label] !== value) return `the selector ${label}=${value} does not match`;
+  }
+  return null;
+}
+
+/** Models that only embed or rank declare their capabilities without `completion`. */
+export function isCapable(request: PlacementRequest, model: ModelAdvert): boolean {
+  const wanted = request.capability ?? 'completion';
+  if (model.capabilities.length === 0) return wanted === 'completion';
+  return model.capabilities.includes(wanted);
+}
+
+/** How the engine of `state` would run the model with the tier that `tokens` fall into. */
+export function memoryOptionsOf(
+  state: Pick<NodeState, 'backend'>,
+  { engine, model }: Pick<Entry, 'engine' | 'model'>,
+  tokens: number,
+): MemoryOptions {
+  const environment = engine.environment;
+  const single = model.profile?.single_slot === true;
+  return {
+    context_tokens: tierOf(tokens, model.profile ?? model),
+    slots: single ? 1 : (environment?.num_parallel ?? 1),
+    kv_type: environment?.kv_type ?? 'f16',
+    flash_attention: environment?.flash_attention ?? true,
+    backend: state.backend,
+  };
+}
+
+const profiles = new WeakMap<ModelAdvert, ReturnType<typeof profileOfSize>>();
+
+export function profileOf(model: ModelAdvert): ReturnType<typeof profileOfSize> {
+  if (model.profile !== undefined) return model.profile;
+  const known = profiles.get(model);
+  if (known !== undefined) return known;
+  const profile = profileOfSize(model);
+  profiles.set(model, profile);
+  return profile;
+}

@@ -1,0 +1,176 @@
+/**
+ * Requests that wait for a model or run on one, as plain data. Every change gives the next state.
+ *
+ * Q1: a request is known by its id: entering twice, or ending twice, is entering or ending once.
+ * Q2: the order is fair between shares: each is served in proportion to its weight, and a share that
+ *     was idle gains nothing by that (start-time fair queueing). Priority moves a request ahead, by
+ *     a bounded time, so that nothing is passed for ever.
+ */
+import type { NodeId } from '../protocol/ids.ts';
+import type { ModelPolicy } from '../protocol/policy.ts';
+import type { Booking } from './node-room.ts';
+import type { PlacementPlan, PlacementRequest } from './placement.ts';
+
+export interface Job {
+  readonly id: string;
+  /** Who it counts against: a build, an API key. */
+  readonly share: string;
+  readonly priority: number;
+  /** Milliseconds since the epoch. */
+  readonly arrived_at: number;
+  readonly request: PlacementRequest;
+}
+
+export interface QueueOptions {
+  /** How long requests for other models may be let in ahead of one. */
+  readonly age_bound_ms: number;
+  /** How long a loaded model stays at least, while others wait. */
+  readonly residency_ms: number;
+  /** Weights of shares; 1 where not told. */
+  readonly weights?: Readonly<Record<string, number>>;
+  readonly policies?: readonly ModelPolicy[];
+  readonly aliases?: Readonly<Record<string, string>>;
+}
+
+export interface Waiting {
+  readonly job: Job;
+  /** Place in the order: the least goes first (Q2). */
+  readonly rank: number;
+  /** Start tag of the share's turn, in ms of service. */
+  readonly turn: number;
+  /** Nodes that declined it, until when that counts. */
+  readonly declined: Readonly<Record<string, { readonly reason: string; readonly until: number }>>;
+}
+
+export interface Running {
+  readonly waiting: Waiting;
+  readonly plan: PlacementPlan;
+  readonly started_at: number;
+}
+
+/** A request that is over, as long as an advert may still show it. */
+export interface Ended {
+  readonly node: NodeId;
+  readonly model: string;
+  readonly at: number;
+}
+
+export interface QueueState {
+  readonly options: QueueOptions;
+  /** In their order. */
+  readonly waiting: readonly Waiting[];
+  readonly running: ReadonlyMap<string, Running>;
+  readonly ended: readonly Ended[];
+  /** When models were loaded, by node and canonical name. */
+  readonly loaded_at: ReadonlyMap<string, number>;
+  /** Turn of the request that was started last, and the end of the last turn of each share. */
+  readonly virtual_ms: number;
+  readonly shares: ReadonlyMap<string, number>;
+}
+
+/** A point of priority is worth this part of the age bound. */
+const PRIORITY_FRACTION = 0.1;
+/** Service that a turn is counted as. */
+const TURN_MS = 10_000;
+/** A node that declined is asked again after this. */
+const DECLINED_MS = 2_000;
+const ENDED_MAX = 4_096;
+const SHARES_MAX = 4_096;
+
+export const emptyQueue = (options: QueueOptions): QueueState => ({
+  options,
+  waiting: [],
+  running: new Map(),
+  ended: [],
+  loaded_at: new Map(),
+  virtual_ms: 0,
+  shares: new Map(),
+});
+
+export const reconfigured = (state: QueueState, options: QueueOptions): QueueState => ({
+  ...state,
+  options,
+});
+
+/** Q1. */
+export function entered(state: QueueState, job: Job): QueueState {
+  if (state.running.has(job.id)) return state;
+  if (state.waiting.some(waiting => waiting.job.id === job.id)) return state;
+  const weight = Math.max(0.001, state.options.weights?.[job.share] ?? 1);
+  const turn = Math.max(state.virtual_ms, state.shares.get(job.share) ?? 0);
+  const shares = new Map(state.shares);
+  shares.delete(job.share);
+  shares.set(job.share, turn + TURN_MS / weight);
+  if (shares.size > SHARES_MAX) forgetPast(shares, state.virtual_ms);
+  const ahead = job.priority * PRIORITY_FRACTION * state.options.age_bound_ms;
+  return inserted({ ...state, shares }, { job, turn, rank: turn - ahead, declined: {} });
+}
+
+/** A share whose turns are all over is like one that was never there. */
+function forgetPast(shares: Map<string, number>, virtualMs: number): void {
+  for (const [share, end] of shares) if (end <= virtualMs) shares.delete(share);
+  for (const share of shares.keys()) {
+    if (shares.size <= SHARES_MAX) return;
+    shares.delete(share);
+  }
+}
+
+function inserted(state: QueueState, waiting: Waiting): QueueState {
+  let low = 0;
+  let high = state.waiting.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const other = state.waiting[middle];
+    if (other !== undefined && comesBefore(waiting, other)) high = middle;
+    else low = middle + 1;
+  }
+  return { ...state, waiting: state.waiting.toSpliced(low, 0, waiting) };
+}
+
+function comesBefore(left: Waiting, right: Waiting): boolean {
+  if (left.rank !== right.rank) return left.rank < right.rank;
+  if (left.job.arrived_at !== right.job.arrived_at) {
+    return left.job.arrived_at < right.job.arrived_at;
+  }
+  return left.job.id < right.job.id;
+}
+
+/** It waits no longer, or is over, however it went. */
+export function ended(state: QueueState, id: string, now: number): QueueState {
+  const running = state.running.get(id);
+  if (running === undefined) {
+    const waiting = state.waiting.filter(({ job }) => job.id !== id);
+    return waiting.length === state.waiting.length ? state : { ...state, waiting };
+  }
+  const left = new Map(state.running);
+  left.delete(id);
+  const { node, model } = running.plan;
+  return {
+    ...state,
+    running: left,
+    ended: [...state.ended, { node, model, at: now }].slice(-ENDED_MAX),
+  };
+}
+
+/** Its node declined or was lost: it waits again, where it was in the order. */
+export function returned(
+  state: QueueState,
+  id: string,
+  now: number,
+  reason: string,
+  pauseMs: number = DECLINED_MS,
+): QueueState {
+  const running = state.running.get(id);
+  if (running === undefined) return state;
+  const { waiting, plan } = running;
+  const declined = { ...waiting.declined, [plan.node]: { reason, until: now + pauseMs } };
+  return inserted(ended(state, id, now), { ...waiting, declined });
+}
+
+export const residentKey = (node: string, model: string): string => `${node} ${model}`;
+
+export function bookingOf({ plan, waiting, started_at }: Running): Booking {
+  const { model, engine, context_tokens, cards, ram_bytes, load, evict } = plan;
+  const kind = waiting.job.request.kind ?? 'attempt';
+  return { model, engine, kind, context_tokens, cards, ram_bytes, load, evict, started_at };
+}
