@@ -44,6 +44,7 @@ export function decide(state: QueueState, nodes: readonly NodeView[], now: numbe
   const running = new Map(state.running);
   const starts: Start[] = [];
   const waits = new Map<string, Wait>();
+  let wake = Number.POSITIVE_INFINITY;
   const left = state.waiting.filter((waiting, position) => {
     const { job } = waiting;
     const context: PlacementContext = {
@@ -52,7 +53,14 @@ export function decide(state: QueueState, nodes: readonly NodeView[], now: numbe
         bookings: [...running.values()].filter(({ plan }) => plan.node === node).map(bookingOf),
       }),
     };
-    const { plan, decision } = place(job.request, nodes, now, context);
+    const refused: Record<string, string> = { ...job.request.refused };
+    for (const [node, { reason, until }] of Object.entries(waiting.declined)) {
+      if (until > now) {
+        refused[node] = reason;
+        wake = Math.min(wake, until);
+      }
+    }
+    const { plan, decision } = place({ ...job.request, refused }, nodes, now, context);
     if (plan === null) {
       const { reason } = decision;
       waits.set(job.id, { reason, position, expected_ms: null, impossible: false });
@@ -62,5 +70,5 @@ export function decide(state: QueueState, nodes: readonly NodeView[], now: numbe
     starts.push({ job, plan, decision });
     return false;
   });
-  return { state: { ...state, waiting: left, running }, starts, loads: [], waits, wake_at: null };
+  return { state: { ...state, waiting: left, running }, starts, loads: [], waits, wake_at: Number.isFinite(wake) ? wake : null };
 }

@@ -115,7 +115,7 @@ export class ApiKeys {
   }
 
   #take(entry: string, value: Uint8Array): void {
-    const parsed = ApiKey.safeParse(valueOf(value));
+    const parsed = ApiKey.safeParse(decoded(value));
     if (!parsed.success) {
       this.#options.log.warn('key.invalid', { entry, error: toWireError(parsed.error) });
       return;
@@ -146,7 +146,7 @@ function limited(key: ApiKey, limit: string, waitMs: number): CodeGodError {
   });
 }
 
-function valueOf(bytes: Uint8Array): unknown {
+function decoded(bytes: Uint8Array): unknown {
   try {
     return decode(bytes, undefined);
   } catch {

@@ -8,7 +8,7 @@ import type { InferUsage } from '../../../protocol/inference.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import type { RequestRecord, RequestTry } from '../../../protocol/pool.ts';
 import type { PlacementPlan } from '../../../scheduling/placement.ts';
-import type { Ticket } from './ticket.ts';
+import type { Job } from '../../../scheduling/queue-state.ts';
 
 const RECORDS_MAX = 2_000;
 const CANDIDATES_KEPT = 32;
@@ -20,8 +20,8 @@ type State = RequestRecord['state'];
 export class Decisions {
   readonly #records = new Map<string, RequestRecord>();
 
-  entered(ticket: Ticket): void {
-    const { id, share, model, arrived_at: at } = ticket;
+  entered({ id, share, request, arrived_at: at }: Job): void {
+    const { model } = request;
     const known = this.#records.get(id);
     this.#records.delete(id);
     const tries = known?.tries ?? [];
@@ -38,12 +38,12 @@ export class Decisions {
     if (record !== undefined) record.decision = trimmed(decision);
   }
 
-  placed(ticket: Ticket, plan: PlacementPlan, decision: PlacementDecision, now: number): void {
-    const record = this.#records.get(ticket.id);
+  placed(job: Job, plan: PlacementPlan, decision: PlacementDecision, now: number): void {
+    const record = this.#records.get(job.id);
     if (record === undefined) return;
     const { node, engine, model } = plan;
     record.state = 'running';
-    record.waited_ms ??= now - ticket.arrived_at;
+    record.waited_ms ??= now - job.arrived_at;
     record.decision = trimmed(decision);
     if (record.tries.length >= TRIES_KEPT) record.tries.shift();
     record.tries.push({ at: now, node, engine, model, outcome: 'running', error: null });

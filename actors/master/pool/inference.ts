@@ -2,7 +2,7 @@
  * One inference of a client: gets a place, asks the node there, and passes its bytes on unread.
  *
  * N1: until the first byte of the answer another node is tried: after a refusal, which cost nothing,
- *     when the node has said something new; after a failure never the same again. Both are bounded.
+ *     for a while; after a failure never the same again. Both are bounded.
  * N2: after the first byte nothing is tried again: the error is the answer's end.
  * N3: a client that hangs up ends everything at once, in whatever step it is.
  * N4: a node is dead that is silent for three signs of life, whose advert is gone, or whose worker
@@ -26,9 +26,8 @@ import { isTraceparent, newTraceparent } from '../../../runtime/trace.ts';
 import type { PlacementRequest } from '../../../scheduling/placement.ts';
 import { InferBody, inferHeaders } from './infer-message.ts';
 import type { ModelDirectory } from './model-directory.ts';
-import type { Grant, Pool } from './pool.ts';
+import type { Asking, Grant, Pool } from './pool.ts';
 import type { PoolMetrics } from './pool-metrics.ts';
-import type { Ticket } from './ticket.ts';
 
 export interface InferenceInput {
   readonly id: RequestId;
@@ -84,16 +83,21 @@ const FAILURES: readonly ErrorCode[] = [
 const REFUSALS_MAX = 32;
 const FAILURES_MAX = 3;
 const SILENCE_MS = 3 * INFER_ALIVE_MS;
+/** A node that declined is asked again after this; by then it has said how things are. */
+const DECLINED_MS = 2_000;
+
+type Outcome = { readonly usage: InferUsage | null } | { readonly again: Promise<Grant | null> };
 
 export class Inference {
   readonly #options: InferenceOptions;
   readonly #input: InferenceInput;
   readonly #receiver: Receiver;
-  readonly #ticket: Ticket;
+  readonly #asking: Asking;
+  readonly #arrivedAt: number;
   readonly #body: InferBody;
   readonly #traceparent: string;
+  readonly #failedOn = new Set<string>();
   #refusals = 0;
-  #failures = 0;
   #begun = false;
   #isCancelled = false;
   /** Ends the try that is under way. */
@@ -104,7 +108,8 @@ export class Inference {
     this.#options = options;
     this.#input = input;
     this.#receiver = receiver;
-    this.#ticket = options.pool.enter({ id, share, priority, request, bounded: true });
+    this.#asking = { id, share, priority, request };
+    this.#arrivedAt = options.clock.now();
     this.#body = new InferBody(options, id, input.body);
     const isKnown = traceparent !== undefined && isTraceparent(traceparent);
     this.#traceparent = isKnown ? traceparent : newTraceparent(options.clock);
@@ -120,44 +125,50 @@ export class Inference {
     if (this.#isCancelled) return;
     this.#isCancelled = true;
     this.#abort?.abort();
-    this.#options.pool.cancel(this.#ticket);
+    this.#options.pool.cancel(this.#asking.id);
   }
 
   /** Answers what was used, where the node said so. @throws CodeGodError */
   async run(): Promise<InferUsage | null> {
     const { pool, metrics } = this.#options;
     try {
+      if (this.#isCancelled) throw gone();
+      let place = pool.acquire(this.#asking, this.#patienceMs());
       for (;;) {
-        const grant = await this.#acquire();
-        const usage = await this.#try(grant);
-        if (usage === 'again') continue;
-        metrics.ended('done', usage);
-        return usage;
+        const grant = (await place) ?? this.#waitedInVain();
+        const outcome = await this.#try(grant);
+        if ('again' in outcome) place = outcome.again;
+        else {
+          metrics.ended('done', outcome.usage);
+          return outcome.usage;
+        }
       }
     } catch (error) {
       metrics.ended(this.#isCancelled ? 'cancelled' : 'failed', null);
-      pool.gaveUp(this.#ticket, error);
+      pool.gaveUp(this.#asking.id, error);
       throw error;
     } finally {
       await this.#body.remove();
     }
   }
 
-  async #acquire(): Promise<Grant> {
-    const { pool, clock, waitMaxMs } = this.#options;
-    if (this.#isCancelled) throw gone();
-    const waitedMs = clock.now() - this.#ticket.arrived_at;
-    const grant = await pool.acquire(this.#ticket, Math.max(1, waitMaxMs - waitedMs));
-    if (grant !== null) return grant;
-    const { reason } = pool.decisions.get(this.#ticket.id).decision ?? { reason: 'nobody knows why' };
-    const retryAfterMs = pool.expectedWaitMs;
-    throw new CodeGodError('overloaded', `no place was found in ${waitMaxMs / 1_000} s: ${reason}`, {
-      details: retryAfterMs === null ? {} : { retry_after_s: pool.retryAfterS(retryAfterMs) },
+  #patienceMs(): number {
+    const { clock, waitMaxMs } = this.#options;
+    return Math.max(1, this.#arrivedAt + waitMaxMs - clock.now());
+  }
+
+  #waitedInVain(): never {
+    const { pool, waitMaxMs } = this.#options;
+    const reason = pool.decisions.get(this.#asking.id).decision?.reason ?? 'nobody knows why';
+    const message = `no place was found in ${waitMaxMs / 1_000} s: ${reason}`;
+    const waitMs = pool.expectedWaitMs;
+    throw new CodeGodError('overloaded', message, {
+      details: waitMs === null ? {} : { retry_after_s: pool.retryAfterS(waitMs) },
     });
   }
 
-  /** One node. `again`: nothing has come of it (N1). */
-  async #try(grant: Grant): Promise<InferUsage | null | 'again'> {
+  /** One node. `again`: nothing has come of it, and another place is waited for (N1). */
+  async #try(grant: Grant): Promise<Outcome> {
     const { pool } = this.#options;
     const abort = new AbortController();
     this.#abort = abort;
@@ -169,7 +180,7 @@ export class Inference {
     try {
       const usage = await this.#ask(grant, abort.signal);
       pool.ended(grant, usage);
-      return usage;
+      return { usage };
     } catch (error) {
       return this.#failed(grant, lost ?? error);
     }
@@ -216,33 +227,32 @@ export class Inference {
   }
 
   /** N1, N2, N3. Throws what ends the inference. */
-  #failed(grant: Grant, error: unknown): 'again' {
-    const { pool, metrics, log } = this.#options;
-    const wire = toWireError(error);
-    if (this.#isCancelled) {
-      pool.cancelled(grant);
-      throw gone();
-    }
-    const { id } = this.#ticket;
-    log.info('inference.failed', { id, node: grant.plan.node, begun: this.#begun, error: wire });
-    const isRefusal = REFUSALS.includes(wire.code) && !this.#begun;
-    if (isRefusal) pool.refused(grant, wire);
-    else pool.failed(grant, wire);
+  #failed(grant: Grant, error: unknown): Outcome {
+    const { pool, metrics, log, waitMaxMs } = this.#options;
+    const wire = toWireError(this.#isCancelled ? gone() : error);
+    const { node } = grant.plan;
+    log.info('inference.failed', {
+      ...{ request: this.#input.id, node, begun: this.#begun, error: wire },
+    });
+    const isRefusal = REFUSALS.includes(wire.code);
     if (isRefusal) this.#refusals += 1;
-    else this.#failures += 1;
-    const isTriedAgain = isRefusal
+    else this.#failedOn.add(node);
+    const mayTry = isRefusal
       ? this.#refusals < REFUSALS_MAX
-      : FAILURES.includes(wire.code) && this.#failures < FAILURES_MAX && this.#isElsewhere();
-    if (this.#begun || !isTriedAgain) throw error;
+      : FAILURES.includes(wire.code) && this.#failedOn.size < FAILURES_MAX && this.#isElsewhere();
+    if (this.#begun || this.#isCancelled || !mayTry) {
+      pool.failed(grant, wire);
+      throw error;
+    }
     metrics.retried(wire.code);
-    return 'again';
+    const pauseMs = isRefusal ? DECLINED_MS : waitMaxMs;
+    return { again: pool.again(grant, wire, { pauseMs, patienceMs: this.#patienceMs() }) };
   }
 
   /** Whether any node is left on which it has not failed. */
   #isElsewhere(): boolean {
-    const failedOn = this.#ticket.failedOn;
-    const holders = this.#options.directory.holders(this.#ticket.model);
-    return holders.some(({ node }) => !failedOn.includes(node));
+    const holders = this.#options.directory.holders(this.#input.request.model);
+    return holders.some(({ node }) => !this.#failedOn.has(node));
   }
 }
 

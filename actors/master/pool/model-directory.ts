@@ -102,14 +102,22 @@ export class ModelDirectory {
     const shown = name.slice(0, 128);
     const nearest = nearestName(shown, [...names, ...this.#aliases.keys()]);
     if (nearest === null) {
-      return new CodeGodError('model_missing', `model '${shown}' not found: no model is installed`, {
-        hint: 'pull one: `codegod models pull NAME`',
-      });
+      return new CodeGodError(
+        'model_missing',
+        `model '${shown}' not found: no model is installed`,
+        {
+          hint: 'pull one: `codegod models pull NAME`',
+        },
+      );
     }
-    return new CodeGodError('model_missing', `model '${shown}' not found, did you mean '${nearest}'?`, {
-      hint: 'GET /v1/models lists what is installed; `codegod models pull NAME` brings more',
-      details: { nearest },
-    });
+    return new CodeGodError(
+      'model_missing',
+      `model '${shown}' not found, did you mean '${nearest}'?`,
+      {
+        hint: 'GET /v1/models lists what is installed; `codegod models pull NAME` brings more',
+        details: { nearest },
+      },
+    );
   }
 
   #read(): ReadonlyMap<string, readonly Holder[]> {

@@ -1,6 +1,11 @@
 /** The pool in figures, for `GET /metrics`. */
 import type { InferUsage } from '../../../protocol/inference.ts';
-import type { CounterMetric, GaugeMetric, HistogramMetric, Metrics } from '../../../runtime/metrics.ts';
+import type {
+  CounterMetric,
+  GaugeMetric,
+  HistogramMetric,
+  Metrics,
+} from '../../../runtime/metrics.ts';
 
 const WAIT_BUCKETS_S = [0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600];
 
@@ -19,7 +24,9 @@ export class PoolMetrics {
       'time until a request was placed',
       WAIT_BUCKETS_S,
     );
-    this.#placements = metrics.counter('codegod_pool_placements_total', 'places given', ['verdict']);
+    this.#placements = metrics.counter('codegod_pool_placements_total', 'places given', [
+      'verdict',
+    ]);
     this.#retries = metrics.counter('codegod_pool_retries_total', 'tries that came to nothing', [
       'code',
     ]);

@@ -1,38 +1,36 @@
 /**
  * The one queue before all nodes: whatever runs on a model, for a build or for a client, gets its
  * place here. Who goes where and in which order is decided by `scheduling/`; this is the part that
- * lives: it waits, wakes, counts and remembers.
+ * lives: it waits, wakes and remembers.
  *
  * O1: nothing is polled. It is decided anew when something arrives or ends, when a node says
  *     something new, and at the moment that the last decision named.
- * O2: what was sent to a node counts until the node's own advert shows it, or it is over.
- * O3: waiting is bounded in number and in time; builds, which are bounded elsewhere, wait in time
- *     only.
+ * O2: what was sent to a node counts until it is over, or until the caller has noted its lease.
+ * O3: waiting is bounded in number and in time; builds, which are bounded elsewhere, in time only.
  * O4: an inference on a node that is gone, or whose worker was started again, is over at once.
+ * O5: a build that says aloud why it waits keeps its place in the queue while it does so.
  */
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import type { NodeId } from '../../../protocol/ids.ts';
 import type { InferUsage } from '../../../protocol/inference.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import type { Clock, TimerHandle } from '../../../runtime/clock.ts';
-import type { NodeView } from '../../../scheduling/node-view.ts';
+import { type PlacementPlan, type PlacementRequest, place } from '../../../scheduling/placement.ts';
+import { decide, type QueueDecision, type Wait } from '../../../scheduling/queue.ts';
 import {
-  type PlacementContext,
-  type PlacementPlan,
-  place,
-} from '../../../scheduling/placement.ts';
-import { decide, type Job, type QueueSettings } from '../../../scheduling/queue.ts';
+  emptyQueue,
+  ended,
+  entered,
+  type Job,
+  type QueueState,
+  reconfigured,
+  returned,
+} from '../../../scheduling/queue-state.ts';
 import type { NodesPort } from '../ports.ts';
 import { Decisions } from './decisions.ts';
-import { Dispatched } from './dispatched.ts';
+import { isHopeless, verdictOf } from './outlook.ts';
 import type { Policies } from './policies.ts';
 import type { PoolMetrics } from './pool-metrics.ts';
-import { Ticket, type TicketInput } from './ticket.ts';
-
-export interface PoolSettings extends QueueSettings {
-  readonly queueMax: number;
-  readonly waitMaxMs: number;
-}
 
 export interface PoolOptions {
   readonly nodes: Pick<NodesPort, 'views' | 'onChange'>;
@@ -43,61 +41,74 @@ export interface PoolOptions {
   readonly settings: PoolSettings;
 }
 
-/** A place: to be ended exactly once, by one of `Pool.{ended,refused,failed,handedOver}`. */
+export interface PoolSettings {
+  readonly queueMax: number;
+  readonly waitMaxMs: number;
+  readonly ageBoundMs: number;
+  readonly residencyMs: number;
+}
+
+/** A request for a place. The same id again is the same request. */
+export interface Asking {
+  /** `b7.store.1` or `r-…` */
+  readonly id: string;
+  readonly share: string;
+  readonly priority: number;
+  readonly request: Omit<PlacementRequest, 'refused'>;
+}
+
+/** A place: given back exactly once, by `ended`, `cancelled`, `handedOver` or `again`. */
 export interface Grant {
-  readonly ticket: Ticket;
+  readonly job: Job;
   readonly plan: PlacementPlan;
   readonly decision: PlacementDecision;
   readonly granted_at: number;
-  /** When the advert was seen that it was decided by. */
-  readonly seen_at: number;
   readonly epoch: number;
   /** Set by whoever wants to know that the node is gone (O4). */
   lost: ((error: CodeGodError) => void) | null;
 }
 
-interface Waiting {
-  readonly ticket: Ticket;
-  readonly settle: (outcome: Grant | CodeGodError | null) => void;
-  readonly timer: TimerHandle;
-  reason: string;
+type Settle = (outcome: Grant | CodeGodError | null) => void;
+
+interface Entry {
+  readonly job: Job;
+  /** Null while nobody attends (O5). */
+  settle: Settle | null;
+  timer: TimerHandle;
+  wait: Wait | null;
+  /** Given while nobody attended. */
+  grant: Grant | null;
 }
 
-/** Memory of when a build's attempt came first, over the pauses in which it does not wait. */
-const ARRIVALS_MAX = 10_000;
-/** How much the latest end counts in the mean time between two of them. */
-const MEAN_WEIGHT = 0.1;
-/** How long a place counts that no advert ever shows. */
-const UNSHOWN_MS = 60_000;
+/** How long a place in the queue is kept that nobody attends. */
+const UNATTENDED_MS = 10_000;
 
 export class Pool {
   readonly decisions = new Decisions();
   readonly #options: PoolOptions;
-  readonly #waiting = new Map<string, Waiting>();
+  readonly #entries = new Map<string, Entry>();
   readonly #running = new Map<string, Grant>();
-  readonly #arrivals = new Map<string, number>();
-  readonly #dispatched = new Dispatched();
-  readonly #forget: (() => void)[];
-  #context: PlacementContext;
+  readonly #forget: readonly (() => void)[];
+  #state: QueueState;
   #timer: TimerHandle | null = null;
   #isDeciding = false;
-  #decideAgain = false;
-  #lastEndAt: number | null = null;
-  #endEveryMs: number | null = null;
+  #isStale = false;
   #isClosed = false;
+  /** Told which copies a rule wants that are not there. */
+  onLoads: ((loads: QueueDecision['loads']) => void) | null = null;
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    const { aliases, policies, nodes } = options;
-    this.#context = { aliases, policies: policies.all() };
+    const { policies, nodes } = options;
+    this.#state = emptyQueue(this.#queueOptions());
     this.#forget = [
       policies.onChange(() => {
-        this.#context = { aliases, policies: policies.all() };
-        this.#decide();
+        this.#state = reconfigured(this.#state, this.#queueOptions());
+        this.decide();
       }),
       nodes.onChange(() => {
         this.#endLost();
-        this.#decide();
+        this.decide();
       }),
     ];
   }
@@ -107,253 +118,289 @@ export class Pool {
     this.#isClosed = true;
     for (const forget of this.#forget) forget();
     if (this.#timer !== null) this.#options.clock.clearTimeout(this.#timer);
-    const error = new CodeGodError('overloaded', 'this master stops; ask again');
-    for (const { ticket } of [...this.#waiting.values()]) this.#leave(ticket.id, error);
-  }
-
-  /** A request arrives; the same id again keeps its place in time. */
-  enter(input: TicketInput): Ticket {
-    const arrivedAt = this.#arrivals.get(input.id) ?? this.#options.clock.now();
-    if (!input.bounded) this.#remember(input.id, arrivedAt);
-    const ticket = new Ticket(input, arrivedAt);
-    this.decisions.entered(ticket);
-    return ticket;
+    for (const id of [...this.#entries.keys()]) this.#leave(id, stopping());
   }
 
   /**
    * Waits for a place, at most `patienceMs`: null after that.
-   * @throws CodeGodError `overloaded` where the queue is full (O3), `cancelled` after `cancel`
+   * @throws CodeGodError `overloaded` where the queue is full (O3), `no_capacity` where no node can
+   *   ever take it, `cancelled` after `cancel`
    */
-  acquire(ticket: Ticket, patienceMs: number): Promise<Grant | null> {
-    return new Promise((resolve, reject) => {
-      const { clock } = this.#options;
-      const settle = (outcome: Grant | CodeGodError | null): void => {
-        if (outcome instanceof CodeGodError) reject(outcome);
-        else resolve(outcome);
-      };
-      if (this.#isClosed) return settle(new CodeGodError('overloaded', 'this master stops'));
-      const timer = clock.setTimeout(() => this.#leave(ticket.id, null), patienceMs);
-      const reason = 'it has just arrived';
-      this.#waiting.set(ticket.id, { ticket, settle, timer, reason });
-      this.#decide();
-      if (!this.#waiting.has(ticket.id)) return;
-      if (ticket.bounded && this.#waiting.size > this.#options.settings.queueMax) {
-        this.#leave(ticket.id, this.#full());
-      } else if (patienceMs <= 0) this.#leave(ticket.id, null);
-    });
+  acquire(asking: Asking, patienceMs: number): Promise<Grant | null> {
+    const known = this.#entries.get(asking.id);
+    if (known !== undefined) return this.#attended(known, patienceMs);
+    if (this.#isClosed) return Promise.reject(stopping());
+    const job = this.#jobOf(asking);
+    this.decisions.entered(job);
+    this.#state = entered(this.#state, job);
+    return this.#attended(this.#enter(job), patienceMs);
+  }
+
+  /**
+   * The node declined, or failed; waits for another place, where it was in the order. Until
+   * `pauseMs` are over it is not the same node.
+   */
+  again(
+    grant: Grant,
+    error: WireError,
+    waits: { readonly pauseMs: number; readonly patienceMs: number },
+  ): Promise<Grant | null> {
+    const { job } = grant;
+    this.#finish(
+      grant,
+      waits.pauseMs >= this.#options.settings.waitMaxMs ? 'failed' : 'refused',
+      error,
+    );
+    if (this.#isClosed) return Promise.reject(stopping());
+    const reason = error.message.slice(0, 512);
+    const now = this.#options.clock.now();
+    this.#state = returned(this.#state, job.id, now, reason, waits.pauseMs);
+    return this.#attended(this.#enter(job), waits.patienceMs);
   }
 
   /** Nobody waits for it any more. */
-  cancel(ticket: Ticket): void {
-    this.#leave(ticket.id, new CodeGodError('cancelled', `nobody waits for ${ticket.id}`));
-    this.#arrivals.delete(ticket.id);
-  }
-
-  /** What would be decided now, and why; nothing is reserved. */
-  preview(ticket: Ticket): PlacementDecision {
-    const { clock } = this.#options;
-    const views = this.#views();
-    const { decision } = place(ticket.request(views), views, clock.now(), this.#context);
-    const waits = this.#waiting.get(ticket.id)?.reason;
-    return waits === undefined ? decision : { ...decision, reason: waits };
+  cancel(id: string): void {
+    this.#leave(id, new CodeGodError('cancelled', `nobody waits for ${id}`));
   }
 
   /** The node's own books show it from now on: the caller has noted its lease (O2). */
   handedOver(grant: Grant): void {
-    this.#arrivals.delete(grant.ticket.id);
-    this.#finish(grant);
-    this.#dispatched.forget(grant.ticket.id, grant.plan.node);
-    this.decisions.ended(grant.ticket.id, 'running', null, null);
+    const { id } = grant.job;
+    grant.lost = null;
+    this.#running.delete(id);
+    const running = new Map(this.#state.running);
+    running.delete(id);
+    this.#state = { ...this.#state, running };
   }
 
   ended(grant: Grant, usage: InferUsage | null): void {
-    this.#over(grant);
-    this.decisions.tried(grant.ticket.id, 'done', null);
-    this.decisions.ended(grant.ticket.id, 'done', null, usage);
-    this.#countEnd();
-    this.#decide();
+    this.#over(grant, 'done', null);
+    this.decisions.ended(grant.job.id, 'done', null, usage);
+    this.decide();
   }
 
-  /** The node did nothing; it may be asked again when it has said something new. */
-  refused(grant: Grant, error: WireError): void {
-    const { ticket, plan, seen_at } = grant;
-    ticket.refusedBy(plan.node, error.message.slice(0, 512), seen_at);
-    this.#without(grant, 'refused', error);
-    this.#dispatched.forget(ticket.id, plan.node);
-  }
-
-  /** It failed there; `again`: it may be tried once more on the same node. */
+  /** It is over without an answer; nothing is tried again. */
   failed(grant: Grant, error: WireError): void {
-    grant.ticket.refusedBy(grant.plan.node, error.message.slice(0, 512), null);
-    this.#without(grant, 'failed', error);
-    this.#decide();
+    this.#over(grant, error.code === 'cancelled' ? 'cancelled' : 'failed', error);
+    this.decide();
   }
 
-  cancelled(grant: Grant): void {
-    this.#without(grant, 'cancelled', null);
-    this.#decide();
-  }
-
-  /** A request is over without an answer. */
-  gaveUp(ticket: Ticket, error: unknown): void {
+  /** A request came to nothing. */
+  gaveUp(id: string, error: unknown): void {
     const wire = toWireError(error);
-    const state = wire.code === 'cancelled' ? 'cancelled' : 'failed';
-    this.decisions.ended(ticket.id, state, wire, null);
+    this.decisions.ended(id, wire.code === 'cancelled' ? 'cancelled' : 'failed', wire, null);
   }
 
-  /** What somebody who comes now can expect to wait; null where nothing has ended yet. */
-  get expectedWaitMs(): number | null {
-    if (this.#waiting.size === 0) return 0;
-    return this.#endEveryMs === null ? null : this.#waiting.size * this.#endEveryMs;
-  }
-
-  /** In the order of arrival. */
-  waiting(): readonly { readonly ticket: Ticket; readonly reason: string }[] {
-    return [...this.#waiting.values()].sort(
-      (left, right) => left.ticket.arrived_at - right.ticket.arrived_at,
+  /** What would be decided now, and why; nothing is reserved. */
+  preview(request: Omit<PlacementRequest, 'refused'>, id?: string): PlacementDecision {
+    const { clock, nodes } = this.#options;
+    const { decision } = place(
+      { ...request, refused: {} },
+      nodes.views(),
+      clock.now(),
+      this.#state.options,
     );
+    const reason = id === undefined ? undefined : this.#entries.get(id)?.wait?.reason;
+    return reason === undefined ? decision : { ...decision, reason };
+  }
+
+  /** What somebody who comes now can expect to wait; null where nobody knows. */
+  get expectedWaitMs(): number | null {
+    let expected: number | null = this.#entries.size === 0 ? 0 : null;
+    for (const { wait } of this.#entries.values()) {
+      const ms = wait?.expected_ms ?? null;
+      if (ms !== null) expected = Math.max(expected ?? 0, ms);
+    }
+    return expected;
+  }
+
+  waiting(): readonly { readonly job: Job; readonly wait: Wait | null }[] {
+    const position = ({ wait }: Entry): number => wait?.position ?? Number.MAX_SAFE_INTEGER;
+    return [...this.#entries.values()].sort((left, right) => position(left) - position(right));
   }
 
   running(): readonly Grant[] {
     return [...this.#running.values()];
   }
 
-  get context(): PlacementContext {
-    return this.#context;
-  }
-
-  /** The adverts with what this master knows better (O2). */
-  views(): readonly NodeView[] {
-    return this.#views();
-  }
-
-  #views(): readonly NodeView[] {
-    return this.#dispatched.over(this.#options.nodes.views(), this.#options.clock.now());
-  }
-
   /** O1 */
-  #decide(): void {
+  decide(): void {
     if (this.#isDeciding) {
-      this.#decideAgain = true;
+      this.#isStale = true;
       return;
     }
     this.#isDeciding = true;
     try {
       do {
-        this.#decideAgain = false;
-        if (this.#waiting.size > 0) this.#decideOnce();
-      } while (this.#decideAgain);
+        this.#isStale = false;
+        this.#decideOnce();
+      } while (this.#isStale);
     } finally {
       this.#isDeciding = false;
     }
-    this.#options.metrics.queued(this.#waiting.size);
   }
 
   #decideOnce(): void {
-    const { clock, settings } = this.#options;
+    const isIdle = this.#entries.size === 0 && this.#options.policies.all().length === 0;
+    if (isIdle || this.#isClosed) return;
+    const { clock, nodes } = this.#options;
     const now = clock.now();
-    const views = this.#views();
-    const jobs = [...this.#waiting.values()].map(({ ticket }) => this.#jobOf(ticket, views));
-    const { starts, waits, wake_at } = decide(
-      { jobs, settings, context: this.#context },
-      views,
-      now,
-    );
-    for (const { job, plan, decision } of starts) this.#start(job.id, plan, decision, views, now);
-    for (const [id, reason] of waits) {
-      const waiting = this.#waiting.get(id);
-      if (waiting !== undefined) waiting.reason = reason;
+    const { state, starts, loads, waits, wake_at } = decide(this.#state, nodes.views(), now);
+    this.#state = state;
+    for (const { job, plan, decision } of starts) this.#start(job, plan, decision, now);
+    for (const [id, wait] of waits) {
+      const entry = this.#entries.get(id);
+      if (entry !== undefined) entry.wait = wait;
+      if (entry !== undefined && wait.impossible) this.#refuseHopeless(entry, now);
     }
+    if (loads.length > 0) this.onLoads?.(loads);
     this.#wakeAt(wake_at, now);
   }
 
-  #jobOf(ticket: Ticket, views: readonly NodeView[]): Job {
-    const { id, share, arrived_at } = ticket;
-    const more = ticket.model === null ? 0 : (this.#options.policies.of(ticket.model)?.priority ?? 0);
-    return { id, share, priority: ticket.priority + more, arrived_at, request: ticket.request(views) };
+  #start(job: Job, plan: PlacementPlan, decision: PlacementDecision, now: number): void {
+    const entry = this.#entries.get(job.id);
+    if (entry === undefined) {
+      this.#state = ended(this.#state, job.id, now);
+      return;
+    }
+    const { metrics, nodes } = this.#options;
+    const view = nodes.views().find(({ node }) => node === plan.node);
+    const epoch = view?.runtime?.advert.epoch ?? 0;
+    const grant: Grant = { job, plan, decision, granted_at: now, epoch, lost: null };
+    this.#running.set(job.id, grant);
+    this.decisions.placed(job, plan, decision, now);
+    metrics.placed(verdictOf(plan, decision), now - job.arrived_at);
+    if (entry.settle === null) entry.grant = grant;
+    else this.#leave(job.id, grant);
   }
 
-  #start(
-    id: string,
-    plan: PlacementPlan,
-    decision: PlacementDecision,
-    views: readonly NodeView[],
-    now: number,
-  ): void {
-    const waiting = this.#waiting.get(id);
-    if (waiting === undefined) return;
-    const { ticket, settle, timer } = waiting;
-    const { clock, metrics } = this.#options;
-    this.#waiting.delete(id);
-    clock.clearTimeout(timer);
-    const runtime = views.find(({ node }) => node === plan.node)?.runtime ?? null;
-    const seen = { seen_at: runtime?.seen_at ?? now, epoch: runtime?.advert.epoch ?? 0 };
-    const grant: Grant = { ticket, plan, decision, granted_at: now, ...seen, lost: null };
-    this.#running.set(id, grant);
-    this.#dispatched.begun(id, plan, now + UNSHOWN_MS);
-    this.decisions.placed(ticket, plan, decision, now);
-    metrics.placed(verdictOf(plan, decision), now - ticket.arrived_at);
-    settle(grant);
+  /** A new entry in the queue, which nobody attends yet. */
+  #enter(job: Job): Entry {
+    const timer = this.#options.clock.setTimeout(() => this.#drop(job.id), UNATTENDED_MS);
+    const entry: Entry = { job, settle: null, timer, wait: null, grant: null };
+    this.#entries.set(job.id, entry);
+    return entry;
   }
 
-  #wakeAt(at: number | null, now: number): void {
+  #attended(entry: Entry, patienceMs: number): Promise<Grant | null> {
+    const { clock, settings } = this.#options;
+    const { job } = entry;
+    return new Promise((resolve, reject) => {
+      entry.settle = outcome => {
+        if (outcome instanceof CodeGodError) reject(outcome);
+        else resolve(outcome);
+      };
+      clock.clearTimeout(entry.timer);
+      if (entry.grant !== null) return this.#leave(job.id, entry.grant);
+      entry.timer = clock.setTimeout(() => this.#unattend(entry), patienceMs);
+      this.decide();
+      if (!this.#entries.has(job.id)) return;
+      const isBounded = job.request.kind === 'inference';
+      if (isBounded && this.#entries.size > settings.queueMax) this.#leave(job.id, this.#full());
+      else if (patienceMs <= 0) this.#unattend(entry);
+      else this.#options.metrics.queued(this.#entries.size);
+    });
+  }
+
+  /** Patience is over; a build comes back for it (O5). */
+  #unattend(entry: Entry): void {
     const { clock } = this.#options;
-    if (this.#timer !== null) clock.clearTimeout(this.#timer);
-    this.#timer = null;
-    if (at === null || this.#isClosed) return;
-    this.#timer = clock.setTimeout(() => this.#decide(), Math.max(1, at - now));
+    const { job, settle } = entry;
+    this.decisions.decided(job.id, this.preview(job.request, job.id));
+    clock.clearTimeout(entry.timer);
+    if (job.request.kind === 'inference') this.#leave(job.id, null);
+    else {
+      entry.settle = null;
+      entry.timer = clock.setTimeout(() => this.#drop(job.id), UNATTENDED_MS);
+      settle?.(null);
+    }
   }
 
-  #leave(id: string, outcome: CodeGodError | null): void {
-    const waiting = this.#waiting.get(id);
-    if (waiting === undefined) return;
-    this.#waiting.delete(id);
-    this.#options.clock.clearTimeout(waiting.timer);
-    this.#options.metrics.queued(this.#waiting.size);
-    if (outcome === null) this.decisions.decided(id, this.#reasoned(waiting));
-    waiting.settle(outcome);
+  /** Nobody came back for it. */
+  #drop(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry?.grant != null) this.failed(entry.grant, toWireError(stopping()));
+    this.#leave(id, null);
   }
 
-  #reasoned({ ticket, reason }: Waiting): PlacementDecision {
-    return { ...this.preview(ticket), reason };
+  #leave(id: string, outcome: Grant | CodeGodError | null): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    const { clock, metrics } = this.#options;
+    this.#entries.delete(id);
+    clock.clearTimeout(entry.timer);
+    metrics.queued(this.#entries.size);
+    const isGrant = outcome !== null && !(outcome instanceof CodeGodError);
+    if (!isGrant) this.#state = ended(this.#state, id, clock.now());
+    entry.settle?.(outcome);
+  }
+
+  #over(grant: Grant, outcome: 'done' | 'failed' | 'cancelled', error: WireError | null): void {
+    this.#finish(grant, outcome, error);
+    this.#state = ended(this.#state, grant.job.id, this.#options.clock.now());
+  }
+
+  #finish(
+    grant: Grant,
+    outcome: 'done' | 'refused' | 'failed' | 'cancelled',
+    error: WireError | null,
+  ): void {
+    grant.lost = null;
+    this.#running.delete(grant.job.id);
+    this.decisions.tried(grant.job.id, outcome, error);
+  }
+
+  #refuseHopeless({ job, settle }: Entry, now: number): void {
+    if (job.request.kind !== 'inference' || settle === null) return;
+    const decision = this.preview(job.request);
+    if (!isHopeless(decision, now - job.arrived_at)) return;
+    this.decisions.decided(job.id, decision);
+    const { reason, would_change } = decision;
+    const more = would_change === undefined ? {} : { hint: would_change };
+    this.#leave(job.id, new CodeGodError('no_capacity', reason, more));
   }
 
   #full(): CodeGodError {
-    const { queueMax } = this.#options.settings;
     const waitMs = this.expectedWaitMs;
-    const wait = waitMs === null ? '' : `; expect ${Math.ceil(waitMs / 1_000)} s`;
+    const wait = waitMs === null ? '' : `; expect to wait ${Math.ceil(waitMs / 1_000)} s`;
+    const { queueMax } = this.#options.settings;
     return new CodeGodError('overloaded', `${queueMax} requests wait already${wait}`, {
       details: waitMs === null ? {} : { retry_after_s: this.retryAfterS(waitMs) },
     });
   }
 
   retryAfterS(waitMs: number): number {
-    return Math.min(this.#options.settings.waitMaxMs / 1_000, Math.max(1, Math.ceil(waitMs / 1_000)));
+    const { waitMaxMs } = this.#options.settings;
+    return Math.ceil(Math.min(waitMaxMs, Math.max(1_000, waitMs)) / 1_000);
   }
 
-  #without(grant: Grant, outcome: 'refused' | 'failed' | 'cancelled', error: WireError | null): void {
-    this.#over(grant);
-    this.decisions.tried(grant.ticket.id, outcome, error);
+  #wakeAt(at: number | null, now: number): void {
+    const { clock } = this.#options;
+    if (this.#timer !== null) clock.clearTimeout(this.#timer);
+    this.#timer = at === null ? null : clock.setTimeout(() => this.decide(), Math.max(1, at - now));
   }
 
-  #over(grant: Grant): void {
-    this.#finish(grant);
-    this.#dispatched.ended(grant.ticket.id, grant.plan.node, this.#options.clock.now());
+  #jobOf({ id, share, priority, request }: Asking): Job {
+    const { clock, policies } = this.#options;
+    const more = request.model === null ? 0 : (policies.of(request.model)?.priority ?? 0);
+    const arrived_at = clock.now();
+    return {
+      id,
+      share,
+      priority: priority + more,
+      arrived_at,
+      request: { ...request, refused: {} },
+    };
   }
 
-  #finish(grant: Grant): void {
-    grant.lost = null;
-    if (this.#running.get(grant.ticket.id) === grant) this.#running.delete(grant.ticket.id);
-  }
-
-  #countEnd(): void {
-    const now = this.#options.clock.monotonic();
-    if (this.#lastEndAt !== null) {
-      const everyMs = now - this.#lastEndAt;
-      const mean = this.#endEveryMs ?? everyMs;
-      this.#endEveryMs = mean + (everyMs - mean) * MEAN_WEIGHT;
-    }
-    this.#lastEndAt = now;
+  #queueOptions(): QueueState['options'] {
+    const { aliases, policies, settings } = this.#options;
+    return {
+      age_bound_ms: settings.ageBoundMs,
+      residency_ms: settings.residencyMs,
+      aliases,
+      policies: policies.all(),
+    };
   }
 
   /** O4 */
@@ -370,19 +417,6 @@ export class Pool {
       grant.lost(new CodeGodError('no_responders', `${grant.plan.node} ${what}`));
     }
   }
-
-  #remember(id: string, arrivedAt: number): void {
-    this.#arrivals.set(id, arrivedAt);
-    if (this.#arrivals.size <= ARRIVALS_MAX) return;
-    const oldest = this.#arrivals.keys().next();
-    if (oldest.done !== true) this.#arrivals.delete(oldest.value);
-  }
 }
 
-function verdictOf(plan: PlacementPlan, decision: PlacementDecision): string {
-  const chosen = decision.candidates.find(
-    ({ node, model, engine }) =>
-      node === plan.node && model === plan.model && engine === plan.engine,
-  );
-  return chosen?.verdict ?? 'fits';
-}
+const stopping = (): CodeGodError => new CodeGodError('overloaded', 'this master stops; ask again');

@@ -77,11 +77,7 @@ const isCount = (value: unknown): value is number =>
 /** Tokens that may be written at most; null where the client does not say. */
 function outputLimit(body: Value): number | null {
   const options = optionsOf(body);
-  for (const limit of [
-    body['max_completion_tokens'],
-    body['max_tokens'],
-    options['num_predict'],
-  ]) {
+  for (const limit of [body['max_completion_tokens'], body['max_tokens'], options['num_predict']]) {
     if (isCount(limit)) return limit;
   }
   return null;

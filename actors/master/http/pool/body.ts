@@ -38,7 +38,9 @@ function bytesOf(request: IncomingMessage, bytesMax: number): Promise<Buffer> {
         reject(tooLarge(bytesMax));
       }
     });
-    request.on('end', () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
+    request.on('end', () =>
+      resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)),
+    );
     request.on('close', () => reject(new CodeGodError('cancelled', 'the client has gone')));
     request.on('error', cause => {
       reject(new CodeGodError('cancelled', 'the client has gone', { cause }));

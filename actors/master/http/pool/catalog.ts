@@ -100,7 +100,9 @@ export function ollamaPs(directory: ModelDirectory) {
 
 function sizesOf({ vram_bytes, ram_bytes }: ModelAdvert) {
   const vram = vram_bytes === null ? {} : { size_vram: vram_bytes };
-  return vram_bytes === null || ram_bytes === null ? vram : { ...vram, size: vram_bytes + ram_bytes };
+  return vram_bytes === null || ram_bytes === null
+    ? vram
+    : { ...vram, size: vram_bytes + ram_bytes };
 }
 
 export function ollamaShow(directory: ModelDirectory, name: string) {

@@ -8,7 +8,11 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CodeGodError, toWireError } from '../../../../protocol/errors.ts';
-import { type Dialect, INFER_BODY_BYTES_MAX, RequestId } from '../../../../protocol/inference.ts';
+import {
+  type Dialect,
+  INFER_BODY_BYTES_MAX,
+  type RequestId,
+} from '../../../../protocol/inference.ts';
 import type { ApiKey } from '../../../../protocol/policy.ts';
 import type { Clock } from '../../../../runtime/clock.ts';
 import type { Logger } from '../../../../runtime/log.ts';
@@ -83,7 +87,10 @@ export class PoolDoor {
   constructor(options: PoolDoorOptions) {
     this.#options = options;
     const { directory } = options;
-    const infer = (dialect: Dialect): Route => visit => this.#infer(visit, dialect);
+    const infer =
+      (dialect: Dialect): Route =>
+      visit =>
+        this.#infer(visit, dialect);
     this.#routes = new Map<string, Route>([
       ['POST /v1/chat/completions', infer('openai-chat')],
       ['POST /v1/completions', infer('openai-completion')],
@@ -115,7 +122,9 @@ export class PoolDoor {
     if (!url.startsWith('/v1/') && !url.startsWith('/api/')) return false;
     const query = url.indexOf('?');
     const path = query === -1 ? url : url.slice(0, query);
-    const visited = this.#visit(path, request, response).finally(() => this.#running.delete(visited));
+    const visited = this.#visit(path, request, response).finally(() =>
+      this.#running.delete(visited),
+    );
     this.#running.add(visited);
     return true;
   }
@@ -231,7 +240,7 @@ export class PoolDoor {
 
   /** Of the oldest engine: what clients may expect of every node. */
   #version(): string {
-    const versions = this.#options.pool
+    const versions = this.#options.nodes
       .views()
       .flatMap(({ runtime }) => runtime?.advert.engines ?? [])
       .flatMap(({ name, version }) => (name === 'ollama' && version !== null ? [version] : []));

@@ -13,7 +13,7 @@ import type { Messenger } from '../../../../runtime/messages.ts';
 import type { NodeView } from '../../../../scheduling/node-view.ts';
 import { DIRECT_ENGINES, type ModelDirectory } from '../../pool/model-directory.ts';
 import type { Policies } from '../../pool/policies.ts';
-import type { Pool } from '../../pool/pool.ts';
+import type { NodesPort } from '../../ports.ts';
 import type { Answer } from './answer.ts';
 import type { Body } from './body.ts';
 
@@ -23,7 +23,7 @@ const SILENCE_MS = 300_000;
 
 export interface PullOptions {
   readonly messenger: Messenger;
-  readonly pool: Pool;
+  readonly nodes: Pick<NodesPort, 'views'>;
   readonly directory: ModelDirectory;
   readonly policies: Policies;
 }
@@ -74,9 +74,13 @@ export async function pull(
 }
 
 /** L1 */
-function targetOf({ pool, directory, policies }: PullOptions, model: string, named: unknown): NodeId {
+function targetOf(
+  { nodes, directory, policies }: PullOptions,
+  model: string,
+  named: unknown,
+): NodeId {
   const pinned = policies.of(model)?.nodes ?? [];
-  const views = pool.views().filter(isReady);
+  const views = nodes.views().filter(isReady);
   const allowed = views.filter(({ node }) => pinned.length === 0 || pinned.includes(node));
   if (named !== undefined) {
     const view = views.find(({ node }) => node === named);
