@@ -165,7 +165,8 @@ function leavingOf(residents: readonly Resident[], news: NodeNews): ReadonlySet<
 
 const isComing = (resident: Resident): boolean => resident.state === 'loading';
 
-function roomWithout(
+/** What is free beside these residents, as if those that are gone were not there. */
+export function roomWithout(
   capacity: CapacityAdvert | null,
   residents: readonly Resident[],
   gone: ReadonlySet<string>,

@@ -19,12 +19,15 @@ export interface NodeAdvertsOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly advert: () => RuntimeAdvert;
+  /** Told every measurement of this node's memory. */
+  readonly measured: (capacity: CapacityAdvert | null) => void;
 }
 
 export class NodeAdverts {
   readonly #options: NodeAdvertsOptions;
   readonly #over = new AbortController();
   readonly #loops: Promise<void>[] = [];
+  readonly #awaiting = new Set<() => void>();
   #capacity: CapacityAdvert | null = null;
   #wake = new AbortController();
 
@@ -35,6 +38,20 @@ export class NodeAdverts {
   /** As measured last; null where nobody measures. */
   get capacity(): CapacityAdvert | null {
     return this.#capacity;
+  }
+
+  /** Resolves at the next measurement, or when the signal fires. */
+  nextCapacity(signal: AbortSignal): Promise<void> {
+    return new Promise(resolve => {
+      const end = (): void => {
+        this.#awaiting.delete(end);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      if (signal.aborted) return resolve();
+      this.#awaiting.add(end);
+      signal.addEventListener('abort', end, { once: true });
+    });
   }
 
   start(): void {
@@ -94,6 +111,8 @@ export class NodeAdverts {
         log.warn('worker.capacity_unreadable', { error });
         this.#capacity = null;
       }
+      this.#options.measured(this.#capacity);
+      for (const end of [...this.#awaiting]) end();
     }
   }
 }
