@@ -178,7 +178,7 @@ async function worker(url: string, host: string): Promise<void> {
   serveInferences({
     ...{ bus, node: NODE, clock: systemClock, log: createLogger({ name: 'bench', level: 'warn' }) },
     lender: { use: () => Promise.resolve(hold()) },
-    relays: { ollama: createOllamaRelay({ host }) },
+    relays: { ollama: createOllamaRelay({ host, keep_alive: 900 }) },
     engines: () => [],
   });
   await bus.rtt();

@@ -61,7 +61,7 @@ function worldOf(host: string, clock: Clock = systemClock): World {
   const broker = createMemoryBroker({ clock: systemClock });
   const [bus, served] = [broker.connect('caller'), broker.connect('worker')];
   const lender = new TestLender();
-  const relay: Relay = createOllamaRelay({ host });
+  const relay: Relay = createOllamaRelay({ host, keep_alive: 900 });
   serveInferences({
     ...{ bus: served, node: NODE, clock, lender, relays: { ollama: relay } },
     log: createLogger({ name: 'test', level: 'fatal' }),

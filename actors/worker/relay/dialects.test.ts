@@ -53,7 +53,7 @@ for (const name of Dialect.options) {
     assert.equal(JSON.parse(nativeBody(translation, NODE)).model, translation.model);
   });
 
-  test(`${name}: any request is taken or refused with a sentence`, () => {
+  test(`${name}: every request is taken or refused with a sentence`, () => {
     fc.assert(
       fc.property(request, body => {
         const translation = orRefused(() => translate(DIALECTS[name], body));

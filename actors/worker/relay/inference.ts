@@ -122,9 +122,10 @@ export class Inference implements RelaySink, Source, Beating {
       }
       this.#signal.addEventListener('abort', this);
       hold.signal.addEventListener('abort', this);
-      const { model } = hold;
+      const { keep_alive = this.#relay.keep_alive } = hold;
+      const { context_tokens, model } = hold;
       const { path } = this.#translation;
-      const body = nativeBody(this.#translation, hold);
+      const body = nativeBody(this.#translation, { context_tokens, keep_alive });
       this.#exchange = this.#relay.ask({ path, model, body }, this);
     }).finally(() => {
       this.#over = true;
