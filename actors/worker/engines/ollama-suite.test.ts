@@ -12,28 +12,32 @@ const CAPABILITIES: Readonly<Record<string, FakeModelOptions['capabilities']>> =
 };
 /** The same shapes and the same template, at the speed of a small machine. */
 const FAKE_MODELS: readonly FakeModelOptions[] = SUITE_MODELS.map(({ name, shape }) => ({
-  ...{ name, shape, bytesPerToken: 1, loadMs: 120, unloadMs: 5, decode: 3_000, tokens: 30 },
+  ...{ name, shape, bytesPerToken: 1, loadMs: 100, unloadMs: 5, decode: 3_000, tokens: 30 },
   ...(CAPABILITIES[name] === undefined ? {} : { capabilities: CAPABILITIES[name] }),
 }));
 
-describe('a fake node', () => {
-  ollamaSuite({
-    async start(env = {}): Promise<SuiteServer> {
-      const node = await startFakeNode({ models: FAKE_MODELS, env });
-      return { host: node.url, kill: () => node.kill(), stop: () => node.stop() };
-    },
-  });
-});
-
 const missing = await findRealOllama();
 if (missing !== null) process.stdout.write(`# skipped, because ${missing}\n`);
-describe('a real Ollama', { skip: missing ?? false }, () => {
-  if (missing !== null) return;
-  ollamaSuite({
-    async start(env = {}): Promise<SuiteServer> {
-      const started = await startRealOllama({ models: SUITE_MODELS, env });
-      if (started.kind === 'skipped') throw new Error(started.reason);
-      return started.ollama;
-    },
+
+// Side by side: each waits for its loads more than it works.
+describe('Ollama', { concurrency: true }, () => {
+  describe('as a fake node', { concurrency: 1 }, () => {
+    ollamaSuite({
+      async start(env = {}): Promise<SuiteServer> {
+        const node = await startFakeNode({ models: FAKE_MODELS, env });
+        return { host: node.url, kill: () => node.kill(), stop: () => node.stop() };
+      },
+    });
+  });
+
+  describe('for real', { concurrency: 1, skip: missing ?? false }, () => {
+    if (missing !== null) return;
+    ollamaSuite({
+      async start(env = {}): Promise<SuiteServer> {
+        const started = await startRealOllama({ models: SUITE_MODELS, env });
+        if (started.kind === 'skipped') throw new Error(started.reason);
+        return started.ollama;
+      },
+    });
   });
 });
