@@ -67,9 +67,13 @@ export class Decisions {
     record.usage = usage;
   }
 
+  find(id: string): RequestRecord | undefined {
+    return this.#records.get(id);
+  }
+
   /** @throws CodeGodError `not_found` */
   get(id: string): RequestRecord {
-    const record = this.#records.get(id);
+    const record = this.find(id);
     if (record !== undefined) return record;
     throw new CodeGodError('not_found', `nothing is known of ${id.slice(0, 160)}`, {
       hint: `the last ${RECORDS_MAX} requests are kept while the master runs`,

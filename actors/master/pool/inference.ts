@@ -8,7 +8,7 @@
  * N4: a node is dead that is silent for three signs of life, whose advert is gone, or whose worker
  *     was started again.
  */
-import { CodeGodError, type ErrorCode, toWireError } from '../../../protocol/errors.ts';
+import { CodeGodError, ErrorCode, toWireError, type WireError } from '../../../protocol/errors.ts';
 import {
   type Dialect,
   INFER_ALIVE_MS,
@@ -86,7 +86,13 @@ const SILENCE_MS = 3 * INFER_ALIVE_MS;
 /** A node that declined is asked again after this; by then it has said how things are. */
 const DECLINED_MS = 2_000;
 
-type Outcome = { readonly usage: InferUsage | null } | { readonly again: Promise<Grant | null> };
+interface Answered {
+  readonly usage: InferUsage | null;
+  /** What broke it off after its first byte; the client has been told by the node. */
+  readonly failure: WireError | null;
+}
+
+type Outcome = Answered | { readonly again: Promise<Grant | null> };
 
 export class Inference {
   readonly #options: InferenceOptions;
@@ -115,11 +121,6 @@ export class Inference {
     this.#traceparent = isKnown ? traceparent : newTraceparent(options.clock);
   }
 
-  /** Whether the first byte is out. */
-  get begun(): boolean {
-    return this.#begun;
-  }
-
   /** N3 */
   cancel(): void {
     if (this.#isCancelled) return;
@@ -139,7 +140,7 @@ export class Inference {
         const outcome = await this.#try(grant);
         if ('again' in outcome) place = outcome.again;
         else {
-          metrics.ended('done', outcome.usage);
+          metrics.ended(outcome.failure === null ? 'done' : 'failed', outcome.usage);
           return outcome.usage;
         }
       }
@@ -159,7 +160,7 @@ export class Inference {
 
   #waitedInVain(): never {
     const { pool, waitMaxMs } = this.#options;
-    const reason = pool.decisions.get(this.#asking.id).decision?.reason ?? 'nobody knows why';
+    const reason = pool.decisions.find(this.#asking.id)?.decision?.reason ?? 'nobody knows why';
     const message = `no place was found in ${waitMaxMs / 1_000} s: ${reason}`;
     const waitMs = pool.expectedWaitMs;
     throw new CodeGodError('overloaded', message, {
@@ -178,15 +179,16 @@ export class Inference {
       abort.abort();
     };
     try {
-      const usage = await this.#ask(grant, abort.signal);
-      pool.ended(grant, usage);
-      return { usage };
+      const { usage, failure } = await this.#ask(grant, abort.signal);
+      if (failure === null) pool.ended(grant, usage);
+      else pool.failed(grant, failure);
+      return { usage, failure };
     } catch (error) {
       return this.#failed(grant, lost ?? error);
     }
   }
 
-  async #ask(grant: Grant, signal: AbortSignal): Promise<InferUsage | null> {
+  async #ask(grant: Grant, signal: AbortSignal): Promise<Answered> {
     const { node, engine, model, context_tokens, need_bytes } = grant.plan;
     const { id, dialect, share, priority } = this.#input;
     const message = await this.#body.message({
@@ -194,7 +196,7 @@ export class Inference {
       ...{ bytes: need_bytes, share, priority },
     });
     // What was cancelled meanwhile is not even asked.
-    if (signal.aborted) throw gone();
+    if (this.#isCancelled) throw gone();
     const stream = this.#options.bus.askStream(nodeSubject(node, 'infer'), message, {
       headers: inferHeaders(this.#traceparent),
       first_ms: SILENCE_MS,
@@ -202,6 +204,7 @@ export class Inference {
       signal,
     });
     let usage: InferUsage | null = null;
+    let failure: WireError | null = null;
     for await (const part of stream) {
       if (part.body.length > 0) {
         throwIfError(part);
@@ -209,8 +212,9 @@ export class Inference {
         if (!this.#receiver.write(part.body)) await this.#receiver.drained();
       } else if (!this.#begun && this.#receiver.wantsProgress) this.#progress(node, part);
       usage ??= usageOf(part);
+      failure ??= failureOf(part);
     }
-    if (this.#begun) return usage;
+    if (this.#begun) return { usage, failure };
     throw new CodeGodError('engine_failed', `${node} ended its answer before it began`);
   }
 
@@ -257,6 +261,15 @@ export class Inference {
 }
 
 const gone = (): CodeGodError => new CodeGodError('cancelled', 'the client has gone');
+
+function failureOf(part: BusMessage): WireError | null {
+  const code = part.headers[INFER_HEADER.failure];
+  if (code === undefined) return null;
+  return {
+    code: ErrorCode.catch('internal').parse(code),
+    message: 'the answer broke off after its first byte',
+  };
+}
 
 function usageOf(part: BusMessage): InferUsage | null {
   const header = part.headers[INFER_HEADER.usage];
