@@ -63,7 +63,7 @@ export function decide(state: QueueState, nodes: readonly NodeView[], now: numbe
     const { plan, decision } = place({ ...job.request, refused }, nodes, now, context);
     if (plan === null) {
       const { reason } = decision;
-      waits.set(job.id, { reason, position, expected_ms: null, impossible: false });
+      waits.set(job.id, { reason, position, expected_ms: null, impossible: !decision.candidates.some(c => c.score !== undefined) });
       return true;
     }
     running.set(job.id, { waiting, plan, started_at: now });
