@@ -194,17 +194,18 @@ function leavingOf(residents: readonly Resident[], news: NodeNews): ReadonlySet<
 
 const isComing = (resident: Resident): boolean => resident.state === 'loading';
 
-<<<<<<< HEAD
 /** What is free beside these residents, as if those that are gone were not there. */
 export function roomWithout(
   capacity: CapacityAdvert | null,
   residents: readonly Resident[],
   gone: ReadonlySet<string>,
 ): Room {
-=======
+  const away = residents.filter(({ key }) => gone.has(key));
+  return addTo(baseRoom(capacity, residents), away);
+}
+
 /** What is free while all residents stay. */
 function baseRoom(capacity: CapacityAdvert | null, residents: readonly Resident[]): Room {
->>>>>>> pool-placement
   if (capacity === null) return { cards: [], ram_free_bytes: null, unified: false };
   const unified = capacity.gpus.some(card => card.unified);
   const hostOnly = capacity.gpus.length === 0;
