@@ -17,7 +17,7 @@ import type { Logger } from '../../runtime/log.ts';
 import type { PlacementPlan } from '../../scheduling/placement.ts';
 import type { BuildEffect } from './build-context.ts';
 import { planFaults } from './plan-validation.ts';
-import type { Asking, Grant } from './pool/pool.ts';
+import type { Asking, Grant } from './pool/grant.ts';
 import type { AdmissionPort, GatewayPort, NodePort, NodesPort, PoolPort } from './ports.ts';
 
 /** Cold loads of large models from slow disks; on top of the task's own time. The others load nothing. */

@@ -189,7 +189,8 @@ export class Term {
   #keepReplicas(): void {
     const { pool } = this.#options;
     const replicas = new Replicas(this.#options);
-    pool.onLoads = loads => replicas.wanted(loads, this.#ending.signal);
+    const ended = (id: string): void => pool.loadEnded(id);
+    pool.onLoads = loads => replicas.wanted(loads, this.#ending.signal, ended);
     pool.decide();
   }
 

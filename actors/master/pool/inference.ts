@@ -24,9 +24,10 @@ import type { Logger } from '../../../runtime/log.ts';
 import { throwIfError } from '../../../runtime/message-body.ts';
 import { isTraceparent, newTraceparent } from '../../../runtime/trace.ts';
 import type { PlacementRequest } from '../../../scheduling/placement.ts';
+import type { Asking, Grant } from './grant.ts';
 import { InferBody, inferHeaders } from './infer-message.ts';
 import type { ModelDirectory } from './model-directory.ts';
-import type { Asking, Grant, Pool } from './pool.ts';
+import type { Pool } from './pool.ts';
 import type { PoolMetrics } from './pool-metrics.ts';
 
 export interface InferenceInput {
@@ -161,11 +162,7 @@ export class Inference {
   #waitedInVain(): never {
     const { pool, waitMaxMs } = this.#options;
     const reason = pool.decisions.find(this.#asking.id)?.decision?.reason ?? 'nobody knows why';
-    const message = `no place was found in ${waitMaxMs / 1_000} s: ${reason}`;
-    const waitMs = pool.expectedWaitMs;
-    throw new CodeGodError('overloaded', message, {
-      details: waitMs === null ? {} : { retry_after_s: pool.retryAfterS(waitMs) },
-    });
+    throw pool.overloaded(`no place was found in ${waitMaxMs / 1_000} s: ${reason}`);
   }
 
   /** One node. `again`: nothing has come of it, and another place is waited for (N1). */

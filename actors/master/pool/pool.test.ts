@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { PoolStatus } from '../../../protocol/pool.ts';
 import { GIB } from '../../../scheduling/test-nodes.ts';
-import type { Asking, Grant } from './pool.ts';
+import type { Asking, Grant } from './grant.ts';
 import { poolStatus } from './pool-status.ts';
 import { MODEL, QUEUE_MAX, TestPool, WAIT_MAX_MS } from './test-pool.ts';
 

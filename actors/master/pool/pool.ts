@@ -11,12 +11,11 @@
  * O5: a build that says aloud why it waits keeps its place in the queue while it does so.
  */
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
-import type { NodeId } from '../../../protocol/ids.ts';
 import type { InferUsage } from '../../../protocol/inference.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import type { Clock, TimerHandle } from '../../../runtime/clock.ts';
 import { type PlacementPlan, type PlacementRequest, place } from '../../../scheduling/placement.ts';
-import { decide, type QueueDecision, type Wait } from '../../../scheduling/queue.ts';
+import { decide, explainWait, type QueueDecision, type Wait } from '../../../scheduling/queue.ts';
 import {
   emptyQueue,
   ended,
@@ -28,7 +27,8 @@ import {
 } from '../../../scheduling/queue-state.ts';
 import type { NodesPort } from '../ports.ts';
 import { Decisions } from './decisions.ts';
-import { isHopeless, verdictOf } from './outlook.ts';
+import type { Asking, Grant } from './grant.ts';
+import { expectedWaitMs, isHopeless, lostGrants, overloaded, verdictOf } from './outlook.ts';
 import type { Policies } from './policies.ts';
 import type { PoolMetrics } from './pool-metrics.ts';
 
@@ -46,26 +46,6 @@ export interface PoolSettings {
   readonly waitMaxMs: number;
   readonly ageBoundMs: number;
   readonly residencyMs: number;
-}
-
-/** A request for a place. The same id again is the same request. */
-export interface Asking {
-  /** `b7.store.1` or `r-…` */
-  readonly id: string;
-  readonly share: string;
-  readonly priority: number;
-  readonly request: Omit<PlacementRequest, 'refused'>;
-}
-
-/** A place: given back exactly once, by `ended`, `cancelled`, `handedOver` or `again`. */
-export interface Grant {
-  readonly job: Job;
-  readonly plan: PlacementPlan;
-  readonly decision: PlacementDecision;
-  readonly granted_at: number;
-  readonly epoch: number;
-  /** Set by whoever wants to know that the node is gone (O4). */
-  lost: ((error: CodeGodError) => void) | null;
 }
 
 type Settle = (outcome: Grant | CodeGodError | null) => void;
@@ -94,7 +74,7 @@ export class Pool {
   #isDeciding = false;
   #isStale = false;
   #isClosed = false;
-  /** Told which copies a rule wants that are not there. */
+  /** Told which copies a rule wants that are not there; has to call `loadEnded` for each. */
   onLoads: ((loads: QueueDecision['loads']) => void) | null = null;
 
   constructor(options: PoolOptions) {
@@ -191,27 +171,28 @@ export class Pool {
     this.decisions.ended(id, wire.code === 'cancelled' ? 'cancelled' : 'failed', wire, null);
   }
 
-  /** What would be decided now, and why; nothing is reserved. */
+  /** Why it waits, where it does; else what would be decided now. Nothing is reserved. */
   preview(request: Omit<PlacementRequest, 'refused'>, id?: string): PlacementDecision {
     const { clock, nodes } = this.#options;
-    const { decision } = place(
-      { ...request, refused: {} },
-      nodes.views(),
-      clock.now(),
-      this.#state.options,
-    );
-    const reason = id === undefined ? undefined : this.#entries.get(id)?.wait?.reason;
-    return reason === undefined ? decision : { ...decision, reason };
+    const [views, now] = [nodes.views(), clock.now()];
+    const waits = id === undefined ? null : explainWait(this.#state, views, now, id);
+    return waits ?? place({ ...request, refused: {} }, views, now, this.#state.options).decision;
+  }
+
+  /** A copy that a rule wants is loaded, or it came to nothing. */
+  loadEnded(id: string): void {
+    this.#state = ended(this.#state, id, this.#options.clock.now());
   }
 
   /** What somebody who comes now can expect to wait; null where nobody knows. */
   get expectedWaitMs(): number | null {
-    let expected: number | null = this.#entries.size === 0 ? 0 : null;
-    for (const { wait } of this.#entries.values()) {
-      const ms = wait?.expected_ms ?? null;
-      if (ms !== null) expected = Math.max(expected ?? 0, ms);
-    }
-    return expected;
+    const waits = [...this.#entries.values()].map(({ wait }) => wait);
+    return waits.length === 0 ? 0 : expectedWaitMs(waits);
+  }
+
+  /** The error for who cannot be taken in, with the time to come back. */
+  overloaded(reason: string): CodeGodError {
+    return overloaded(reason, this.expectedWaitMs, this.#options.settings.waitMaxMs);
   }
 
   waiting(): readonly { readonly job: Job; readonly wait: Wait | null }[] {
@@ -253,7 +234,8 @@ export class Pool {
       if (entry !== undefined) entry.wait = wait;
       if (entry !== undefined && wait.impossible) this.#refuseHopeless(entry, now);
     }
-    if (loads.length > 0) this.onLoads?.(loads);
+    if (this.onLoads !== null) this.onLoads(loads);
+    else for (const { id } of loads) this.loadEnded(id);
     this.#wakeAt(wake_at, now);
   }
 
@@ -296,7 +278,8 @@ export class Pool {
       this.decide();
       if (!this.#entries.has(job.id)) return;
       const isBounded = job.request.kind === 'inference';
-      if (isBounded && this.#entries.size > settings.queueMax) this.#leave(job.id, this.#full());
+      if (isBounded && this.#entries.size > settings.queueMax)
+        this.#leave(job.id, this.overloaded(`${settings.queueMax} requests wait already`));
       else if (patienceMs <= 0) this.#unattend(entry);
       else this.#options.metrics.queued(this.#entries.size);
     });
@@ -352,26 +335,12 @@ export class Pool {
 
   #refuseHopeless({ job, settle }: Entry, now: number): void {
     if (job.request.kind !== 'inference' || settle === null) return;
-    const decision = this.preview(job.request);
+    const decision = this.preview(job.request, job.id);
     if (!isHopeless(decision, now - job.arrived_at)) return;
     this.decisions.decided(job.id, decision);
     const { reason, would_change } = decision;
     const more = would_change === undefined ? {} : { hint: would_change };
     this.#leave(job.id, new CodeGodError('no_capacity', reason, more));
-  }
-
-  #full(): CodeGodError {
-    const waitMs = this.expectedWaitMs;
-    const wait = waitMs === null ? '' : `; expect to wait ${Math.ceil(waitMs / 1_000)} s`;
-    const { queueMax } = this.#options.settings;
-    return new CodeGodError('overloaded', `${queueMax} requests wait already${wait}`, {
-      details: waitMs === null ? {} : { retry_after_s: this.retryAfterS(waitMs) },
-    });
-  }
-
-  retryAfterS(waitMs: number): number {
-    const { waitMaxMs } = this.#options.settings;
-    return Math.ceil(Math.min(waitMaxMs, Math.max(1_000, waitMs)) / 1_000);
   }
 
   #wakeAt(at: number | null, now: number): void {
@@ -406,15 +375,11 @@ export class Pool {
   /** O4 */
   #endLost(): void {
     if (this.#running.size === 0) return;
-    const epochs = new Map<NodeId, number>();
-    for (const { node, runtime } of this.#options.nodes.views()) {
-      if (runtime !== null) epochs.set(node, runtime.advert.epoch);
-    }
-    for (const grant of [...this.#running.values()]) {
-      const epoch = epochs.get(grant.plan.node);
-      if (epoch === grant.epoch || grant.lost === null) continue;
-      const what = epoch === undefined ? 'is silent' : 'was started again';
-      grant.lost(new CodeGodError('no_responders', `${grant.plan.node} ${what}`));
+    for (const { grant, reason } of lostGrants(
+      this.#running.values(),
+      this.#options.nodes.views(),
+    )) {
+      grant.lost?.(new CodeGodError('no_responders', reason));
     }
   }
 }

@@ -34,14 +34,17 @@ export class Replicas {
     this.#options = options;
   }
 
-  wanted(loads: readonly WantedLoad[], signal: AbortSignal): void {
+  /** `ended` is told the id of each, when its load is over, however it went. */
+  wanted(loads: readonly WantedLoad[], signal: AbortSignal, ended: (id: string) => void): void {
     const now = this.#options.clock.now();
     for (const [key, until] of this.#asked) if (until <= now) this.#asked.delete(key);
     for (const load of loads) {
       const key = `${load.plan.node} ${load.plan.model}`;
-      if (this.#asked.has(key) || this.#asked.size >= ASKED_MAX) continue;
-      this.#asked.set(key, now + LOAD_MS);
-      void this.#load(key, load, signal);
+      if (this.#asked.has(key) || this.#asked.size >= ASKED_MAX) ended(load.id);
+      else {
+        this.#asked.set(key, now + LOAD_MS);
+        void this.#load(key, load, signal).finally(() => ended(load.id));
+      }
     }
   }
 
