@@ -78,7 +78,7 @@ export class ApiKeys {
   /** Counts one request for a model. @throws CodeGodError `rate_limited` */
   enter(key: ApiKey): Pass {
     const now = this.#options.clock.monotonic();
-    const use = this.#useOf(key);
+    const use = this.#useOf(key, now);
     if (key.in_flight_max !== null && use.inFlight >= key.in_flight_max) {
       throw limited(key, `${key.in_flight_max} requests at once`, 1_000);
     }
@@ -99,10 +99,9 @@ export class ApiKeys {
     };
   }
 
-  #useOf(key: ApiKey): Use {
+  #useOf(key: ApiKey, now: number): Use {
     const known = this.#uses.get(key.id);
     if (known !== undefined) return known;
-    const now = this.#options.clock.monotonic();
     const allowance = (perMinute: number | null): Allowance | null =>
       perMinute === null ? null : new Allowance(perMinute, now);
     const use = {
