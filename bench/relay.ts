@@ -170,14 +170,15 @@ async function engine(pace: string, chunks: number): Promise<void> {
 async function worker(url: string, host: string): Promise<void> {
   const bus = await connectNats({ servers: [url], name: 'worker', clock: systemClock });
   const hold = (): Hold => ({
-    ...{ lease: 'l1', engine: 'ollama', model: MODEL, context_tokens: 8_192, load_ms: 0 },
+    ...{ lease: 'l1', engine: 'ollama', model: MODEL, context_tokens: 8_192 },
+    ...{ keep_alive: 900, load_ms: 0 },
     signal: new AbortController().signal,
     release: () => {},
   });
   serveInferences({
     ...{ bus, node: NODE, clock: systemClock, log: createLogger({ name: 'bench', level: 'warn' }) },
     lender: { use: () => Promise.resolve(hold()) },
-    relays: { ollama: createOllamaRelay({ host, keep_alive: '15m' }) },
+    relays: { ollama: createOllamaRelay({ host, keep_alive: 900 }) },
     engines: () => [],
   });
   await bus.rtt();

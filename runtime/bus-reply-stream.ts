@@ -35,6 +35,8 @@ const CREDIT_MS = 60_000;
 
 const ACCEPTED: MessageHeaders = { 'Codegod-Stream': 'accepted' };
 const CANCEL = new TextEncoder().encode('cancel');
+/** Made once: an error costs its stack, and this one ends every stream. */
+const COMPLETE = new CodeGodError('cancelled', 'the answer is complete');
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -274,7 +276,7 @@ class Sender implements Route {
   close(): void {
     this.#parts.inbox.close(this.#token);
     this.#stopping.removeEventListener('abort', this.#onStopping);
-    this.#abort.abort(new CodeGodError('cancelled', 'the answer is complete'));
+    this.#abort.abort(COMPLETE);
     this.#wake?.();
   }
 

@@ -13,17 +13,19 @@ import { isIdle, type Resident } from './node-room.ts';
 
 /** After this long without use a model is half as likely to be wanted soon. */
 const RECENCY_HALF_LIFE_MS = 300_000;
+/** In steps, so that the same question within one of them has the same answer. */
+export const RECENCY_STEP_MS = 1_000;
 /** Up to so many idle models every set is looked at; above, the least valuable go first. */
 const EXACT_RESIDENTS_MAX = 6;
 
 export interface EvictionOptions {
   readonly now: number;
-  /** A model that was loaded less long ago than this stays. */
-  readonly residency_ms?: number;
-  /** Models that must stay, by canonical name. */
-  readonly spared?: (key: string) => boolean;
+  /** How long a model stays after it was loaded. */
+  readonly residency?: (resident: Resident) => number;
+  /** Models that must stay. */
+  readonly spared?: (resident: Resident) => boolean;
   /** Models that are wanted again for certain: losing one costs its whole load. */
-  readonly wanted?: (key: string) => boolean;
+  readonly wanted?: (resident: Resident) => boolean;
   /** Who would have to go once its work is done, rather than who may go now. */
   readonly busy?: boolean;
 }
@@ -36,18 +38,20 @@ export interface Eviction {
 
 /** What losing `resident` would cost, in expected ms of loading it again. */
 export function lossOf(resident: Resident, options: EvictionOptions): number {
-  if (options.wanted?.(resident.key) === true) return resident.reload_ms;
+  if (options.wanted?.(resident) === true) return resident.reload_ms;
   if (resident.used_at === null) return 0;
-  const idleMs = Math.max(0, options.now - resident.used_at);
+  const now = Math.floor(options.now / RECENCY_STEP_MS) * RECENCY_STEP_MS;
+  const idleMs = Math.max(0, now - resident.used_at);
   return resident.reload_ms * 2 ** (-idleMs / RECENCY_HALF_LIFE_MS);
 }
 
 /** Whether it may be unloaded now (E1). */
 export function isEvictable(resident: Resident, options: EvictionOptions): boolean {
   if (options.busy === true) return !resident.kept;
-  if (!isIdle(resident) || options.spared?.(resident.key) === true) return false;
-  const residencyMs = options.residency_ms ?? 0;
-  return resident.loaded_at === null || options.now - resident.loaded_at >= residencyMs;
+  if (!isIdle(resident) || options.spared?.(resident) === true) return false;
+  const residencyMs = options.residency?.(resident) ?? 0;
+  if (resident.loaded_at === null) return residencyMs !== Number.POSITIVE_INFINITY;
+  return options.now - resident.loaded_at >= residencyMs;
 }
 
 /**
@@ -83,27 +87,31 @@ interface Valued {
 const compareKeys = (left: Resident, right: Resident): number =>
   left.key < right.key ? -1 : left.key > right.key ? 1 : 0;
 
-/** Every set in the order of its cost; of equal ones the smaller, then the first. */
+/** The set of least cost; of equal ones the smallest, then the first. Looks at sets by halves. */
 function cheapestSet(
   evictable: readonly Valued[],
   isEnough: (victims: readonly Resident[]) => boolean,
 ): readonly Resident[] {
-  const sets = Array.from({ length: 2 ** evictable.length - 1 }, (_, index) => {
-    const mask = index + 1;
-    const members = evictable.filter((_member, bit) => (mask & (1 << bit)) !== 0);
-    return { members, mask, loss: members.reduce((sum, { loss }) => sum + loss, 0) };
-  });
-  sets.sort(
-    (left, right) =>
-      left.loss - right.loss ||
-      left.members.length - right.members.length ||
-      left.mask - right.mask,
-  );
-  for (const { members } of sets) {
-    const victims = members.map(({ resident }) => resident);
-    if (isEnough(victims)) return withoutNeedless(victims, isEnough);
-  }
-  return evictable.map(({ resident }) => resident);
+  let best: readonly Resident[] = evictable.map(({ resident }) => resident);
+  let bestLoss = evictable.reduce((sum, { loss }) => sum + loss, 0);
+  const chosen: Resident[] = [];
+  const search = (index: number, loss: number): void => {
+    if (loss > bestLoss || (loss === bestLoss && chosen.length >= best.length)) return;
+    if (chosen.length > 0 && isEnough(chosen)) {
+      best = [...chosen];
+      bestLoss = loss;
+      return;
+    }
+    for (let next = index; next < evictable.length; next += 1) {
+      const member = evictable[next];
+      if (member === undefined) return;
+      chosen.push(member.resident);
+      search(next + 1, loss + member.loss);
+      chosen.pop();
+    }
+  };
+  search(0, 0);
+  return withoutNeedless(best, isEnough);
 }
 
 /** Spares the most valuable first, wherever the others are enough (E2). */

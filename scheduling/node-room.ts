@@ -67,6 +67,12 @@ export interface NodeNews {
   readonly ended?: ReadonlyMap<string, number>;
   /** When models were loaded, by canonical name. */
   readonly loaded_at?: ReadonlyMap<string, number>;
+  /** Models that a rule keeps here, those that somebody waits for, and copies that take nothing new. */
+  readonly kept?: ReadonlySet<string>;
+  readonly demanded?: ReadonlySet<string>;
+  readonly closed?: ReadonlySet<string>;
+  /** The same for the same news: what was computed from them is used again. */
+  readonly signature?: string;
 }
 
 export interface NodeRoom {
@@ -82,7 +88,9 @@ export interface NodeRoom {
   readonly reserved_bytes: number;
   /** Held by other programs; null where nobody can tell. */
   readonly foreign_bytes: number | null;
-  /** What would be free without these residents. */
+  /** What is free now, card by card. */
+  readonly room: Room;
+  /** What would be without these residents. */
   readonly without: (victims: readonly Resident[]) => Room;
 }
 
@@ -107,22 +115,43 @@ function computeRoom(view: NodeView, news: NodeNews): NodeRoom {
   const residents = residentsOf(view, news, cards);
   const leaving = leavingOf(residents, news);
   const staying = residents.filter(resident => !leaving.has(resident.key));
-  const without = (victims: readonly Resident[]): Room =>
-    roomWithout(capacity, residents, new Set([...leaving, ...victims.map(({ key }) => key)]));
+  const gone = residents.filter(resident => leaving.has(resident.key));
+  const base = addTo(baseRoom(capacity, residents), gone);
   const evictable = staying.filter(isIdle);
   const promised = staying.filter(resident => resident.state === 'loading');
   const foreign = cards.map(card => card.foreign_bytes ?? null);
   return {
     kind: cards.length > 0 ? 'gpu' : 'ram',
-    free_bytes: freeOf(without([])),
-    free_after_evicting_bytes: freeOf(without(evictable)),
+    free_bytes: freeOf(base),
+    free_after_evicting_bytes: freeOf(addTo(base, evictable)),
     evictable: evictable.map(({ model }) => model).sort(),
     residents: staying,
     reserved_bytes: promised.reduce((sum, resident) => sum + bytesOf(resident), 0),
     foreign_bytes: foreign.some(bytes => bytes === null)
       ? null
       : foreign.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0),
-    without,
+    room: base,
+    without: victims => addTo(base, victims),
+  };
+}
+
+/** What residents give back when they go. Both bounds of what is free grow by the same. */
+function addTo(room: Room, gone: readonly Resident[]): Room {
+  if (gone.length === 0) return room;
+  const hostOnly = room.cards.length === 0;
+  let ram = room.ram_free_bytes;
+  for (const resident of gone) {
+    if (ram !== null)
+      ram += resident.ram_bytes + (room.unified || hostOnly ? cardSum(resident) : 0);
+  }
+  return {
+    cards: room.cards.map(card => {
+      if (card.free_bytes === null) return card;
+      const back = gone.reduce((sum, resident) => sum + bytesOnCard(resident, card.index), 0);
+      return back === 0 ? card : { ...card, free_bytes: card.free_bytes + back };
+    }),
+    ram_free_bytes: ram,
+    unified: room.unified,
   };
 }
 
@@ -171,26 +200,32 @@ export function roomWithout(
   residents: readonly Resident[],
   gone: ReadonlySet<string>,
 ): Room {
+  const away = residents.filter(({ key }) => gone.has(key));
+  return addTo(baseRoom(capacity, residents), away);
+}
+
+/** What is free while all residents stay. */
+function baseRoom(capacity: CapacityAdvert | null, residents: readonly Resident[]): Room {
   if (capacity === null) return { cards: [], ram_free_bytes: null, unified: false };
   const unified = capacity.gpus.some(card => card.unified);
-  const hasCards = capacity.gpus.length > 0;
-  let ram = capacity.ram.available_bytes - (hasCards && !unified ? 0 : capacity.reserve_bytes);
+  const hostOnly = capacity.gpus.length === 0;
+  const { available_bytes, total_bytes } = capacity.ram;
+  let driver = available_bytes;
+  let held = 0;
   for (const resident of residents) {
-    const bytes = resident.ram_bytes + (unified ? cardSum(resident) : 0);
-    if (gone.has(resident.key)) ram += resident.state === 'loading' ? 0 : bytes;
-    else if (resident.state === 'loading') ram -= bytes;
+    const bytes = resident.ram_bytes + (unified || hostOnly ? cardSum(resident) : 0);
+    held += bytes;
+    if (resident.state === 'loading') driver -= bytes;
   }
-  const ceiling = capacity.ram.total_bytes - capacity.reserve_bytes;
-  const held = residents.reduce(
-    (sum, resident) =>
-      gone.has(resident.key)
-        ? sum
-        : sum + resident.ram_bytes + (unified || !hasCards ? cardSum(resident) : 0),
-    0,
-  );
-  ram = Math.min(ram, hasCards && !unified ? ram : ceiling - held);
-  const cards = capacity.gpus.map(card => cardRoom(card, capacity, residents, gone));
-  return { cards, ram_free_bytes: ram, unified };
+  const ram =
+    hostOnly || unified
+      ? Math.min(driver, total_bytes - held) - capacity.reserve_bytes
+      : Math.min(driver, total_bytes - held);
+  return {
+    cards: capacity.gpus.map(card => cardRoom(card, capacity, residents)),
+    ram_free_bytes: ram,
+    unified,
+  };
 }
 
 const cardSum = (resident: Resident): number =>
@@ -200,18 +235,14 @@ function cardRoom(
   card: GpuAdvert,
   capacity: CapacityAdvert,
   residents: readonly Resident[],
-  gone: ReadonlySet<string>,
 ): CardRoom {
   const measured = driverFree(card, capacity);
   let driver = measured ?? 0;
   let held = 0;
   for (const resident of residents) {
-    const bytes = onCard(resident, card.index);
-    if (gone.has(resident.key)) driver += resident.state === 'loading' ? 0 : bytes;
-    else {
-      held += bytes;
-      if (resident.state === 'loading') driver -= bytes;
-    }
+    const bytes = bytesOnCard(resident, card.index);
+    held += bytes;
+    if (resident.state === 'loading') driver -= bytes;
   }
   const total = card.total_bytes ?? Number.POSITIVE_INFINITY;
   const unpromised = total - (card.foreign_bytes ?? 0) - held;
@@ -230,7 +261,7 @@ function driverFree(card: GpuAdvert, capacity: CapacityAdvert): number | null {
   return Math.min(card.free_bytes ?? Number.POSITIVE_INFINITY, capacity.ram.available_bytes);
 }
 
-function onCard(resident: Resident, index: number): number {
+export function bytesOnCard(resident: Resident, index: number): number {
   let bytes = 0;
   for (const card of resident.cards) if (card.index === index) bytes += card.bytes;
   return bytes;
@@ -251,23 +282,28 @@ function residentsOf(view: NodeView, news: NodeNews, cards: readonly GpuAdvert[]
   const present = new Set<string>();
   for (const engine of runtime.engines) {
     for (const model of engine.models) {
-      if (!model.loaded && model.state !== 'loading') continue;
+      if (!model.loaded) continue;
       const key = canonicalModelName(model.name);
       present.add(key);
       residents.push(loadedResident(view, news, engine.name, model, promised.get(key), split));
     }
   }
-  for (const [key, { model, bytes }] of promised) {
-    if (present.has(key) || bytes === 0) continue;
-    present.add(key);
-    const booked = bookingsOf(news, key);
-    residents.push(comingResident(view, key, model, bytes, booked, split));
+  const coming = new Map([...promised].filter(([, { bytes }]) => bytes > 0));
+  for (const engine of runtime.engines) {
+    for (const model of engine.models) {
+      const key = canonicalModelName(model.name);
+      // Being loaded, though nobody says for how much: at least its file.
+      if (model.state === 'loading' && !coming.has(key)) {
+        coming.set(key, { model: model.name, bytes: model.size_bytes });
+      }
+    }
   }
-  for (const booking of news.bookings) {
-    const key = canonicalModelName(booking.model);
-    if (present.has(key) || booking.engine !== 'ollama') continue;
-    present.add(key);
-    residents.push(comingResident(view, key, booking.model, 0, bookingsOf(news, key), split));
+  for (const { model, engine } of news.bookings) {
+    const key = canonicalModelName(model);
+    if (engine === 'ollama') coming.set(key, { model, bytes: promised.get(key)?.bytes ?? 0 });
+  }
+  for (const [key, { model, bytes }] of coming) {
+    if (!present.has(key)) residents.push(comingResident(view, news, key, { model, bytes }, split));
   }
   return residents;
 }
@@ -297,15 +333,14 @@ function loadedResident(
     model: model.name,
     key,
     engine,
-    state:
-      isReload || !model.loaded ? 'loading' : model.state === 'unloading' ? 'unloading' : 'loaded',
+    state: isReload ? 'loading' : model.state === 'unloading' ? 'unloading' : 'loaded',
     cards: isReload ? reloading.cards : split.used(bytes),
     ram_bytes: split.hasCards ? inRam : Math.max(inRam, lease?.bytes ?? 0),
     context_tokens: isReload ? reloading.context_tokens : context,
     slots: model.slots ?? 1,
     in_flight: inFlight(model.in_flight ?? 0, booked, news.ended?.get(key) ?? 0, seenAt),
     leased: lease !== undefined || booked.length > 0,
-    kept: model.kept ?? false,
+    kept: model.kept === true || news.kept?.has(key) === true,
     used_at: model.used_at ?? null,
     loaded_at: news.loaded_at?.get(key) ?? null,
     reload_ms: loadMsOf(model),
@@ -324,29 +359,31 @@ function inFlight(
   return own.length + Math.max(0, advertised - shown - ended);
 }
 
+/** A model that is being loaded, or will be: it takes what was promised to it. */
 function comingResident(
   view: NodeView,
+  news: NodeNews,
   key: string,
-  model: string,
-  leased: number,
-  booked: readonly Booking[],
+  promise: { readonly model: string; readonly bytes: number },
   split: Split,
 ): Resident {
-  const largest = [...booked].sort((left, right) => bytesOf(right) - bytesOf(left))[0];
+  const booked = bookingsOf(news, key);
+  const [largest] = [...booked].sort((left, right) => bytesOf(right) - bytesOf(left));
   const advert = modelAdvert(view, key);
-  const useBooking = largest !== undefined && bytesOf(largest) >= leased;
-  const cards = useBooking ? largest.cards : split.free(leased);
-  const inRam = useBooking ? largest.ram_bytes : 0;
+  const isBooked = largest !== undefined && bytesOf(largest) >= promise.bytes;
+  const inRam = isBooked ? largest.ram_bytes : 0;
+  const advertised = advert?.in_flight ?? 0;
+  const seenAt = view.runtime?.seen_at ?? 0;
   return {
-    model,
+    model: promise.model,
     key,
     engine: largest?.engine ?? 'ollama',
     state: 'loading',
-    cards,
-    ram_bytes: split.hasCards ? inRam : Math.max(leased, inRam),
+    cards: isBooked ? largest.cards : split.free(promise.bytes),
+    ram_bytes: split.hasCards ? inRam : Math.max(promise.bytes, inRam),
     context_tokens: largest?.context_tokens ?? null,
     slots: advert?.slots ?? 1,
-    in_flight: booked.filter(booking => booking.kind === 'inference').length,
+    in_flight: inFlight(advertised, booked, news.ended?.get(key) ?? 0, seenAt),
     leased: true,
     kept: advert?.kept ?? false,
     used_at: null,

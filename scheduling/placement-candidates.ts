@@ -7,7 +7,9 @@
  */
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
+import { RECENCY_STEP_MS } from './eviction.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
+import type { Resident } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
 import {
@@ -15,16 +17,24 @@ import {
   type Entry,
   exclusionOf,
   isCapable,
+  memoryOptionsOf,
   type NodeState,
+  needOf,
   nodeStateOf,
+  profileOf,
 } from './placement-node.ts';
-import { judge, type Offer, offerOf } from './placement-offer.ts';
+import { judge, type Offer, offerOf, type Terms } from './placement-offer.ts';
 
+/** Models used less long ago than this are not evicted for a second copy of another. */
+const REPLICA_IDLE_MS = 30_000;
+const JUDGEMENTS_MAX = 1_024;
+/** Offers of nodes on which nothing has changed, by what was asked for. */
+const judgements = new WeakMap<NodeState, Map<string, Offer>>();
 /** By how much a load has to be faster than a loaded copy (C1). */
 const HYSTERESIS_FACTOR = 1.1;
 const HYSTERESIS_MS = 500;
-/** Weights take at least this part of their file's size. */
-const SIZE_FRACTION_MIN = 0.5;
+/** More than any time that is expected: nodes to avoid come last. */
+const AVOIDED_MS = 1e12;
 
 export class Candidates {
   readonly request: PlacementRequest;
@@ -35,6 +45,11 @@ export class Candidates {
   readonly #context: PlacementContext;
   readonly #states: readonly NodeState[];
   readonly #policies: ReadonlyMap<string, ModelPolicy>;
+  readonly #terms: Terms;
+  /** Where it would be a second copy of a model that is loaded already. */
+  readonly #copyTerms: Terms;
+  readonly #wish: string;
+  readonly #copied = new Map<string, boolean>();
   readonly #judged = new Map<Entry, Offer>();
   /** Models that may be meant, and what became of them. */
   readonly #seen = new Set<Offer>();
@@ -56,6 +71,22 @@ export class Candidates {
     this.#states = [...nodes]
       .sort((left, right) => compareText(left.node, right.node))
       .map(view => nodeStateOf(view, context.news?.(view.node)));
+    this.#terms = {
+      now,
+      residency_ms: context.residency_ms ?? 0,
+      demanded_residency_ms: context.demanded_residency_ms ?? Number.POSITIVE_INFINITY,
+      spare_used_ms: 0,
+    };
+    this.#copyTerms = {
+      ...this.#terms,
+      spare_used_ms: context.replica_idle_ms ?? REPLICA_IDLE_MS,
+    };
+    const { context_tokens, context_max, kind, capability, prompt_tokens, output_tokens } = request;
+    this.#wish = [
+      ...[context_tokens, context_max, kind, capability, prompt_tokens, output_tokens],
+      ...[request.prefers, Math.floor(now / RECENCY_STEP_MS)],
+      ...[this.#terms.residency_ms, this.#terms.demanded_residency_ms],
+    ].join(' ');
     this.#policies = new Map(
       (context.policies ?? []).map(policy => [canonicalModelName(policy.model), policy]),
     );
@@ -65,7 +96,9 @@ export class Candidates {
   ranked(): readonly Offer[] {
     return this.#choose()
       .filter(offer => offer.when !== 'never')
-      .sort((left, right) => this.#compare(left, right));
+      .map(offer => ({ offer, rank: this.#rankMs(offer) }))
+      .sort((left, right) => left.rank - right.rank || this.#compare(left.offer, right.offer))
+      .map(({ offer }) => offer);
   }
 
   /** All that was looked at, in no order. */
@@ -131,43 +164,72 @@ export class Candidates {
     });
     const kept = largest(preferred);
     if (kept !== null) return kept;
-    const walks = this.#states.map(state => this.#walk(state));
-    const onCards = walks.flatMap(({ good }) => (good === null ? [] : [good]));
-    const anyhow = walks.flatMap(({ any }) => (any === null ? [] : [any]));
-    const waiting = walks.flatMap(({ waits }) => (waits === null ? [] : [waits]));
-    const best = largest(onCards) ?? largest(anyhow) ?? largest(waiting);
-    const key = best?.[0]?.key;
+    const { good, any, waits } = this.#largestOf();
+    const key = (good ?? any ?? waits)?.key;
     if (key !== undefined) return this.#named(key).filter(offer => offer.engine === 'ollama');
-    return walks.flatMap(({ smallest }) => (smallest === null ? [] : [smallest]));
+    return this.#states.flatMap(state => {
+      const entry = state.bySize.findLast(({ model }) => isCapable(this.request, model));
+      return entry === undefined ? [] : [this.#judge(state, entry)];
+    });
   }
 
-  /** The largest models that the node could take: on cards, at all, later; and its smallest. */
-  #walk(state: NodeState): Walk {
-    const walk: Walk = { good: null, any: null, waits: null, smallest: null };
-    for (const entry of state.bySize) {
-      if (!isCapable(this.request, entry.model)) continue;
-      const isLast = entry === state.bySize.at(-1);
-      if (!isLast && this.#isTooLarge(state, entry)) continue;
-      const offer = this.#judge(state, entry);
-      walk.smallest = offer;
-      if (offer.when === 'waits') walk.waits ??= offer;
-      if (!takes(offer)) {
-        if (offer.verdict === 'not_ready' || offer.verdict === 'excluded') return walk;
-        continue;
+  /**
+   * From the largest model of all nodes down to the first that some node takes on its cards. The
+   * first that is taken otherwise, or later, counts where there is none.
+   */
+  #largestOf(): Found {
+    const found: Found = { good: null, any: null, waits: null };
+    const walks = this.#states.map(state => ({ state, next: this.#nextOf(state, 0) }));
+    for (;;) {
+      let largest: (typeof walks)[number] | null = null;
+      let entry: Entry | undefined;
+      for (const walk of walks) {
+        const candidate = walk.state.bySize[walk.next];
+        if (candidate === undefined || (entry !== undefined && !isLarger(candidate, entry)))
+          continue;
+        largest = walk;
+        entry = candidate;
       }
-      walk.any ??= offer;
-      if (offer.verdict === 'partial' || offer.verdict === 'cpu') continue;
-      walk.good = offer;
-      return walk;
+      if (largest === null || entry === undefined) return found;
+      const offer = this.#judge(largest.state, entry);
+      if (offer.when === 'waits') found.waits ??= offer;
+      if (takes(offer)) found.any ??= offer;
+      if (takes(offer) && offer.verdict !== 'partial' && offer.verdict !== 'cpu') {
+        found.good = offer;
+        return found;
+      }
+      largest.next = this.#isHopeless(largest.state, offer)
+        ? largest.state.bySize.length
+        : this.#nextOf(largest.state, largest.next + 1);
     }
-    return walk;
   }
 
-  /** Sure not to fit, whatever is unloaded. */
-  #isTooLarge(state: NodeState, entry: Entry): boolean {
-    const bound = state.bound_bytes;
-    if (bound === null || entry.model.size_bytes * SIZE_FRACTION_MIN <= bound) return false;
-    return !state.room.residents.some(resident => resident.key === entry.key);
+  /** The next model of the node that is not certain to be too large. */
+  #nextOf(state: NodeState, from: number): number {
+    const { bySize, bound_bytes, room } = state;
+    for (let next = from; next < bySize.length; next += 1) {
+      const entry = bySize[next];
+      if (entry === undefined) break;
+      if (!isCapable(this.request, entry.model)) continue;
+      const isTooLarge = bound_bytes !== null && this.#leastOf(state, entry) > bound_bytes;
+      if (!isTooLarge || room.residents.some(({ key }) => key === entry.key)) return next;
+    }
+    return bySize.length;
+  }
+
+  /** Loading it takes at least so much; a part may lie in main memory where that is allowed. */
+  #leastOf(state: NodeState, entry: Entry): number {
+    if (entry.least_bytes > (state.bound_bytes ?? 0)) return entry.least_bytes;
+    const options = memoryOptionsOf(state, entry, this.request.context_tokens);
+    const need = needOf(profileOf(entry.model), options);
+    return need.total_bytes + need.reserve_bytes;
+  }
+
+  /** Smaller models fare no better there. */
+  #isHopeless(state: NodeState, offer: Offer): boolean {
+    if (!isAvailable(offer) || offer.verdict === 'refused') return offer.verdict !== 'excluded';
+    if (offer.when === 'waits') return offer.verdict === 'busy' && offer.effort !== 0;
+    return takes(offer) && state.room.residents.length === 0 && offer.verdict === 'cpu';
   }
 
   #judge(state: NodeState, entry: Entry): Offer {
@@ -189,14 +251,45 @@ export class Candidates {
     if (excluded !== null) return offerOf(state, entry, 'excluded', excluded, 'never');
     const refusal = this.request.refused[state.node];
     if (refusal !== undefined) return offerOf(state, entry, 'refused', refusal, 'never');
-    return judge(this.request, state, entry, this.#now, this.#context);
+    return this.#judgement(state, entry);
+  }
+
+  /** Remembered for as long as nothing that it depends on changes. */
+  #judgement(state: NodeState, entry: Entry): Offer {
+    const terms = this.#isCopied(entry.key) ? this.#copyTerms : this.#terms;
+    if (state.room.residents.some(isTimed)) return judge(this.request, state, entry, terms);
+    const key = `${entry.engine.name} ${entry.key} ${terms.spare_used_ms} ${this.#wish}`;
+    let known = judgements.get(state);
+    if (known === undefined) {
+      known = new Map();
+      judgements.set(state, known);
+    }
+    const judged = known.get(key);
+    if (judged !== undefined) return judged;
+    if (known.size >= JUDGEMENTS_MAX) known.clear();
+    const offer = judge(this.request, state, entry, terms);
+    known.set(key, offer);
+    return offer;
+  }
+
+  /** Whether some node has it loaded, or is loading it: another copy would be a second one. */
+  #isCopied(key: string): boolean {
+    let copied = this.#copied.get(key);
+    if (copied === undefined) {
+      copied = this.#states.some(({ room }) => room.residents.some(held => held.key === key));
+      this.#copied.set(key, copied);
+    }
+    return copied;
+  }
+
+  #rankMs(offer: Offer): number {
+    const ahead = this.#context.ahead?.(offer.node, offer.key) ?? 0;
+    const rank = rankMs(offer, ahead, this.#context.waited_ms ?? 0);
+    return this.request.avoid.includes(offer.node) ? AVOIDED_MS + rank : rank;
   }
 
   #compare(left: Offer, right: Offer): number {
-    const avoided = (offer: Offer): number => Number(this.request.avoid.includes(offer.node));
     return (
-      avoided(left) - avoided(right) ||
-      rankMs(left) - rankMs(right) ||
       left.effort - right.effort ||
       freeOf(right) - freeOf(left) ||
       compareText(left.node, right.node)
@@ -204,12 +297,18 @@ export class Candidates {
   }
 }
 
-interface Walk {
+interface Found {
   good: Offer | null;
   any: Offer | null;
   waits: Offer | null;
-  smallest: Offer | null;
 }
+
+const isLarger = (left: Entry, right: Entry): boolean =>
+  left.model.size_bytes > right.model.size_bytes ||
+  (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
+
+/** Whether time alone may change what can be evicted. */
+const isTimed = (resident: Resident): boolean => resident.loaded_at !== null;
 
 export const takes = (offer: Offer): boolean => offer.when === 'takes';
 export const isOutside = (engine: EngineName): boolean =>
@@ -217,10 +316,22 @@ export const isOutside = (engine: EngineName): boolean =>
 const isAvailable = (offer: Offer): boolean =>
   offer.verdict !== 'not_ready' && offer.verdict !== 'excluded';
 
-/** C1. */
-export function rankMs(offer: Offer): number {
-  const { total_ms } = offer.score;
-  return offer.effort === 0 ? total_ms : total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
+/**
+ * C1. The expected time, and what it takes to outweigh it.
+ * @param ahead requests that come before for the same copy
+ */
+export function rankMs(offer: Offer, ahead: number, waitedMs: number): number {
+  const { total_ms, wait_ms } = offer.score;
+  if (offer.effort > 0 && offer.when === 'takes')
+    return total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
+  return total_ms - wait_ms + waitMs(offer, ahead, waitedMs);
+}
+
+/** Who has waited for long already was told too little, and is told at least as much again. */
+export function waitMs(offer: Offer, ahead: number, waitedMs: number): number {
+  const { wait_ms, prefill_ms, decode_ms } = offer.score;
+  const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
+  return offer.when === 'waits' ? Math.max(queued, waitedMs) : queued;
 }
 
 export const freeOf = (offer: Offer): number => offer.state?.room.free_bytes ?? 0;

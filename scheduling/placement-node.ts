@@ -2,11 +2,19 @@
  * A node as placements see it: its adverts indexed once, its room computed once per change.
  */
 import type { NodeId } from '../protocol/ids.ts';
-import type { EngineAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
+import type { ModelProfile } from '../protocol/model-profile.ts';
+import type { CapacityAdvert, EngineAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import { tierOf } from './fit.ts';
-import { type Backend, type MemoryOptions, profileOfSize } from './memory.ts';
+import {
+  type Backend,
+  blockBytes,
+  type MemoryNeed,
+  type MemoryOptions,
+  memoryNeed,
+  profileOfSize,
+} from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
 import { type NodeNews, type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
@@ -17,6 +25,8 @@ export interface Entry {
   readonly engine: EngineAdvert;
   readonly model: ModelAdvert;
   readonly key: string;
+  /** Loading it takes at least so many bytes. */
+  readonly least_bytes: number;
 }
 
 export interface NodeState {
@@ -33,25 +43,47 @@ export interface NodeState {
   readonly attempts_used: number;
   /** More than this many bytes can't be had here, whatever is unloaded. Null where unknown. */
   readonly bound_bytes: number | null;
+  /** Models, by canonical name, that somebody waits for, and copies that take nothing new. */
+  readonly demanded: ReadonlySet<string>;
+  readonly closed: ReadonlySet<string>;
 }
 
 interface Index {
   readonly entries: ReadonlyMap<string, readonly Entry[]>;
   readonly bySize: readonly Entry[];
+  readonly loaded: readonly string[];
 }
 
+const NOTHING: ReadonlySet<string> = new Set();
 const indices = new WeakMap<RuntimeAdvert, Index>();
-const states = new WeakMap<NodeView, NodeState>();
-const EMPTY: Index = { entries: new Map(), bySize: [] };
+const states = new WeakMap<RuntimeAdvert, Remembered>();
+
+interface Remembered {
+  readonly capacity: CapacityAdvert | null;
+  readonly signature: string;
+  readonly seen_at: number;
+  readonly state: NodeState;
+}
+
+const EMPTY: Index = { entries: new Map(), bySize: [], loaded: [] };
 
 export function nodeStateOf(view: NodeView, news?: NodeNews): NodeState {
-  if (news !== undefined) return computeState(view, news);
-  const known = states.get(view);
-  if (known !== undefined) return known;
-  const state = computeState(view, undefined);
-  states.set(view, state);
+  const runtime = view.runtime?.advert;
+  if (runtime === undefined) return computeState(view, news);
+  const capacity = view.capacity?.advert ?? null;
+  const signature = news === undefined ? '' : news.signature;
+  if (signature === undefined) return computeState(view, news);
+  const known = states.get(runtime);
+  const isSame = known?.capacity === capacity && known.signature === signature;
+  if (known !== undefined && isSame && known.seen_at === view.runtime?.seen_at) return known.state;
+  const state = computeState(view, news);
+  states.set(runtime, { capacity, signature, seen_at: view.runtime?.seen_at ?? 0, state });
   return state;
 }
+
+/** Canonical names of the models that are loaded, or being loaded, by the node's own word. */
+export const loadedKeys = (view: NodeView): readonly string[] =>
+  view.runtime === null ? [] : indexOf(view.runtime.advert).loaded;
 
 function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
   const room = roomOf(view, news);
@@ -65,6 +97,8 @@ function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
     attempts: runtime?.slots ?? 0,
     attempts_used: Math.max(runtime?.slots_used ?? 0, leases, booked),
     bound_bytes: boundOf(view, room),
+    demanded: news?.demanded ?? NOTHING,
+    closed: news?.closed ?? NOTHING,
   };
 }
 
@@ -76,7 +110,8 @@ function indexOf(runtime: RuntimeAdvert): Index {
   for (const engine of runtime.engines) {
     for (const model of engine.models) {
       const key = canonicalModelName(model.name);
-      const entry = { engine, model, key };
+      const least_bytes = engine.name === 'ollama' ? leastOf(model) : 0;
+      const entry = { engine, model, key, least_bytes };
       const same = entries.get(key);
       if (same === undefined) entries.set(key, [entry]);
       else same.push(entry);
@@ -87,9 +122,18 @@ function indexOf(runtime: RuntimeAdvert): Index {
     (left, right) =>
       right.model.size_bytes - left.model.size_bytes || (left.key < right.key ? -1 : 1),
   );
-  const index = { entries, bySize };
+  const index = {
+    ...{ entries, bySize },
+    loaded: bySize
+      .filter(({ model }) => model.loaded || model.state === 'loading')
+      .map(({ key }) => key),
+  };
   indices.set(runtime, index);
   return index;
+}
+
+function leastOf({ profile, size_bytes }: ModelAdvert): number {
+  return profile === undefined ? size_bytes : blockBytes(profile) + profile.output_bytes;
 }
 
 function boundOf(view: NodeView, room: NodeRoom): number | null {
@@ -170,9 +214,22 @@ export function memoryOptionsOf(
   };
 }
 
-const profiles = new WeakMap<ModelAdvert, ReturnType<typeof profileOfSize>>();
+const needs = new WeakMap<ModelProfile, Map<string, MemoryNeed>>();
 
-export function profileOf(model: ModelAdvert): ReturnType<typeof profileOfSize> {
+/** `memoryNeed()`, computed once for a profile and a way to run it. */
+export function needOf(profile: ModelProfile, options: MemoryOptions): MemoryNeed {
+  const { context_tokens, slots, kv_type, flash_attention, backend } = options;
+  const way = `${context_tokens} ${slots} ${kv_type} ${flash_attention} ${backend}`;
+  const known = needs.get(profile) ?? new Map<string, MemoryNeed>();
+  needs.set(profile, known);
+  const need = known.get(way) ?? memoryNeed(profile, options);
+  known.set(way, need);
+  return need;
+}
+
+const profiles = new WeakMap<ModelAdvert, ModelProfile>();
+
+export function profileOf(model: ModelAdvert): ModelProfile {
   if (model.profile !== undefined) return model.profile;
   const known = profiles.get(model);
   if (known !== undefined) return known;

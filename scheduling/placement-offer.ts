@@ -10,11 +10,19 @@
 import type { NodeId } from '../protocol/ids.ts';
 import type { PlacementDecision } from '../protocol/node.ts';
 import type { EngineName } from '../protocol/task.ts';
-import { chooseVictims, type EvictionOptions } from './eviction.ts';
+import { chooseVictims, type EvictionOptions, RECENCY_STEP_MS } from './eviction.ts';
 import { type Fit, fit, largestContext, type Room, tierOf } from './fit.ts';
-import { bytesOf, type Resident } from './node-room.ts';
-import type { PlacementContext, PlacementRequest } from './placement.ts';
-import { type Entry, memoryOptionsOf, type NodeState, profileOf } from './placement-node.ts';
+import type { MemoryNeed } from './memory.ts';
+import { canonicalModelName } from './model-names.ts';
+import { bytesOf, bytesOnCard, type Resident } from './node-room.ts';
+import type { PlacementRequest } from './placement.ts';
+import {
+  type Entry,
+  memoryOptionsOf,
+  type NodeState,
+  needOf,
+  profileOf,
+} from './placement-node.ts';
 import { loadingMs, type Score, scoreOf, serviceOf } from './placement-score.ts';
 
 export type Verdict = PlacementDecision['candidates'][number]['verdict'];
@@ -47,28 +55,39 @@ export interface Offer {
   readonly state: NodeState | null;
 }
 
+/** Who may be evicted, and when. */
+export interface Terms {
+  readonly now: number;
+  /** A model stays for so long after it was loaded; and one that others wait for, for so long. */
+  readonly residency_ms: number;
+  readonly demanded_residency_ms: number;
+  /** A model that was used less long ago than this stays. */
+  readonly spare_used_ms: number;
+}
+
 const ZERO: Score = scoreOf({ wait_ms: 0, load_ms: 0, prefill_ms: 0, decode_ms: 0, evict_ms: 0 });
 const EFFORT_NONE = 5;
 /** Of what stays free beside a model, the part that a larger context than needed may take. */
 const SPARE_FRACTION = 0.5;
 
 const OLLAMA_ONLY = 'ollama';
+/** Until an attempt somewhere ends, where nothing is known of them. */
+const SLOT_WAIT_MS = 1_000;
 
 export function judge(
   request: PlacementRequest,
   state: NodeState,
   entry: Entry,
-  now: number,
-  context: PlacementContext,
+  terms: Terms,
 ): Offer {
-  if (entry.engine.name !== OLLAMA_ONLY) return unloadedEngine(request, state, entry, context);
+  if (entry.engine.name !== OLLAMA_ONLY) return unloadedEngine(request, state, entry);
   const resident = state.room.residents.find(({ key }) => key === entry.key);
   const profile = profileOf(entry.model);
   const wanted = tierOf(request.context_tokens, profile);
   if (resident !== undefined && serves(resident, wanted, state, entry)) {
-    return copyOffer(request, state, entry, resident, wanted, context);
+    return copyOffer(request, state, entry, resident, wanted);
   }
-  return new Loading(request, state, entry, now, context, resident ?? null).offer();
+  return new Loading(request, state, entry, terms, resident ?? null).offer();
 }
 
 /** O2. A copy of unknown context, on its way, is taken to be what its bytes are enough for. */
@@ -76,22 +95,15 @@ function serves(resident: Resident, wanted: number, state: NodeState, entry: Ent
   if (resident.state === 'unloading') return false;
   if (resident.context_tokens !== null) return resident.context_tokens >= wanted;
   if (resident.state === 'loaded') return true;
-  const room = state.room.without([]);
-  const options = memoryOptionsOf(state, entry, wanted);
-  const { need } = fit(profileOf(entry.model), options, room, { offload: false });
+  const need = needOf(profileOf(entry.model), memoryOptionsOf(state, entry, wanted));
   return bytesOf(resident) >= need.total_bytes;
 }
 
 /** Engines that hold no memory of ours: the scaffold, and models outside the house. */
-function unloadedEngine(
-  request: PlacementRequest,
-  state: NodeState,
-  entry: Entry,
-  context: PlacementContext,
-): Offer {
+function unloadedEngine(request: PlacementRequest, state: NodeState, entry: Entry): Offer {
   const isBusy = isFull(request, state);
   const base = offerOf(state, entry, 'fits', null, 'takes');
-  const waitMs = isBusy ? Math.max(1_000, context.waited_ms ?? 0) : 0;
+  const waitMs = isBusy ? SLOT_WAIT_MS : 0;
   return {
     ...base,
     ...(isBusy ? slotsTaken(state) : {}),
@@ -116,19 +128,17 @@ function copyOffer(
   entry: Entry,
   resident: Resident,
   wanted: number,
-  context: PlacementContext,
 ): Offer {
-  const room = state.room.without([]);
+  const room = state.room.room;
   const service = serviceOf(request, entry.model, { room, cards: resident.cards, slowdown: 1 });
   const serviceMs = service.prefill_ms + service.decode_ms;
-  const ahead = context.ahead?.(state.node, entry.key) ?? 0;
-  const excess = resident.in_flight + ahead - resident.slots + 1;
-  const closed = context.closed?.(state.node, entry.key) === true;
+  const excess = resident.in_flight - resident.slots + 1;
+  const closed = state.closed.has(entry.key);
   const isBusy = isFull(request, state) || closed;
   // An attempt shares a copy with others: it only waits longer for its turns.
   const queueMs = excess > 0 ? (excess * serviceMs) / resident.slots : 0;
   const holdsUp = isBusy || (request.kind === 'inference' && excess > 0);
-  const waitMs = holdsUp ? Math.max(queueMs, serviceMs / 2, context.waited_ms ?? 0) : queueMs;
+  const waitMs = holdsUp ? Math.max(queueMs, serviceMs / 2) : queueMs;
   const loading = resident.state === 'loading';
   const slots = closed
     ? { verdict: 'busy' as const, refusal: 'others have waited too long for its memory' }
@@ -159,31 +169,33 @@ class Loading {
   readonly #request: PlacementRequest;
   readonly #state: NodeState;
   readonly #entry: Entry;
-  readonly #context: PlacementContext;
   readonly #eviction: EvictionOptions;
   /** A copy of the model that has too small a context; it goes in any case. */
   readonly #old: Resident | null;
   readonly #correction: number;
+  #need: MemoryNeed | null = null;
 
   constructor(
     request: PlacementRequest,
     state: NodeState,
     entry: Entry,
-    now: number,
-    context: PlacementContext,
+    terms: Terms,
     old: Resident | null,
   ) {
     this.#request = request;
     this.#state = state;
     this.#entry = entry;
-    this.#context = context;
     this.#old = old;
-    const { spared, wanted } = context;
+    const { demanded } = state;
+    const step = Math.floor(terms.now / RECENCY_STEP_MS) * RECENCY_STEP_MS;
+    const prefers = (request.prefers ?? []).map(canonicalModelName);
     this.#eviction = {
-      now,
-      residency_ms: context.residency_ms ?? 0,
-      spared: key => key === entry.key || spared?.(state.node, key) === true,
-      wanted: key => request.prefers?.some(name => name === key) === true || wanted?.(key) === true,
+      now: terms.now,
+      residency: ({ key }) =>
+        demanded.has(key) ? terms.demanded_residency_ms : terms.residency_ms,
+      spared: ({ key, used_at }) =>
+        key === entry.key || (used_at !== null && step - used_at < terms.spare_used_ms),
+      wanted: resident => prefers.includes(resident.key) || demanded.has(resident.key),
     };
     const seen = entry.model.observed;
     // What was measured here once is not estimated lower again.
@@ -197,16 +209,14 @@ class Loading {
       return this.#blocked('its copy has a smaller context and is in use', [old]);
     }
     const gone = old === null ? [] : [old];
-    if (this.#needsPlace(gone) === 0) {
-      const now = this.#fit(gone, false);
-      if (this.#isGood(now)) return this.#made(now, gone, 0);
+    if (this.#needsPlace(gone) === 0 && this.#isEnough(gone)) {
+      return this.#made(this.#fit(gone, false), gone, 0);
     }
     const { residents } = this.#state.room;
     const more = chooseVictims(
       residents,
       victims =>
-        this.#needsPlace([...gone, ...victims]) === 0 &&
-        this.#isGood(this.#fit([...gone, ...victims], false)),
+        this.#needsPlace([...gone, ...victims]) === 0 && this.#isEnough([...gone, ...victims]),
       this.#eviction,
     );
     if (more !== null) {
@@ -228,6 +238,35 @@ class Loading {
       resident => resident.engine === OLLAMA_ONLY && !gone.includes(resident),
     );
     return Math.max(0, held.length + 1 - max);
+  }
+
+  /** `#isGood(#fit(gone))`, in the common cases without the work of it. */
+  #isEnough(gone: readonly Resident[]): boolean {
+    const { room } = this.#state.room;
+    const wanted = this.#needed();
+    if (room.unified) return this.#isGood(this.#fit(gone, false));
+    let ram = room.ram_free_bytes;
+    for (const resident of gone) {
+      if (ram !== null) ram += room.cards.length > 0 ? resident.ram_bytes : bytesOf(resident);
+    }
+    if (room.cards.length === 0) return ram !== null && wanted <= ram;
+    if (ram !== null && (this.#need?.host_bytes ?? 0) > ram) return false;
+    for (const card of room.cards) {
+      if (card.free_bytes === null) continue;
+      let free = card.free_bytes;
+      for (const resident of gone) free += bytesOnCard(resident, card.index);
+      if (wanted <= free) return true;
+    }
+    return room.cards.length > 1 && this.#isGood(this.#fit(gone, false));
+  }
+
+  /** Of one card, or of main memory where there is no card; reserve and correction included. */
+  #needed(): number {
+    this.#need ??= needOf(
+      profileOf(this.#entry.model),
+      memoryOptionsOf(this.#state, this.#entry, this.#request.context_tokens),
+    );
+    return this.#need.total_bytes + this.#need.reserve_bytes + this.#correction;
   }
 
   #isGood({ kind }: Fit): boolean {
@@ -277,14 +316,12 @@ class Loading {
       effort,
       context_tokens: context,
       fit: taken,
-      need_bytes: needOf(taken) + this.#correction,
+      need_bytes: bytesOfFit(taken) + this.#correction,
       gpus: taken.cards.map(({ index }) => index),
       evict: gone,
       score: scoreOf({
         ...service,
-        wait_ms: isBusy
-          ? Math.max((service.prefill_ms + service.decode_ms) / 2, this.#context.waited_ms ?? 0)
-          : 0,
+        wait_ms: isBusy ? (service.prefill_ms + service.decode_ms) / 2 : 0,
         load_ms: loadingMs(this.#entry.model, gone.length, this.#queuedLoadsMs()),
         evict_ms,
       }),
@@ -302,7 +339,7 @@ class Loading {
     const room = this.#room(gone);
     const index = found.cards[0]?.index;
     const spare = (bytes: number | null): number | null =>
-      bytes === null ? null : bytes - Math.max(0, bytes - needOf(found)) * (1 - SPARE_FRACTION);
+      bytes === null ? null : bytes - Math.max(0, bytes - bytesOfFit(found)) * (1 - SPARE_FRACTION);
     const half: Room = {
       unified: room.unified,
       cards: room.cards
@@ -328,7 +365,7 @@ class Loading {
   }
 
   #service(found: Fit): { readonly prefill_ms: number; readonly decode_ms: number } {
-    const room = this.#state.room.without([]);
+    const room = this.#state.room.room;
     const { cards, slowdown } = found;
     return serviceOf(this.#request, this.#entry.model, { room, cards, slowdown });
   }
@@ -340,12 +377,11 @@ class Loading {
       return this.#not('unknown_memory', found, [], 'never', null);
     }
     const others = this.#state.room.residents.filter(resident => resident !== this.#old);
-    if (!this.#isGood(this.#fit([...gone, ...others], false))) {
+    if (!this.#isEnough([...gone, ...others])) {
       return this.#not('does_not_fit', found, [], 'never', null);
     }
     const isEnough = (victims: readonly Resident[]): boolean =>
-      this.#needsPlace([...gone, ...victims]) === 0 &&
-      this.#isGood(this.#fit([...gone, ...victims], false));
+      this.#needsPlace([...gone, ...victims]) === 0 && this.#isEnough([...gone, ...victims]);
     const later = chooseVictims(others, isEnough, { now: this.#eviction.now, busy: true });
     if (later !== null) return this.#not('does_not_fit', found, later.victims, 'waits', null);
     return this.#not('does_not_fit', found, others, 'never', null);
@@ -374,7 +410,7 @@ class Loading {
       blockers,
       score: scoreOf({
         ...service,
-        wait_ms: Math.max(workMs, this.#context.waited_ms ?? 0),
+        wait_ms: workMs,
         load_ms: loadingMs(this.#entry.model, blockers.length, this.#queuedLoadsMs()),
         evict_ms: 0,
       }),
@@ -383,7 +419,7 @@ class Loading {
 }
 
 /** On the cards together; in main memory where none is used. */
-function needOf(found: Fit): number {
+function bytesOfFit(found: Fit): number {
   if (found.cards.length === 0) return found.ram_bytes;
   return found.cards.reduce((sum, card) => sum + card.bytes, 0);
 }

@@ -65,16 +65,14 @@ export interface PlacementContext {
   readonly news?: (node: NodeId) => NodeNews | undefined;
   /** A model that was loaded less long ago than this is not evicted. */
   readonly residency_ms?: number;
+  /** The same of models that others wait for; absent: those are not evicted at all. */
+  readonly demanded_residency_ms?: number;
+  /** A model that was used less long ago than this is not evicted for a second copy of another. */
+  readonly replica_idle_ms?: number;
   /** How long the request has waited already: its estimates of waiting were at least that wrong. */
   readonly waited_ms?: number;
-  /** Requests ahead of this one for a copy. All by canonical name of the model. */
+  /** Requests ahead of this one for a copy, by canonical name of the model. */
   readonly ahead?: (node: NodeId, model: string) => number;
-  /** Whether a copy takes nothing new, since its memory is wanted by others. */
-  readonly closed?: (node: NodeId, model: string) => boolean;
-  /** Models that must not be evicted, since somebody waits for them. */
-  readonly spared?: (node: NodeId, model: string) => boolean;
-  /** Models that will be wanted again soon. */
-  readonly wanted?: (model: string) => boolean;
 }
 
 /** Where a request goes and what to reserve there. */

@@ -150,7 +150,12 @@ function chooseRoom(
   const shape = profileOf(model);
   // D3: what the asker knows beyond the formula is kept free as well.
   const own = memoryNeed(shape, options).total_bytes;
-  const profile = { ...shape, projector_bytes: shape.projector_bytes + Math.max(0, bytes - own) };
+  const more = Math.max(0, bytes - own);
+  const profile = {
+    ...shape,
+    file_bytes: shape.file_bytes + more,
+    output_bytes: shape.output_bytes + more,
+  };
   const { residents, gone } = residentsOf(leases, wanted, now, capacity);
   const roomBeside = (victims: readonly string[]): Room =>
     roomWithout(capacity, residents, new Set([...gone, ...victims]));

@@ -184,6 +184,7 @@ async function generateOnce(
 ): Promise<Generated> {
   const startMs = clock.monotonic();
   const { model, context_tokens, keep_alive } = hold;
+  const copy = { model, context_tokens, ...(keep_alive === undefined ? {} : { keep_alive }) };
   const parts: string[] = [];
   let length = 0;
   const answered = (
@@ -198,10 +199,7 @@ async function generateOnce(
     ...counts,
   });
   // The copy that is held is asked for as it is loaded.
-  for await (const chunk of engine.generate(
-    { ...request, model, context_tokens, keep_alive },
-    signal,
-  )) {
+  for await (const chunk of engine.generate({ ...request, ...copy }, signal)) {
     if (chunk.kind === 'thinking') continue;
     if (chunk.kind === 'done') {
       const { prompt_tokens, output_tokens, total_ms } = chunk;

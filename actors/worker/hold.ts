@@ -28,7 +28,7 @@ export interface Hold {
   /** What the copy is loaded with. Asking the engine for anything else makes it load again. */
   readonly context_tokens: number;
   /** Seconds that the copy stays after a use, to be said with every request; -1: for good. */
-  readonly keep_alive: number;
+  readonly keep_alive?: number;
   /** How long the use waited for a load; 0 where the copy was there. */
   readonly load_ms: number;
   /** Fires when the copy is taken away by force. */

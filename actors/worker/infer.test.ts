@@ -9,12 +9,16 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { NodeId } from '../../protocol/ids.ts';
-import { type Dialect, INFER_CHUNK_BYTES_MAX, InferUsage } from '../../protocol/inference.ts';
-import type { EngineAdvert } from '../../protocol/node.ts';
+import {
+  type Dialect,
+  INFER_ALIVE_MS,
+  INFER_CHUNK_BYTES_MAX,
+  InferUsage,
+} from '../../protocol/inference.ts';
 import { ARTIFACTS } from '../../protocol/streams.ts';
 import { nodeSubject } from '../../protocol/subjects.ts';
 import type { BusMessage } from '../../runtime/bus.ts';
-import { systemClock } from '../../runtime/clock.ts';
+import { type Clock, SimulatedClock, systemClock } from '../../runtime/clock.ts';
 import { createLogger } from '../../runtime/log.ts';
 import { createMemoryBroker, type MemoryBus } from '../../runtime/memory-bus.ts';
 import { throwIfError } from '../../runtime/message-body.ts';
@@ -40,7 +44,8 @@ class TestLender implements ModelLender {
     await this.before(given);
     const [{ engine, model, context_tokens }] = given;
     return {
-      ...{ lease: 'l1', engine, model, context_tokens, load_ms: 12, signal: this.force.signal },
+      ...{ lease: 'l1', engine, model, context_tokens, keep_alive: 300, load_ms: 12 },
+      signal: this.force.signal,
       release: measured => void this.released.push(measured),
     };
   }
@@ -52,15 +57,15 @@ interface World {
   stop(): Promise<void>;
 }
 
-function worldOf(host: string, engines: readonly EngineAdvert[] = []): World {
+function worldOf(host: string, clock: Clock = systemClock): World {
   const broker = createMemoryBroker({ clock: systemClock });
   const [bus, served] = [broker.connect('caller'), broker.connect('worker')];
   const lender = new TestLender();
-  const relay: Relay = createOllamaRelay({ host, keep_alive: '5m' });
+  const relay: Relay = createOllamaRelay({ host, keep_alive: 900 });
   serveInferences({
-    ...{ bus: served, node: NODE, clock: systemClock, lender, relays: { ollama: relay } },
+    ...{ bus: served, node: NODE, clock, lender, relays: { ollama: relay } },
     log: createLogger({ name: 'test', level: 'fatal' }),
-    engines: () => engines,
+    engines: () => [],
   });
   return {
     ...{ bus, lender },
@@ -180,7 +185,7 @@ describe('an inference', () => {
       if (bodies === 2) response.end(lastLine());
     };
     assert.deepEqual(body['options'], { num_predict: 8_192, num_ctx: 2_048 });
-    assert.deepEqual([body['stream'], body['keep_alive'], body['shift']], [true, '5m', false]);
+    assert.deepEqual([body['stream'], body['keep_alive'], body['shift']], [true, 300, false]);
     response.write(chatLine({ content: 'a' }) + chatLine({ content: 'b' }));
     const { bodies, usage } = await asking;
     assert.equal(bodies.length, 3);
@@ -335,6 +340,29 @@ describe('an inference', () => {
       .map(progress => JSON.parse(progress));
     assert.deepEqual(phases[0], { phase: 'loading', fraction: 0.5 });
     assert.deepEqual(phases[1], { phase: 'reading', fraction: null });
+  });
+
+  it('gives signs of life in time, and gives an engine up that is silent for too long', async () => {
+    const clock = new SimulatedClock();
+    const simulated = worldOf(engine.host, clock);
+    const told = request();
+    let signs = 0;
+    const body = { messages, stream: true };
+    const asking = codeOf(
+      all(ask(simulated.bus, 'openai-chat', body), () => {
+        signs += 1;
+      }),
+    );
+    const { closed } = await told;
+    await clock.advance(20_000);
+    assert.ok(signs >= 20_000 / INFER_ALIVE_MS, `${signs} signs`);
+    await clock.advance(300_000);
+    assert.equal(await asking, 'timeout');
+    assert.equal(await closed, false);
+    assert.equal(simulated.lender.released.length, 1);
+    await clock.advance(1_000);
+    assert.equal(clock.timersPending, 0);
+    await simulated.stop();
   });
 
   it('is refused before anything is done', async () => {

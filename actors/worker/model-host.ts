@@ -21,7 +21,7 @@ import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
-import { findModel, NO_CHARGE, planLoad, type Situation } from './admission.ts';
+import { findModel, holdsMemory, NO_CHARGE, planLoad, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender, OnProgress, UseRequest } from './hold.ts';
 import { holderKey, isAttempt, type Lease } from './lease.ts';
@@ -58,6 +58,8 @@ export interface ModelHostOptions {
 const WAITING_MAX = 256;
 /** Requests at once to an engine that holds no model in memory. */
 const LIGHT_SLOTS = 8;
+/** How long what an attempt was promised may wait for somebody to measure the memory. */
+const FIRST_MEASUREMENT_MS = 15_000;
 /** A lease of an inference that nobody at work stands behind any more ends after this. */
 const LEASE_MS = 60_000;
 
@@ -86,6 +88,7 @@ export class ModelHost implements ModelLender {
   async use(request: UseRequest, onProgress: OnProgress, signal: AbortSignal): Promise<Hold> {
     if (signal.aborted) throw cancelled(signal);
     const { engine, context_tokens, share, priority } = request;
+    if (isAttempt(request.holder) && holdsMemory(engine)) await this.#firstMeasurement(signal);
     const situation = this.#options.situation();
     const model = modelOf(request, situation);
     const copy = this.copies.of(engine, model.name);
@@ -213,6 +216,17 @@ export class ModelHost implements ModelLender {
     return copy;
   }
 
+  /** After a start of the machine the promise to an attempt may be known before the memory is. */
+  async #firstMeasurement(signal: AbortSignal): Promise<void> {
+    const { clock, measured, situation } = this.#options;
+    if (situation().capacity !== null) return;
+    const late = new AbortController();
+    const timer = clock.setTimeout(() => late.abort(), FIRST_MEASUREMENT_MS);
+    await measured(AbortSignal.any([signal, late.signal]));
+    clock.clearTimeout(timer);
+    if (signal.aborted) throw cancelled(signal);
+  }
+
   /** An attempt brings its lease along; an inference gets one now (H1). */
   #lease(
     { holder }: UseRequest,
@@ -260,12 +274,12 @@ export class ModelHost implements ModelLender {
     copy.revoked.add(revoked);
     const generation = copy.began(share);
     let held = true;
-    const { monotonic } = this.#options.clock;
+    const { clock } = this.#options;
     return {
       ...{ lease: lease.lease, engine: copy.engine, model: copy.model },
       context_tokens: copy.context.contextTokens ?? waiter.context_tokens,
       keep_alive: this.#options.keepAliveS(copy.model),
-      load_ms: waiter.loaded ? Math.round(monotonic() - waiter.sinceMs) : 0,
+      load_ms: waiter.loaded ? Math.round(clock.monotonic() - waiter.sinceMs) : 0,
       signal: revoked.signal,
       release: measured => {
         if (!held) return;

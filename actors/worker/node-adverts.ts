@@ -12,6 +12,8 @@ import type { Logger } from '../../runtime/log.ts';
 
 /** Changes that come together are told together. */
 const GATHER_MS = 20;
+/** A bus that does not answer must not keep the worker from its work. */
+const KNOWN_WITHIN_MS = 2_000;
 
 export interface NodeAdvertsOptions {
   readonly bus: Bus;
@@ -54,8 +56,12 @@ export class NodeAdverts {
     });
   }
 
-  start(): void {
-    this.#loops.push(this.#advertise(), this.#watchCapacity());
+  /** Resolves when what was measured before is known, or is known not to be there. */
+  async start(): Promise<void> {
+    const known = new AbortController();
+    this.#loops.push(this.#advertise(), this.#watchCapacity(known));
+    const { clock } = this.#options;
+    await clock.sleep(KNOWN_WITHIN_MS, known.signal).catch(() => undefined); // Known: gone on with.
   }
 
   /** Tells the present state soon. */
@@ -95,12 +101,15 @@ export class NodeAdverts {
     }
   }
 
-  async #watchCapacity(): Promise<void> {
+  async #watchCapacity(known: AbortController): Promise<void> {
     const { bus, node, log } = this.#options;
     const key = advertKey(node, 'capacity');
     const changes = bus.kv(BUCKETS.node.name).watch(this.#over.signal, key);
     for await (const change of changes) {
-      if (change.op === 'initial_done') continue;
+      if (change.op === 'initial_done') {
+        known.abort();
+        continue;
+      }
       if (change.op !== 'put') {
         this.#capacity = null;
         continue;

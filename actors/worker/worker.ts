@@ -181,7 +181,7 @@ export class Worker {
     const { messenger, node, log, reports, ackWaitMs } = this.#parts;
     await this.#inventory.start();
     this.#policies.start();
-    this.#adverts.start();
+    await this.#adverts.start();
     await this.#attempts.resume(); // W2
     await this.#leases.sweep(this.#parts.clock.now(), holder => this.#isOpen(holder));
     this.#served = this.#serve();

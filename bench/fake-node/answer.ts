@@ -10,8 +10,6 @@ const WORDS =
   );
 const DEPTH_MAX = 8;
 const ITEMS_DEFAULT = 1;
-/** Letters of one token of an answer that is no plain text. */
-const LETTERS_PER_TOKEN = 3;
 
 /** FNV-1a; good enough to tell prompts apart. */
 export function hashOf(text: string, seed: number): number {
@@ -33,8 +31,10 @@ export function words(count: number, hash: number): string[] {
   return pieces;
 }
 
-export function cut(text: string): string[] {
-  return text.match(new RegExp(`[sS]{1,${LETTERS_PER_TOKEN}}`, 'gu')) ?? [];
+/** A text that is no row of words, in tokens of so many letters. */
+export function cut(text: string, letters: number): string[] {
+  const count = Math.ceil(text.length / letters);
+  return Array.from({ length: count }, (_, at) => text.slice(at * letters, (at + 1) * letters));
 }
 
 type Schema = Readonly<Record<string, unknown>>;

@@ -124,16 +124,13 @@ function blanked(value: unknown, everything: boolean): unknown {
   return value.length > LIST_LENGTH_MAX ? null : value;
 }
 
-/** `8.0B`, `107.20K`: as Ollama rounds them. */
+/** `8.1B`, `107K`: as Ollama rounds them. */
 function rounded(count: number): string {
   const units = [
-    [1e12, 'T'],
-    [1e9, 'B'],
-    [1e6, 'M'],
-    [1e3, 'K'],
+    [1e9, 'B', 1],
+    [1e6, 'M', 2],
+    [1e3, 'K', 0],
   ] as const;
-  const [size, letter] = units.find(([least]) => count >= least) ?? [1, ''];
-  const value = count / size;
-  if (letter === 'K') return `${Math.floor(value)}K`;
-  return `${value >= 100 || letter === '' ? Math.floor(value) : value.toFixed(value >= 10 ? 1 : 2)}${letter}`;
+  const [size, letter, digits] = units.find(([least]) => count >= least) ?? [1, '', 0];
+  return `${(count / size).toFixed(count % size === 0 ? 0 : digits)}${letter}`;
 }

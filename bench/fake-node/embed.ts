@@ -1,6 +1,7 @@
 /** Embeddings: directions that follow from the text alone, so equal texts are equal. */
 import { hashOf } from './answer.ts';
 import { ApiError, cancelled } from './api-error.ts';
+import type { Caller } from './caller.ts';
 import { type FakeModel, tagged } from './fake-model.ts';
 import { keepOf } from './infer.ts';
 import { type Exchange, type NodeState, textOf } from './node-state.ts';
@@ -37,7 +38,7 @@ export async function sendEmbeddings(state: NodeState, exchange: Exchange): Prom
   sendJson(exchange.response, 200, { embedding });
 }
 
-export async function embed(state: NodeState, { body, signal }: Exchange): Promise<Embedded> {
+export async function embed(state: NodeState, { body, caller }: Exchange): Promise<Embedded> {
   const startedMs = performance.now();
   const input = inputOf(body['input']);
   const asked = textOf(body['model']);
@@ -46,7 +47,7 @@ export async function embed(state: NodeState, { body, signal }: Exchange): Promi
     throw new ApiError(404, `model "${asked}" not found, try pulling it first`);
   }
   const runner = await state.scheduler.acquire({
-    ...{ model, signal, keepMs: keepOf(body), automatic: true },
+    ...{ model, caller, keepMs: keepOf(body), automatic: true },
     options: runnerOptions(state, model, body),
   });
   const loadMs = performance.now() - startedMs;
@@ -55,7 +56,7 @@ export async function embed(state: NodeState, { body, signal }: Exchange): Promi
     const limit = Math.min(runner.contextTokens, model.contextMax);
     const counts = input.map(text => tokensOf(model, text, limit, body['truncate'] !== false));
     const tokens = counts.reduce((sum, count) => sum + count, 0);
-    await inSlot(runner, (tokens / model.prefill) * 1_000 * state.timeScale, signal);
+    await inSlot(runner, (tokens / model.prefill) * 1_000 * state.timeScale, caller);
     const size = Number(body['dimensions'] ?? 0) || model.shape.width;
     const vectors = input.map(text =>
       vectorOf(text, Math.min(size, model.shape.width), state.seed),
@@ -82,13 +83,13 @@ function tokensOf(model: FakeModel, text: string, limit: number, truncate: boole
 }
 
 /** Takes a slot for so long. */
-async function inSlot(runner: Runner, ms: number, signal: AbortSignal): Promise<void> {
+async function inSlot(runner: Runner, ms: number, caller: Caller): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     if (runner.slots.take(resolve)) return resolve();
     const hangUp = (): void => {
       if (runner.slots.forget(resolve)) reject(cancelled());
     };
-    signal.addEventListener('abort', hangUp, { once: true });
+    caller.onGone(hangUp);
   });
   if (ms > 0) await new Promise(resolve => setTimeout(resolve, ms));
   runner.slots.give();

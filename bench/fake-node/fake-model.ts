@@ -36,7 +36,7 @@ export interface FakeModelOptions {
   readonly decode?: number;
   /** Tokens of an answer that nothing cuts short. */
   readonly tokens?: number;
-  /** What it always answers, in pieces of three letters. */
+  /** What it always answers. */
   readonly answer?: string;
   /** Of the prompt. */
   readonly bytesPerToken?: number;

@@ -8,6 +8,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { ApiError } from './api-error.ts';
+import { Caller } from './caller.ts';
 import * as catalog from './catalog.ts';
 import { sendEmbed, sendEmbeddings } from './embed.ts';
 import { environmentOf } from './environment.ts';
@@ -184,11 +185,11 @@ async function answer(
   intercept: FakeNodeOptions['intercept'],
 ): Promise<void> {
   const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
-  const abort = new AbortController();
+  const caller = new Caller();
   response.once('close', () => {
-    if (!response.writableFinished) abort.abort();
+    if (!response.writableFinished) caller.hangUp();
   });
-  let exchange: Exchange = { path, body: {}, response, signal: abort.signal };
+  let exchange: Exchange = { path, body: {}, response, caller };
   try {
     exchange = { ...exchange, body: parse(bytes) };
     if (intercept?.(exchange) === true) return;

@@ -5,7 +5,7 @@ import { keepAliveMs } from './environment.ts';
 import type { Capability, FakeModel } from './fake-model.ts';
 import type { Fault } from './faults.ts';
 import { type Exchange, type NodeState, recordOf, textOf } from './node-state.ts';
-import { type Ending, Player, type Speech } from './player.ts';
+import { type Ending, type Listener, Player, type Speech, sendJson } from './player.ts';
 import { type Message, promptTokens, shortened, textTokens } from './prompt.ts';
 import type { Runner } from './runner.ts';
 import { runnerOptions } from './runner-options.ts';
@@ -24,8 +24,8 @@ export interface Inference {
   readonly voice: Voice;
   readonly messages: readonly Message[];
   readonly tools: readonly unknown[];
-  /** Nothing to say: it is only loaded. */
-  readonly onlyLoad: (() => void) | null;
+  /** The whole answer where the model is only to be loaded. */
+  readonly loadReply: object | null;
   /** Of the prompt, where it is not made of messages. */
   readonly rawTokens: number | null;
 }
@@ -36,57 +36,86 @@ export async function infer(
   exchange: Exchange,
   inference: Inference,
 ): Promise<void> {
-  const { scheduler, counters } = state;
-  const { body, response, signal } = exchange;
-  const { model, onlyLoad } = inference;
+  const { body, response, caller } = exchange;
+  const { model, loadReply } = inference;
   const startedMs = performance.now();
-  const path = onlyLoad === null ? exchange.path : 'load';
-  const fault = state.faults.next(path, model.name);
+  const fault = state.faults.next(loadReply === null ? exchange.path : 'load', model.name);
   if (failsAtOnce(state, exchange, fault)) return;
-  const runner = await scheduler.acquire({
+  const runner = await state.scheduler.acquire({
     model,
     options: runnerOptions(state, model, body),
     automatic: recordOf(body['options'])['num_ctx'] === undefined,
     keepMs: keepOf(body),
-    signal,
+    caller,
   });
   const loadMs = performance.now() - startedMs;
-  if (onlyLoad !== null) {
-    scheduler.release(runner);
-    return onlyLoad();
+  if (loadReply !== null) {
+    state.scheduler.release(runner);
+    sendJson(response, 200, loadReply);
+    return;
   }
-  counters.requests += 1;
-  let speech: Speech;
+  state.counters.requests += 1;
   try {
-    if (signal.aborted) throw cancelled();
-    speech = speechOf(state, exchange, inference, { runner, fault, startedMs, loadMs });
+    if (caller.gone) throw cancelled();
+    const speech = speechOf(state, exchange, inference, { runner, fault, startedMs, loadMs });
+    new Turn(state, exchange, runner, speech).wait();
   } catch (error) {
-    scheduler.release(runner);
+    state.scheduler.release(runner);
     throw error;
   }
-  const onEnd = (ending: Ending, tokens: number): void => {
-    signal.removeEventListener('abort', hangUp);
+}
+
+/** Of one request with a runner: it waits for a slot, speaks, and gives everything back once. */
+class Turn implements Listener {
+  readonly #state: NodeState;
+  readonly #exchange: Exchange;
+  readonly #runner: Runner;
+  readonly #speech: Speech;
+  #player: Player | null = null;
+  readonly #begin = (): void => this.#speak();
+  readonly #hangUp = (): void => this.#leave();
+
+  constructor(state: NodeState, exchange: Exchange, runner: Runner, speech: Speech) {
+    this.#state = state;
+    this.#exchange = exchange;
+    this.#runner = runner;
+    this.#speech = speech;
+  }
+
+  wait(): void {
+    this.#exchange.caller.onGone(this.#hangUp);
+    if (this.#runner.slots.take(this.#begin)) this.#speak();
+  }
+
+  ended(ending: Ending, tokens: number): void {
+    const { counters, scheduler } = this.#state;
+    this.#exchange.caller.offGone(this.#hangUp);
     counters.in_flight -= 1;
     counters.output_tokens += tokens;
-    counters[ending === 'said' ? 'answered' : ending === 'failed' ? 'failed' : 'hung_up'] += 1;
-    runner.slots.give();
-    scheduler.release(runner);
-  };
-  let player: Player | null = null;
-  const begin = (): void => {
+    counters[ending] += 1;
+    this.#runner.slots.give();
+    scheduler.release(this.#runner);
+  }
+
+  die(): void {
+    this.#state.die();
+  }
+
+  #speak(): void {
+    const { counters } = this.#state;
     counters.in_flight += 1;
     counters.max_in_flight = Math.max(counters.max_in_flight, counters.in_flight);
-    player = new Player(response, speech, { onEnd, die: () => state.die() });
-    player.play();
-  };
-  const hangUp = (): void => {
-    player?.stop();
-    if (!runner.slots.forget(begin)) return;
-    counters.hung_up += 1;
-    scheduler.release(runner);
-  };
-  signal.addEventListener('abort', hangUp, { once: true });
-  if (runner.slots.take(begin)) begin();
+    this.#player = new Player(this.#exchange.response, this.#speech, this);
+    this.#player.play();
+  }
+
+  #leave(): void {
+    if (this.#player !== null) this.#player.stop();
+    else if (this.#runner.slots.forget(this.#begin)) {
+      this.#state.counters.hung_up += 1;
+      this.#state.scheduler.release(this.#runner);
+    }
+  }
 }
 
 /** True: nothing more is to be done. */
@@ -162,7 +191,11 @@ function speechOf(
   const short = pieces.length > limit;
   const scale = state.timeScale * slowness(runner, fault);
   return {
-    ...{ voice, thoughts, startedMs, loadMs, fault },
+    voice,
+    thoughts,
+    startedMs,
+    loadMs,
+    fault,
     pieces: short ? pieces.slice(0, limit) : pieces,
     // Half a call is no call.
     calls: short ? [] : calls,
@@ -188,6 +221,7 @@ function contentOf(
 ): Content {
   const { format } = body;
   const plain = { thoughts: 0, calls: [] };
+  const letters = Math.max(1, Math.round(model.bytesPerToken));
   if (format !== undefined && format !== null && format !== '') {
     if (format !== 'json' && typeof format !== 'object') {
       const quoted = JSON.stringify(JSON.stringify(format));
@@ -197,17 +231,25 @@ function contentOf(
     const schema = format === 'json' ? { type: 'object' } : format;
     const value = schemaValue(schema, hash);
     const call = callOf(value, tools, hash);
-    return { ...plain, pieces: cut(JSON.stringify(value)), calls: call === null ? [] : [call] };
+    return {
+      ...plain,
+      pieces: cut(JSON.stringify(value), letters),
+      calls: call === null ? [] : [call],
+    };
   }
   if (tools.length > 0 && messages.at(-1)?.role !== 'tool') {
     const { name, parameters } = recordOf(recordOf(tools[hash % tools.length])['function']);
     const given = { name, arguments: schemaValue(parameters, hash) };
     const call = callOf(given, tools, hash);
-    return { ...plain, pieces: cut(JSON.stringify(given)), calls: call === null ? [] : [call] };
+    return {
+      ...plain,
+      pieces: cut(JSON.stringify(given), letters),
+      calls: call === null ? [] : [call],
+    };
   }
-  if (model.answer !== null) return { ...plain, pieces: cut(model.answer) };
+  if (model.answer !== null) return { ...plain, pieces: cut(model.answer, letters) };
   const pieces = words(model.tokens, hash);
-  return { ...plain, pieces, thoughts: thinks ? Math.ceil(pieces.length * THOUGHT_SHARE) : 0 };
+  return { pieces, calls: [], thoughts: thinks ? Math.ceil(pieces.length * THOUGHT_SHARE) : 0 };
 }
 
 /** A value that reads as the call of a tool that there is. */

@@ -11,30 +11,30 @@ import {
 import { type Exchange, findModel, type NodeState, textOf } from './node-state.ts';
 import { sendJson } from './player.ts';
 import { textTokens } from './prompt.ts';
-import { nativeVoice, type Voice } from './voice.ts';
+import { emptyReply, NativeVoice, type Voice } from './voice.ts';
 
 export async function chat(state: NodeState, exchange: Exchange, voice?: Voice): Promise<void> {
-  const { body, response } = exchange;
+  const { body } = exchange;
   const asked = textOf(body['model']);
   if (asked === '') throw new ApiError(400, 'model is required');
   const keepMs = keepOf(body);
   const messages = messagesOf(body['messages']);
   const model = findModel(state, asked);
-  const reply = (done_reason: string): void =>
-    sendJson(response, 200, {
-      ...{ model: asked, created_at: now(), message: { role: 'assistant', content: '' } },
-      ...{ done: true, done_reason },
-    });
   if (messages.length === 0 && keepMs === 0) {
     state.scheduler.expire(model);
-    return reply('unload');
+    sendJson(exchange.response, 200, emptyReply(asked, true, 'unload'));
+    return;
   }
   const tools = Array.isArray(body['tools']) ? body['tools'] : [];
   const streams = body['stream'] !== false;
   const inference: Inference = {
-    ...{ model, asked, messages, tools, rawTokens: null },
-    voice: voice ?? nativeVoice(asked, { streams, chat: true }),
-    onlyLoad: messages.length === 0 ? () => reply('load') : null,
+    model,
+    asked,
+    messages,
+    tools,
+    rawTokens: null,
+    voice: voice ?? new NativeVoice(asked, { streams, chat: true }),
+    loadReply: messages.length === 0 ? emptyReply(asked, true, 'load') : null,
   };
   checkThinking(inference, body['think']);
   if (!model.capabilities.includes('completion')) {
@@ -45,18 +45,15 @@ export async function chat(state: NodeState, exchange: Exchange, voice?: Voice):
 }
 
 export async function generate(state: NodeState, exchange: Exchange, voice?: Voice): Promise<void> {
-  const { body, response } = exchange;
+  const { body } = exchange;
   const asked = textOf(body['model']);
   const keepMs = keepOf(body);
   const model = findModel(state, asked);
   const prompt = textOf(body['prompt']);
-  const reply = (done_reason: string): void =>
-    sendJson(response, 200, {
-      ...{ model: asked, created_at: now(), response: '', done: true, done_reason },
-    });
   if (prompt === '' && keepMs === 0) {
     state.scheduler.expire(model);
-    return reply('unload');
+    sendJson(exchange.response, 200, emptyReply(asked, false, 'unload'));
+    return;
   }
   const system = textOf(body['system']);
   const user = { role: 'user', content: prompt, images: body['images'] };
@@ -64,8 +61,8 @@ export async function generate(state: NodeState, exchange: Exchange, voice?: Voi
   const inference: Inference = {
     ...{ model, asked, messages: messagesOf(messages), tools: [] },
     rawTokens: body['raw'] === true ? textTokens(model, prompt) : null,
-    voice: voice ?? nativeVoice(asked, { streams: body['stream'] !== false, chat: false }),
-    onlyLoad: prompt === '' ? () => reply('load') : null,
+    voice: voice ?? new NativeVoice(asked, { streams: body['stream'] !== false, chat: false }),
+    loadReply: prompt === '' ? emptyReply(asked, false, 'load') : null,
   };
   checkThinking(inference, body['think']);
   if (!model.capabilities.includes('completion')) {
@@ -74,5 +71,3 @@ export async function generate(state: NodeState, exchange: Exchange, voice?: Voi
   if (textOf(body['suffix']) !== '') checkCapability(model, 'insert');
   await infer(state, exchange, inference);
 }
-
-const now = (): string => new Date().toISOString().replace('Z', '000000Z');

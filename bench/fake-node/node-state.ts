@@ -1,6 +1,7 @@
 /** What the parts of one fake node share. */
 import type { ServerResponse } from 'node:http';
 import { notFound } from './api-error.ts';
+import type { Caller } from './caller.ts';
 import type { Environment } from './environment.ts';
 import { type FakeModel, tagged } from './fake-model.ts';
 import type { Faults } from './faults.ts';
@@ -43,8 +44,7 @@ export interface Exchange {
   readonly path: string;
   readonly body: Body;
   readonly response: ServerResponse;
-  /** Aborted when the other side hangs up before it is answered. */
-  readonly signal: AbortSignal;
+  readonly caller: Caller;
 }
 
 export function findModel(state: NodeState, name: string): FakeModel {

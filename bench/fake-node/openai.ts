@@ -11,7 +11,7 @@ import {
   textOf,
 } from './node-state.ts';
 import { sendText } from './player.ts';
-import { openAiVoice } from './voice.ts';
+import { OpenAiVoice } from './voice.ts';
 
 let answers = 0;
 
@@ -70,9 +70,9 @@ export function sendError({ response }: Exchange, { status, message }: ApiError)
   sendText(response, status, 'application/json', `${JSON.stringify({ error })}\n`);
 }
 
-function voiceOf(body: Body, isChat: boolean): ReturnType<typeof openAiVoice> {
+function voiceOf(body: Body, isChat: boolean): OpenAiVoice {
   answers = (answers + 1) % 1_000;
-  return openAiVoice(textOf(body['model']), {
+  return new OpenAiVoice(textOf(body['model']), {
     streams: body['stream'] === true,
     chat: isChat,
     id: answers,

@@ -27,7 +27,13 @@ export interface Speech {
   readonly fault: Fault | null;
 }
 
-export type Ending = 'said' | 'failed' | 'hung up';
+export type Ending = 'answered' | 'failed' | 'hung_up';
+
+export interface Listener {
+  /** Called once, with the tokens that were said. */
+  ended(ending: Ending, tokens: number): void;
+  die(): void;
+}
 
 const REPEATED = 31;
 const LAST_CHUNK = '0\r\n\r\n';
@@ -35,26 +41,17 @@ const LAST_CHUNK = '0\r\n\r\n';
 export class Player {
   readonly #response: ServerResponse;
   readonly #speech: Speech;
-  readonly #onEnd: (ending: Ending, tokens: number) => void;
-  readonly #die: () => void;
+  readonly #listener: Listener;
   readonly #beginMs = performance.now();
   readonly #faultAt: number;
   #sent = 0;
   #timer: NodeJS.Timeout | null = null;
   #ended = false;
 
-  constructor(
-    response: ServerResponse,
-    speech: Speech,
-    hooks: {
-      readonly onEnd: (ending: Ending, tokens: number) => void;
-      readonly die: () => void;
-    },
-  ) {
+  constructor(response: ServerResponse, speech: Speech, listener: Listener) {
     this.#response = response;
     this.#speech = speech;
-    this.#onEnd = hooks.onEnd;
-    this.#die = hooks.die;
+    this.#listener = listener;
     const { fault } = speech;
     const faulty = fault !== null && fault.kind !== 'slow';
     this.#faultAt = faulty ? (fault.after_tokens ?? 1) : Number.POSITIVE_INFINITY;
@@ -66,7 +63,7 @@ export class Player {
 
   /** The other side has hung up. */
   stop(): void {
-    this.#end('hung up');
+    this.#end('hung_up');
   }
 
   #step(): void {
@@ -85,11 +82,8 @@ export class Player {
     const open = due >= total ? this.#finish() : this.#say(due);
     if (this.#ended) return;
     const waitMs = Math.max(1, this.#beginMs + prefillMs + (due + 1) * tokenMs - performance.now());
-    const next = (): void => {
-      this.#timer = setTimeout(() => this.#step(), waitMs);
-    };
-    if (open) next();
-    else this.#response.once('drain', () => this.#ended || next());
+    if (open) this.#timer = setTimeout(() => this.#step(), waitMs);
+    else this.#response.once('drain', () => this.#ended || this.#step());
   }
 
   /** False: the other side reads too slowly. */
@@ -115,14 +109,15 @@ export class Player {
     if (voice.streams) {
       const said = calls.length > 0 ? frame(voice.calls(calls)) : this.#frames(pieces.length);
       this.#head();
-      this.#response.end(said + endFrames(voice.end(counts)) + LAST_CHUNK);
+      // As bytes: a string of so many parts is slow to write.
+      this.#response.end(Buffer.from(said + endFrames(voice.end(counts)) + LAST_CHUNK));
     } else {
       const text = calls.length > 0 ? '' : pieces.slice(thoughts).join('');
       const whole = { text, thinking: pieces.slice(0, thoughts).join(''), calls };
       sendText(this.#response, 200, voice.contentType, voice.whole(whole, counts));
     }
     this.#sent = outputTokens;
-    this.#end('said');
+    this.#end('answered');
     return true;
   }
 
@@ -130,7 +125,11 @@ export class Player {
     const { reason, promptTokens, outputTokens, prefillMs, startedMs, loadMs } = this.#speech;
     const now = performance.now();
     return {
-      ...{ reason, promptTokens, outputTokens, loadMs, promptMs: prefillMs },
+      reason,
+      promptTokens,
+      outputTokens,
+      loadMs,
+      promptMs: prefillMs,
       outputMs: Math.max(0, now - this.#beginMs - prefillMs),
       totalMs: now - startedMs,
     };
@@ -143,7 +142,7 @@ export class Player {
       case 'hang':
         return;
       case 'die':
-        this.#die();
+        this.#listener.die();
         return;
       case 'cut':
         // What was written goes out before the connection breaks.
@@ -183,7 +182,7 @@ export class Player {
     if (this.#ended) return;
     this.#ended = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#onEnd(ending, this.#sent);
+    this.#listener.ended(ending, this.#sent);
   }
 }
 

@@ -14,6 +14,7 @@
  * S6: a load whose asker hangs up is given up.
  */
 import { ApiError, cancelled } from './api-error.ts';
+import type { Caller } from './caller.ts';
 import type { Environment } from './environment.ts';
 import { cacheBytes, computeBytes, type FakeModel } from './fake-model.ts';
 import { type Allocation, type Memory, type Need, vramBytes } from './memory.ts';
@@ -35,7 +36,7 @@ export interface Ask {
   readonly automatic: boolean;
   /** Null: as it is, or the node's own. */
   readonly keepMs: number | null;
-  readonly signal: AbortSignal;
+  readonly caller: Caller;
 }
 
 export interface SchedulerCounters {
@@ -88,7 +89,7 @@ export class Scheduler {
       const runner = this.loaded.get(ask.model.file);
       if (runner !== undefined && runner.loading !== null) {
         await runner.loading;
-        if (ask.signal.aborted) throw cancelled();
+        if (ask.caller.gone) throw cancelled();
         continue;
       }
       if (runner !== undefined && isCompatible(runner, ask)) return use(runner, ask);
@@ -148,7 +149,7 @@ export class Scheduler {
     let swapped = false;
     let { options } = ask;
     for (;;) {
-      if (ask.signal.aborted) throw cancelled();
+      if (ask.caller.gone) throw cancelled();
       const present = this.loaded.get(ask.model.file);
       if (present !== undefined && present.loading !== null) {
         await present.loading;
@@ -232,7 +233,7 @@ export class Scheduler {
     this.loaded.set(ask.model.file, runner);
     const loadMs = ask.model.loadMs * this.#timeScale;
     // What does not fit is noticed on the way.
-    const loaded = await sleep(fits ? loadMs : loadMs / 2, ask.signal);
+    const loaded = await sleep(fits ? loadMs : loadMs / 2, ask.caller);
     runner.loading = null;
     if (fits && loaded) {
       this.counters.loads += 1;
@@ -317,18 +318,18 @@ function use(runner: Runner, { keepMs }: Ask): Runner {
 const outOfMemory = (): ApiError =>
   new ApiError(500, 'llama runner process has terminated: cudaMalloc failed: out of memory');
 
-/** False: the signal came first. */
-function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
-  if (ms <= 0 || signal?.aborted === true) return Promise.resolve(signal?.aborted !== true);
+/** False: the caller went away before. */
+function sleep(ms: number, caller?: Caller): Promise<boolean> {
+  if (ms <= 0 || caller?.gone === true) return Promise.resolve(caller?.gone !== true);
   return new Promise(resolve => {
     const hurry = (): void => {
       clearTimeout(timer);
       resolve(false);
     };
     const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', hurry);
+      caller?.offGone(hurry);
       resolve(true);
     }, ms);
-    signal?.addEventListener('abort', hurry, { once: true });
+    caller?.onGone(hurry);
   });
 }

@@ -40,16 +40,11 @@ export interface Voice {
 const NS_PER_MS = 1e6;
 const ns = (ms: number): number => Math.max(1, Math.round(ms * NS_PER_MS));
 
-const countsJson = (counts: Counts): object => ({
-  done: true,
-  done_reason: counts.reason,
-  total_duration: ns(counts.totalMs),
-  load_duration: ns(counts.loadMs),
-  prompt_eval_count: counts.promptTokens,
-  prompt_eval_duration: ns(counts.promptMs),
-  eval_count: counts.outputTokens,
-  eval_duration: ns(counts.outputMs),
-});
+const countsText = (counts: Counts): string =>
+  `"done":true,"done_reason":"${counts.reason}","total_duration":${ns(counts.totalMs)},` +
+  `"load_duration":${ns(counts.loadMs)},"prompt_eval_count":${counts.promptTokens},` +
+  `"prompt_eval_duration":${ns(counts.promptMs)},"eval_count":${counts.outputTokens},` +
+  `"eval_duration":${ns(counts.outputMs)}`;
 
 const nativeCalls = (calls: readonly ToolCall[]): object[] =>
   calls.map(({ id, name, arguments: given }, index) => ({
@@ -58,34 +53,58 @@ const nativeCalls = (calls: readonly ToolCall[]): object[] =>
   }));
 
 /** `/api/chat` and `/api/generate`. */
-export function nativeVoice(
-  model: string,
-  { streams, chat }: { readonly streams: boolean; readonly chat: boolean },
-): Voice {
-  const now = new Date().toISOString().replace('Z', '000000Z');
-  const head = `{"model":${JSON.stringify(model)},"created_at":"${now}",`;
-  const body = (text: string, thinking: string, calls: readonly ToolCall[] = []): string => {
-    if (!chat) {
-      const thought = thinking === '' ? '' : `,"thinking":${JSON.stringify(thinking)}`;
-      return `"response":${JSON.stringify(text)}${thought},`;
-    }
+export class NativeVoice implements Voice {
+  readonly streams: boolean;
+  readonly #chat: boolean;
+  readonly #head: string;
+
+  constructor(model: string, { streams, chat }: { streams: boolean; chat: boolean }) {
+    this.streams = streams;
+    this.#chat = chat;
+    this.#head = `{"model":${JSON.stringify(model)},"created_at":"${now()}",`;
+  }
+
+  get contentType(): string {
+    return this.streams ? 'application/x-ndjson' : 'application/json; charset=utf-8';
+  }
+
+  piece(text: string, thinking: boolean): string {
+    const body = thinking ? this.#body('', text) : this.#body(text, '');
+    return `${this.#head}${body}"done":false}\n`;
+  }
+
+  calls(calls: readonly ToolCall[]): string {
+    return `${this.#head}${this.#body('', '', calls)}"done":false}\n`;
+  }
+
+  end(counts: Counts): string {
+    return `${this.#head}${this.#body('', '')}${countsText(counts)}}\n`;
+  }
+
+  whole({ text, thinking, calls }: Whole, counts: Counts): string {
+    return `${this.#head}${this.#body(text, thinking, calls)}${countsText(counts)}}`;
+  }
+
+  error(message: string): string {
+    return `${JSON.stringify({ error: message })}\n`;
+  }
+
+  #body(text: string, thinking: string, calls: readonly ToolCall[] = []): string {
     const thought = thinking === '' ? '' : `,"thinking":${JSON.stringify(thinking)}`;
+    if (!this.#chat) return `"response":${JSON.stringify(text)}${thought},`;
     const called = calls.length === 0 ? '' : `,"tool_calls":${JSON.stringify(nativeCalls(calls))}`;
     return `"message":{"role":"assistant","content":${JSON.stringify(text)}${thought}${called}},`;
-  };
-  const rest = (counts: Counts): string => JSON.stringify(countsJson(counts)).slice(1);
-  return {
-    streams,
-    contentType: streams ? 'application/x-ndjson' : 'application/json; charset=utf-8',
-    piece: (text, thinking) =>
-      `${head}${thinking ? body('', text) : body(text, '')}"done":false}\n`,
-    calls: calls => `${head}${body('', '', calls)}"done":false}\n`,
-    end: counts => `${head}${body('', '')}${rest(counts)}\n`,
-    whole: ({ text, thinking, calls }, counts) =>
-      `${head}${body(text, thinking, calls)}${rest(counts)}`,
-    error: message => `${JSON.stringify({ error: message })}\n`,
-  };
+  }
 }
+
+/** Of a request that only loads or unloads. */
+export function emptyReply(model: string, chat: boolean, reason: 'load' | 'unload'): object {
+  const said = chat ? { message: { role: 'assistant', content: '' } } : { response: '' };
+  return { model, created_at: now(), ...said, done: true, done_reason: reason };
+}
+
+/** In the form of Go: more digits than there is time. */
+const now = (): string => `${new Date().toISOString().slice(0, -1)}000000Z`;
 
 const openAiCalls = (calls: readonly ToolCall[]): object[] =>
   calls.map(({ id, name, arguments: given }, index) => ({
@@ -107,54 +126,75 @@ export interface OpenAiVoiceOptions {
 }
 
 /** `/v1/chat/completions` and `/v1/completions`. */
-export function openAiVoice(model: string, options: OpenAiVoiceOptions): Voice {
-  const { streams, chat, includeUsage } = options;
-  const kind = chat ? 'chat.completion' : 'text_completion';
-  const head = {
-    id: `${chat ? 'chatcmpl' : 'cmpl'}-${options.id}`,
-    object: chat && streams ? 'chat.completion.chunk' : kind,
-    created: Math.floor(Date.now() / 1_000),
-    model,
-    system_fingerprint: 'fp_ollama',
-  };
-  const opening = JSON.stringify(head).slice(0, -1);
-  let called = false;
-  const reasonOf = (counts: Counts): string => (called ? 'tool_calls' : counts.reason);
-  const event = (inner: string): string => `data: ${opening},"choices":[${inner}]}\n\n`;
-  const choice = (text: string, more: string, reason: string): string =>
-    chat
-      ? `{"index":0,"delta":{"role":"assistant","content":${JSON.stringify(text)}${more}},"finish_reason":${reason}}`
-      : `{"text":${JSON.stringify(text)},"index":0,"finish_reason":${reason}}`;
-  return {
-    streams,
-    contentType: streams ? 'text/event-stream' : 'application/json',
-    piece: (text, thinking) =>
-      event(
-        thinking
-          ? choice('', chat ? `,"reasoning":${JSON.stringify(text)}` : '', 'null')
-          : choice(text, '', 'null'),
-      ),
-    calls(calls) {
-      called = true;
-      return event(choice('', `,"tool_calls":${JSON.stringify(openAiCalls(calls))}`, 'null'));
-    },
-    end(counts) {
-      const last = event(choice('', '', JSON.stringify(reasonOf(counts))));
-      const told = JSON.stringify({ ...head, choices: [], usage: usage(counts) });
-      return `${last}${includeUsage ? `data: ${told}\n\n` : ''}data: [DONE]\n\n`;
-    },
-    whole({ text, thinking, calls }, counts) {
-      called = calls.length > 0;
-      const message = {
-        ...{ role: 'assistant', content: text },
-        ...(thinking === '' ? {} : { reasoning: thinking }),
-        ...(called ? { tool_calls: openAiCalls(calls) } : {}),
-      };
-      const said = chat ? { index: 0, message } : { text, index: 0 };
-      const choices = [{ ...said, finish_reason: reasonOf(counts) }];
-      return `${JSON.stringify({ ...head, choices, usage: usage(counts) })}\n`;
-    },
-    // Ollama itself loses the words of an error in mid-stream here; the stream just has no end.
-    error: () => event(choice('', '', 'null')),
-  };
+export class OpenAiVoice implements Voice {
+  readonly streams: boolean;
+  readonly #chat: boolean;
+  readonly #includeUsage: boolean;
+  readonly #head: object;
+  readonly #opening: string;
+  #called = false;
+
+  constructor(model: string, { streams, chat, id, includeUsage }: OpenAiVoiceOptions) {
+    this.streams = streams;
+    this.#chat = chat;
+    this.#includeUsage = includeUsage;
+    const kind = chat ? 'chat.completion' : 'text_completion';
+    this.#head = {
+      id: `${chat ? 'chatcmpl' : 'cmpl'}-${id}`,
+      object: chat && streams ? 'chat.completion.chunk' : kind,
+      created: Math.floor(Date.now() / 1_000),
+      model,
+      system_fingerprint: 'fp_ollama',
+    };
+    this.#opening = JSON.stringify(this.#head).slice(0, -1);
+  }
+
+  get contentType(): string {
+    return this.streams ? 'text/event-stream' : 'application/json';
+  }
+
+  piece(text: string, thinking: boolean): string {
+    if (!thinking) return this.#event(text, '', 'null');
+    return this.#event('', this.#chat ? `,"reasoning":${JSON.stringify(text)}` : '', 'null');
+  }
+
+  calls(calls: readonly ToolCall[]): string {
+    this.#called = true;
+    return this.#event('', `,"tool_calls":${JSON.stringify(openAiCalls(calls))}`, 'null');
+  }
+
+  end(counts: Counts): string {
+    const last = this.#event('', '', `"${this.#reason(counts)}"`);
+    const told = JSON.stringify({ ...this.#head, choices: [], usage: usage(counts) });
+    return `${last}${this.#includeUsage ? `data: ${told}\n\n` : ''}data: [DONE]\n\n`;
+  }
+
+  whole({ text, thinking, calls }: Whole, counts: Counts): string {
+    this.#called = calls.length > 0;
+    const message = {
+      ...{ role: 'assistant', content: text },
+      ...(thinking === '' ? {} : { reasoning: thinking }),
+      ...(this.#called ? { tool_calls: openAiCalls(calls) } : {}),
+    };
+    const said = this.#chat ? { index: 0, message } : { text, index: 0 };
+    const choices = [{ ...said, finish_reason: this.#reason(counts) }];
+    return `${JSON.stringify({ ...this.#head, choices, usage: usage(counts) })}\n`;
+  }
+
+  /** Ollama itself loses the words of an error in mid-stream here; the stream just has no end. */
+  error(): string {
+    return this.#event('', '', 'null');
+  }
+
+  #reason(counts: Counts): string {
+    return this.#called ? 'tool_calls' : counts.reason;
+  }
+
+  #event(text: string, more: string, reason: string): string {
+    const content = JSON.stringify(text);
+    const said = this.#chat
+      ? `"index":0,"delta":{"role":"assistant","content":${content}${more}}`
+      : `"text":${content},"index":0`;
+    return `data: ${this.#opening},"choices":[{${said},"finish_reason":${reason}}]}\n\n`;
+  }
 }

@@ -49,15 +49,10 @@ export type RealOllamaResult =
 /** Starts a server of its own; its models directory is shared by all tests that use the same models. */
 export async function startRealOllama(options: RealOllamaOptions = {}): Promise<RealOllamaResult> {
   const { models = [TINY], env = {} } = options;
-  const cache = join(
-    process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'),
-    'codegod-test/ollama',
-  );
+  const reason = await findRealOllama();
+  if (reason !== null) return { kind: 'skipped', reason };
+  const cache = cacheDirectory();
   const binary = join(cache, 'ollama');
-  if (!existsSync(binary)) {
-    const reason = await build(cache);
-    if (reason !== null) return { kind: 'skipped', reason };
-  }
   const home = await mkdtemp(join(tmpdir(), 'codegod-ollama-'));
   const port = await freePort();
   const content = JSON.stringify([FILES_VERSION, models]);
@@ -85,6 +80,17 @@ export async function startRealOllama(options: RealOllamaOptions = {}): Promise<
       },
     },
   };
+}
+
+/** Null where there is one, if need be a new one; otherwise why there is none. */
+export async function findRealOllama(): Promise<string | null> {
+  const cache = cacheDirectory();
+  return existsSync(join(cache, 'ollama')) ? null : await build(cache);
+}
+
+function cacheDirectory(): string {
+  const caches = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+  return join(caches, 'codegod-test/ollama');
 }
 
 /** Null where the program was built, otherwise why there is none. */

@@ -15,7 +15,7 @@ import { type OllamaPhase, ollamaError } from './ollama-errors.ts';
 export interface OllamaRelayOptions {
   /** `http://127.0.0.1:11434`. */
   readonly host: string;
-  readonly keep_alive: string | number;
+  readonly keep_alive: number;
 }
 
 const ERROR_BYTES_MAX = 65_536;
@@ -27,20 +27,20 @@ export function createOllamaRelay(options: OllamaRelayOptions): Relay {
 }
 
 class OllamaRelay implements Relay {
-  readonly keep_alive: string | number;
-  readonly server: Server;
+  readonly keep_alive: number;
+  readonly #server: Server;
 
   constructor({ host, keep_alive }: OllamaRelayOptions) {
     this.keep_alive = keep_alive;
-    this.server = serverOf(host);
+    this.#server = serverOf(host);
   }
 
   ask(request: RelayRequest, sink: RelaySink): Exchange {
-    return new OllamaExchange(this.server, request, sink);
+    return new OllamaExchange(this.#server, request, sink);
   }
 
   stop(): void {
-    this.server.agent.destroy();
+    this.#server.agent.destroy();
   }
 }
 
@@ -48,6 +48,8 @@ interface Server {
   readonly url: string;
   readonly send: typeof httpRequest;
   readonly agent: Agent;
+  /** As the Host header says it. */
+  readonly authority: string;
   readonly hostname: string;
   readonly port: string;
   readonly basePath: string;
@@ -61,6 +63,7 @@ function serverOf(host: string): Server {
     url: host,
     send: tls ? httpsRequest : httpRequest,
     agent: tls ? new TlsAgent(kept) : new Agent(kept),
+    authority: url.host,
     hostname: url.hostname.replace(/^\[|\]$/g, ''),
     port: url.port || (tls ? '443' : '80'),
     basePath: url.pathname.replace(/\/+$/, ''),
@@ -97,14 +100,15 @@ class OllamaExchange implements Exchange {
   }
 
   #send(): ClientRequest {
-    const { send, agent, hostname, port, basePath } = this.#server;
+    const { send, agent, authority, hostname, port, basePath } = this.#server;
     const { path, body } = this.#asked;
     const request = send({
       ...{ agent, hostname, port, method: 'POST', path: basePath + path },
-      headers: {
-        'content-type': 'application/json',
-        'content-length': Buffer.byteLength(body),
-      },
+      // A list is sent as it is, without a look at each name.
+      headers: [
+        ...['host', authority, 'content-type', 'application/json'],
+        ...['content-length', String(Buffer.byteLength(body))],
+      ],
     });
     request.on('response', response => this.#answered(response));
     request.on('error', error => this.#broke(error));

@@ -7,6 +7,7 @@
  */
 import { CodeGodError } from '../../../protocol/errors.ts';
 import type { Answer } from './dialect.ts';
+import { isFields } from './fields.ts';
 import { type Figures, figuresOf, type NativeLine } from './native.ts';
 
 /** The longest line: a whole answer with many embeddings. */
@@ -75,7 +76,11 @@ class LinesAnswer implements Answer {
       this.#complete = true;
       this.#figures = figuresOf(line);
     }
-    return this.#translator.line(line);
+    try {
+      return this.#translator.line(line);
+    } catch (cause) {
+      throw unreadable(text, cause); // Of another form than the engine's: its fault, not a bug here.
+    }
   }
 
   #begin(bytes: Buffer): void {
@@ -94,14 +99,20 @@ class LinesAnswer implements Answer {
 }
 
 function parseLine(text: string): NativeLine {
+  let value: unknown;
   try {
-    return JSON.parse(text) as NativeLine;
+    value = JSON.parse(text);
   } catch (cause) {
-    throw new CodeGodError('engine_failed', `the engine said no JSON: ${text.slice(0, 120)}`, {
-      cause,
-    });
+    throw unreadable(text, cause);
   }
+  if (isFields(value)) return value;
+  throw unreadable(text);
 }
+
+const unreadable = (text: string, cause?: unknown): CodeGodError =>
+  new CodeGodError('engine_failed', `the engine said what it never says: ${text.slice(0, 120)}`, {
+    cause,
+  });
 
 export const engineError = (words: unknown): CodeGodError =>
   new CodeGodError('engine_failed', `the engine failed: ${String(words).slice(0, 4_096)}`);

@@ -122,7 +122,7 @@ export class Inference implements RelaySink, Source, Beating {
       }
       this.#signal.addEventListener('abort', this);
       hold.signal.addEventListener('abort', this);
-      const { keep_alive } = this.#relay;
+      const { keep_alive = this.#relay.keep_alive } = hold;
       const { context_tokens, model } = hold;
       const { path } = this.#translation;
       const body = nativeBody(this.#translation, { context_tokens, keep_alive });

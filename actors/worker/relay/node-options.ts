@@ -3,24 +3,12 @@
  * may stay. All requests to one copy of a model say the same about how it is loaded.
  */
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { type CopyTerms, RELOAD_OPTIONS } from '../engines/ollama-options.ts';
 import type { Translation } from './dialect.ts';
 import type { Fields } from './fields.ts';
 
 /** Another value of any of these makes the engine load the model again. */
-const LOADS_AGAIN = new Set([
-  'num_ctx',
-  'num_batch',
-  'num_gpu',
-  'main_gpu',
-  'num_thread',
-  'use_mmap',
-  'use_mlock',
-  'low_vram',
-  'numa',
-  'f16_kv',
-  'vocab_only',
-  'draft_num_predict',
-]);
+const LOADS_AGAIN: ReadonlySet<string> = new Set(RELOAD_OPTIONS);
 
 /** Tokens of an answer where the client sets no bound. */
 const OUTPUT_TOKENS = 8_192;
@@ -33,34 +21,28 @@ export function clientOptions(given: Fields): { options: Fields; ignored: string
   return { options: Object.fromEntries(kept), ignored };
 }
 
-export interface NodeOptions {
-  /** What the copy is loaded with; 0 for a model that needs none. */
-  readonly context_tokens: number;
-  readonly keep_alive: string | number;
-}
-
 /** The request as it goes to the engine. @throws CodeGodError `bad_request` for one nested too deep. */
-export function nativeBody(translation: Translation, node: NodeOptions): string {
+export function nativeBody(translation: Translation, copy: CopyTerms): string {
   try {
-    return JSON.stringify(nativeRequest(translation, node));
+    return JSON.stringify(nativeRequest(translation, copy));
   } catch (cause) {
     throw new CodeGodError('bad_request', 'the request cannot be written as JSON', { cause });
   }
 }
 
-function nativeRequest(translation: Translation, node: NodeOptions): Fields {
+function nativeRequest(translation: Translation, copy: CopyTerms): Fields {
   const { path, model, body, options, stream } = translation;
   return {
     truncate: false,
     ...body,
     model,
     stream,
-    keep_alive: node.keep_alive,
+    keep_alive: copy.keep_alive,
     ...(path === '/api/embed' ? {} : { shift: false }),
     options: {
       ...(path === '/api/embed' ? {} : { num_predict: OUTPUT_TOKENS }),
       ...options,
-      ...(node.context_tokens === 0 ? {} : { num_ctx: node.context_tokens }),
+      ...(copy.context_tokens === 0 ? {} : { num_ctx: copy.context_tokens }),
     },
   };
 }

@@ -6,7 +6,7 @@ import { nativeBody } from './node-options.ts';
 import { ollamaChat, ollamaEmbed, ollamaGenerate } from './ollama.ts';
 import { chatLine, lastLine, MODEL, played, translate } from './test-dialect.ts';
 
-const NODE = { context_tokens: 8_192, keep_alive: '15m' };
+const NODE = { context_tokens: 8_192, keep_alive: 900 };
 const messages = [{ role: 'user', content: 'Hello' }];
 const stream = chatLine({ content: 'hé' }) + chatLine({ content: 'llo' }) + lastLine();
 
@@ -49,7 +49,7 @@ test('options that would load the model again are the node’s; sampling is the 
   const translation = translate(ollamaChat, body);
   assert.deepEqual(translation.ignored, ['num_ctx', 'num_gpu', 'num_batch', 'keep_alive', 'shift']);
   assert.deepEqual(JSON.parse(nativeBody(translation, NODE)), {
-    ...{ model: 'tiny', messages, stream: true, keep_alive: '15m', truncate: true, shift: false },
+    ...{ model: 'tiny', messages, stream: true, keep_alive: 900, truncate: true, shift: false },
     options: { num_predict: 8_192, temperature: 0.1, stop: ['x'], seed: 7, num_ctx: 8_192 },
   });
 });
@@ -58,7 +58,7 @@ test('embeddings are never streamed and have no bound of tokens', () => {
   const translation = translate(ollamaEmbed, { model: 'tiny', input: ['a'] });
   assert.equal(translation.stream, false);
   assert.deepEqual(JSON.parse(nativeBody(translation, { ...NODE, context_tokens: 0 })), {
-    ...{ model: 'tiny', input: ['a'], stream: false, keep_alive: '15m', truncate: false },
+    ...{ model: 'tiny', input: ['a'], stream: false, keep_alive: 900, truncate: false },
     options: {},
   });
   const text = `{"model":"tiny","embeddings":[[0.1]],"total_duration":5,"prompt_eval_count":3}`;

@@ -16,7 +16,7 @@ import {
   translate,
 } from './test-dialect.ts';
 
-const NODE = { context_tokens: 8_192, keep_alive: '15m' };
+const NODE = { context_tokens: 8_192, keep_alive: 900 };
 const messages = [{ role: 'user', content: 'Hello' }];
 const weather = {
   type: 'function',
@@ -38,7 +38,7 @@ describe('a chat request of OpenAI', () => {
   it('becomes one with the options of the node and the sampling of the client', () => {
     const sampling = { temperature: 0.2, top_p: 0.9, seed: 3, frequency_penalty: 1 };
     assert.deepEqual(native({ ...sampling, max_tokens: 5, stop: 'END', presence_penalty: 0 }), {
-      ...{ model: MODEL, messages, stream: false, keep_alive: '15m' },
+      ...{ model: MODEL, messages, stream: false, keep_alive: 900 },
       ...{ truncate: false, shift: false },
       options: {
         ...sampling,

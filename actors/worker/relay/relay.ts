@@ -32,8 +32,8 @@ export interface Exchange {
 }
 
 export interface Relay {
-  /** How long the engine keeps a model after an answer. */
-  readonly keep_alive: string | number;
+  /** Seconds that the engine keeps a model after an answer, where its host does not say. */
+  readonly keep_alive: number;
   ask(request: RelayRequest, sink: RelaySink): Exchange;
   /** Closes the connections that are kept. */
   stop(): void;

@@ -1,0 +1,291 @@
+/**
+ * The nodes as the queue sees them in one pass: their adverts, and on top what was decided since and
+ * in this pass.
+ *
+ * V1: `version` changes with everything that a placement may depend on.
+ * V2: what a node says of its requests in flight and what is known here of them is not counted twice.
+ */
+import { ADVERT_TTL_MS } from '../protocol/streams.ts';
+import { canonicalModelName, resolveAlias } from './model-names.ts';
+import type { Booking, NodeNews } from './node-room.ts';
+import type { NodeView } from './node-view.ts';
+import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
+import { Candidates } from './placement-candidates.ts';
+import { loadedKeys } from './placement-node.ts';
+import type { Offer } from './placement-offer.ts';
+import { UNLOAD_MS } from './placement-score.ts';
+import {
+  bookingOf,
+  type Ended,
+  type QueueState,
+  type Running,
+  residentKey,
+  type Waiting,
+} from './queue-state.ts';
+
+/** A copy that a request is overdue for, closed to all that come after it. */
+interface Claim {
+  readonly rank: number;
+  readonly id: string;
+}
+
+const bookings = new WeakMap<Running, Booking>();
+const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
+const wants = new WeakMap<PlacementRequest, string>();
+
+export class QueueView {
+  readonly state: QueueState;
+  readonly nodes: readonly NodeView[];
+  readonly now: number;
+  version = 0;
+  readonly #running: Map<string, Running>;
+  readonly #byNode = new Map<string, Running[]>();
+  readonly #ended: readonly Ended[];
+  readonly #loadedAt: Map<string, number>;
+  /** How many wait for a model, by canonical name. */
+  readonly #demand = new Map<string, number>();
+  readonly #ahead = new Map<string, number>();
+  readonly #claims = new Map<string, Claim>();
+  readonly #claimed = new Set<string>();
+  readonly #news = new Map<string, NodeNews | undefined>();
+  readonly #kept: ReadonlySet<string>;
+  readonly #views: ReadonlyMap<string, NodeView>;
+
+  constructor(state: QueueState, nodes: readonly NodeView[], now: number) {
+    this.state = state;
+    this.nodes = nodes;
+    this.#views = new Map(nodes.map(view => [view.node, view]));
+    this.now = now;
+    this.#running = new Map(state.running);
+    for (const running of this.#running.values()) this.#note(running);
+    const seen = new Map(nodes.map(view => [view.node, view.runtime?.seen_at ?? 0]));
+    this.#ended = state.ended.filter(
+      ({ node, at }) => at > (seen.get(node) ?? 0) && now - at <= ADVERT_TTL_MS,
+    );
+    this.#loadedAt = new Map(
+      [...state.loaded_at].filter(([, at]) => now - at <= this.#longestResidency()),
+    );
+    for (const { job } of state.waiting) {
+      const key = this.keyOf(job.request);
+      if (key !== null) this.#demand.set(key, (this.#demand.get(key) ?? 0) + 1);
+    }
+    this.#kept = new Set(
+      (state.options.policies ?? [])
+        .filter(policy => policy.replicas_min > 0)
+        .map(policy => canonicalModelName(policy.model)),
+    );
+  }
+
+  /** Canonical name of what is asked for, aliases followed. */
+  keyOf({ model }: PlacementRequest): string | null {
+    if (model === null) return null;
+    return canonicalModelName(resolveAlias(model, this.state.options.aliases ?? {}));
+  }
+
+  isOverdue({ job }: Waiting): boolean {
+    return this.now - job.arrived_at >= this.state.options.age_bound_ms;
+  }
+
+  candidatesFor(waiting: Waiting): Candidates {
+    const { age_bound_ms, residency_ms, policies, aliases } = this.state.options;
+    const context: PlacementContext = {
+      ...(policies === undefined ? {} : { policies }),
+      ...(aliases === undefined ? {} : { aliases }),
+      residency_ms,
+      replica_idle_ms: age_bound_ms,
+      ...(this.isOverdue(waiting) ? { demanded_residency_ms: age_bound_ms } : {}),
+      news: node => this.#newsOf(node, waiting),
+    };
+    return new Candidates(this.#requestOf(waiting), this.nodes, this.now, context);
+  }
+
+  /** Requests of one group are judged alike. */
+  groupKeyOf(waiting: Waiting): string {
+    const declined = Object.keys(waiting.declined).length > 0 ? waiting.job.id : '';
+    const claims = this.#claims.size === 0 ? '' : this.#isClosedTo(waiting);
+    return `${wantOf(roundedOf(waiting.job.request))}|${this.isOverdue(waiting)}|${declined}|${claims}`;
+  }
+
+  aheadOf(offer: Offer): number {
+    return this.#ahead.get(residentKey(offer.node, offer.key)) ?? 0;
+  }
+
+  queueAhead(offer: Offer): void {
+    this.#ahead.set(residentKey(offer.node, offer.key), this.aheadOf(offer) + 1);
+  }
+
+  /** D3: closes what is in the way of one that is overdue. One claim for a node, one for a model. */
+  claim({ job, rank }: Waiting, offer: Offer): void {
+    const want = `${offer.key} ${offer.node}`;
+    if (this.#claimed.has(offer.node) || offer.blockers.length === 0) return;
+    const { age_bound_ms } = this.state.options;
+    const hadTheirTime = offer.blockers.every(
+      ({ key, loaded_at }) =>
+        !this.#demand.has(key) || loaded_at === null || this.now - loaded_at >= age_bound_ms,
+    );
+    if (!hadTheirTime || offer.blockers.some(({ key }) => key === offer.key)) return;
+    this.#claimed.add(offer.node);
+    for (const { key } of offer.blockers) {
+      this.#claims.set(residentKey(offer.node, key), { rank, id: job.id });
+    }
+    this.#claimed.add(want);
+    this.#news.delete(offer.node);
+    this.version += 1;
+  }
+
+  begin(waiting: Waiting, plan: PlacementPlan): void {
+    const running = { waiting, plan, started_at: this.now };
+    this.#running.set(waiting.job.id, running);
+    this.#note(running);
+    const key = this.keyOf(waiting.job.request);
+    const left = key === null ? 0 : (this.#demand.get(key) ?? 1) - 1;
+    if (key !== null && left <= 0) this.#demand.delete(key);
+    else if (key !== null) this.#demand.set(key, left);
+    if (plan.load) this.#noteLoad(plan);
+    // Demand for a model is news for every node that has it loaded.
+    if (key !== null && left <= 0) this.#news.clear();
+    else this.#news.delete(plan.node);
+    this.version += 1;
+  }
+
+  /** When something that is waited for passes by itself. */
+  nextChange(): number {
+    let next = Number.POSITIVE_INFINITY;
+    if (this.state.waiting.length === 0) return next;
+    const { age_bound_ms, residency_ms } = this.state.options;
+    for (const at of this.#loadedAt.values()) {
+      for (const end of [at + residency_ms, at + age_bound_ms]) {
+        if (end > this.now) next = Math.min(next, end);
+      }
+    }
+    return next;
+  }
+
+  rest(): Pick<QueueState, 'running' | 'ended' | 'loaded_at'> {
+    return { running: this.#running, ended: this.#ended, loaded_at: this.#loadedAt };
+  }
+
+  demandOf(key: string): number {
+    return this.#demand.get(key) ?? 0;
+  }
+
+  #longestResidency(): number {
+    const { age_bound_ms, residency_ms } = this.state.options;
+    return Math.max(age_bound_ms, residency_ms);
+  }
+
+  #note(running: Running): void {
+    const { node } = running.plan;
+    const here = this.#byNode.get(node);
+    if (here === undefined) this.#byNode.set(node, [running]);
+    else here.push(running);
+  }
+
+  #noteLoad(plan: PlacementPlan): void {
+    const unload = plan.evict.length > 0 ? UNLOAD_MS : 0;
+    const view = this.#views.get(plan.node);
+    const models = view?.runtime?.advert.engines.flatMap(engine => engine.models) ?? [];
+    const load = models.find(({ name }) => name === plan.model)?.load_ms ?? 0;
+    const key = residentKey(plan.node, canonicalModelName(plan.model));
+    this.#loadedAt.set(key, this.now + unload + load);
+  }
+
+  #requestOf({ job, declined }: Waiting): PlacementRequest {
+    const request = roundedOf(job.request);
+    const refused = Object.entries(declined).filter(([, { until }]) => until > this.now);
+    if (refused.length === 0) return request;
+    const reasons = Object.fromEntries(refused.map(([node, { reason }]) => [node, reason]));
+    return { ...request, refused: { ...request.refused, ...reasons } };
+  }
+
+  /** Claims of others that come before it. */
+  #isClosedTo({ job, rank }: Waiting): string {
+    let closed = '';
+    for (const [copy, claim] of this.#claims) {
+      if (claim.id !== job.id && claim.rank <= rank) closed += `${copy},`;
+    }
+    return closed;
+  }
+
+  #newsOf(node: string, waiting: Waiting): NodeNews | undefined {
+    const closed = this.#closedOn(node, waiting);
+    if (closed !== null) return this.#makeNews(node, closed);
+    if (this.#news.has(node)) return this.#news.get(node);
+    const news = this.#makeNews(node, new Set());
+    this.#news.set(node, news);
+    return news;
+  }
+
+  #closedOn(node: string, { job, rank }: Waiting): ReadonlySet<string> | null {
+    if (!this.#claimed.has(node)) return null;
+    const closed = new Set<string>();
+    for (const [copy, claim] of this.#claims) {
+      const [owner, model] = copy.split(' ');
+      const isOthers = claim.id !== job.id && claim.rank <= rank;
+      if (owner === node && model !== undefined && isOthers) closed.add(model);
+    }
+    return closed.size === 0 ? null : closed;
+  }
+
+  #makeNews(node: string, closed: ReadonlySet<string>): NodeNews | undefined {
+    const running = this.#byNode.get(node) ?? [];
+    const view = this.#views.get(node);
+    const ended = new Map<string, number>();
+    for (const over of this.#ended) {
+      if (over.node !== node) continue;
+      const key = canonicalModelName(over.model);
+      ended.set(key, (ended.get(key) ?? 0) + 1);
+    }
+    const loaded_at = new Map<string, number>();
+    const demanded = new Set<string>();
+    const here = view === undefined ? [] : loadedKeys(view);
+    const coming = running.map(({ plan }) => canonicalModelName(plan.model));
+    for (const key of new Set([...here, ...coming])) {
+      const at = this.#loadedAt.get(residentKey(node, key));
+      if (at !== undefined) loaded_at.set(key, at);
+      if (this.#demand.has(key)) demanded.add(key);
+    }
+    const kept = new Set([...this.#kept].filter(key => here.includes(key)));
+    const isNews =
+      running.length + ended.size + loaded_at.size + demanded.size + closed.size + kept.size > 0;
+    if (!isNews) return undefined;
+    const ids = running.map(({ waiting }) => waiting.job.id);
+    return {
+      bookings: running.map(bookingFor),
+      ...{ ended, loaded_at, demanded, closed, kept },
+      signature: [ids, [...ended], [...loaded_at], [...demanded], [...closed], [...kept]].join('|'),
+    };
+  }
+}
+
+function bookingFor(running: Running): Booking {
+  const known = bookings.get(running);
+  if (known !== undefined) return known;
+  const booking = bookingOf(running);
+  bookings.set(running, booking);
+  return booking;
+}
+
+/** With its tokens rounded up, so that requests that hardly differ are judged together. */
+function roundedOf(request: PlacementRequest): PlacementRequest {
+  const known = rounded.get(request);
+  if (known !== undefined) return known;
+  const { prompt_tokens, output_tokens } = request;
+  const round = {
+    ...request,
+    ...(prompt_tokens === undefined ? {} : { prompt_tokens: roundUp(prompt_tokens) }),
+    ...(output_tokens === undefined ? {} : { output_tokens: roundUp(output_tokens) }),
+  };
+  rounded.set(request, round);
+  return round;
+}
+
+const roundUp = (tokens: number): number => (tokens <= 0 ? 0 : 2 ** Math.ceil(Math.log2(tokens)));
+
+function wantOf(request: PlacementRequest): string {
+  const known = wants.get(request);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(request);
+  wants.set(request, text);
+  return text;
+}
