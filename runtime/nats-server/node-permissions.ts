@@ -8,7 +8,7 @@
  *     content wherever the consumer asks it to, past every permission. It reads by asking.
  */
 import type { NodeId } from '../../protocol/ids.ts';
-import { BUCKETS, STREAMS } from '../../protocol/streams.ts';
+import { ARTIFACTS, BUCKETS, STREAMS } from '../../protocol/streams.ts';
 import { advertKey, deadSubject, tasksOf, telemetrySubject } from '../../protocol/subjects.ts';
 
 export interface Permissions {
@@ -23,7 +23,11 @@ export const WHO_AM_I = '$SYS.REQ.USER.INFO';
 export const inboxOf = (publicKey: string): string => `_INBOX.${publicKey}`;
 
 const ACTORS = ['codegod-resource-monitor', 'codegod-worker'] as const;
-const READ_BUCKETS = [BUCKETS.node, BUCKETS.policy, BUCKETS.server] as const;
+const READ_STREAMS = [
+  ...[BUCKETS.node, BUCKETS.policy, BUCKETS.server].map(({ name }) => `KV_${name}`),
+  // Requests that are too large for a message.
+  `OBJ_${ARTIFACTS.name}`,
+];
 
 export function nodePermissions(node: NodeId, publicKey: string): Permissions {
   const task = STREAMS.task.name;
@@ -45,9 +49,9 @@ export function nodePermissions(node: NodeId, publicKey: string): Permissions {
       `$JS.API.CONSUMER.CREATE.${task}.${consumer}.${tasksOf(node)}`,
       `$JS.API.CONSUMER.MSG.NEXT.${task}.${consumer}`,
       `$JS.ACK.${task}.${consumer}.>`,
-      ...READ_BUCKETS.flatMap(({ name }) => [
-        `$JS.API.STREAM.INFO.KV_${name}`,
-        `$JS.API.STREAM.MSG.GET.KV_${name}`,
+      ...READ_STREAMS.flatMap(name => [
+        `$JS.API.STREAM.INFO.${name}`,
+        `$JS.API.STREAM.MSG.GET.${name}`,
       ]),
     ],
     subscribe: [

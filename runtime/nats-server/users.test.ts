@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { NodeId } from '../../protocol/ids.ts';
-import { BUCKETS } from '../../protocol/streams.ts';
+import { ARTIFACTS, BUCKETS } from '../../protocol/streams.ts';
 import type { Bus, BusEvent, KvChange } from '../bus.ts';
 import { until } from '../bus-suite.ts';
 import { systemClock } from '../clock.ts';
@@ -171,6 +171,13 @@ describe('a joined node', () => {
     assert.equal(chunks, 100);
     await node.ask('codegod.mcp.hub.call', bytes(''), { timeout_ms: 5_000 });
     await until('the task', () => taken.length === 1);
+    const large = new Uint8Array(700_000).map((_, index) => index % 251);
+    await hub.objects(ARTIFACTS.name).put('large', large);
+    const parts: Uint8Array[] = [];
+    for await (const part of (await node.objects(ARTIFACTS.name).get('large')) ?? []) {
+      parts.push(part);
+    }
+    assert.deepEqual(Buffer.concat(parts), Buffer.from(large));
     assert.deepEqual(denied, []);
   });
 

@@ -2,7 +2,7 @@
  * Four machines, three of which joined by tokens, and what becomes of the work on them when one is
  * killed whole, one is cut off and one is stopped in the middle. Goal: every build ends, with the very
  * tree of a calm one; no attempt is held by two nodes; what comes back late changes nothing; what
- * comes back is taken in again under its own name.
+ * comes back is taken in again under its own name. And the pool's door, with real engines on two.
  *
  * Method: one house for all cases, since to start one takes seconds. The three faults strike at the
  * same instant, each in the middle of an attempt of another build.
@@ -16,12 +16,15 @@ import type { BuildId } from '../../protocol/ids.ts';
 import { DrainReply } from '../../protocol/inference.ts';
 import { RuntimeAdvert } from '../../protocol/node.ts';
 import { whyNoNamespaces } from './netns.ts';
+import { findOllama, serveOllama } from './netns-ollama.ts';
 import { House, treeOf } from './pool-world.ts';
 import { eventually } from './test-system.ts';
 
 const PROMPT = 'Create a REST API for authors with name and born';
 const NODES = ['attic', 'cellar', 'kitchen'] as const;
 const [KILLED, CUT, STOPPED] = NODES;
+/** Those that are still in after all faults. */
+const ENGINES = [KILLED, STOPPED] as const;
 /** From the fault to the next attempt elsewhere. */
 const REPLACED_MS = 20_000;
 const skip = whyNoNamespaces() ?? false;
@@ -240,6 +243,48 @@ describe('a house of four machines', { skip }, () => {
     },
   );
 
+  describe('with a real Ollama on two of them', () => {
+    let missing: string | null = null;
+
+    before(
+      async () => {
+        const ollama = await findOllama();
+        if (typeof ollama === 'string') {
+          missing = ollama;
+          return;
+        }
+        for (const name of ENGINES) serveOllama(house.node(name), ollama);
+        const haveModel = async (): Promise<boolean> =>
+          (await Promise.all(ENGINES.map(name => modelsOn(name)))).every(found => found.length > 0);
+        await eventually(haveModel, 60_000);
+      },
+      { timeout: 120_000 },
+    );
+
+    test('a client is answered, though the machine it asks has no model', OPTIONS, async t => {
+      if (missing !== null) return t.skip(missing);
+      const { status, node, text } = await chat('hello');
+      assert.equal(status, 200, text);
+      assert.ok(
+        ENGINES.some(name => name === node),
+        `${node}`,
+      );
+      assert.match(text, /^data: \{.*"object":"chat\.completion\.chunk"/m);
+      assert.match(text, /^data: \[DONE\]$/m);
+    });
+
+    test('and by the other when the one that has it loaded is killed', OPTIONS, async t => {
+      if (missing !== null) return t.skip(missing);
+      const { node } = await chat('who is there?');
+      const other = ENGINES.find(name => name !== node);
+      assert.ok(other !== undefined && node !== null);
+      await house.node(node).net.signal('SIGKILL');
+      const next = await chat('and now?');
+      assert.equal(next.status, 200, next.text);
+      assert.equal(next.node, other);
+    });
+  });
+
   test('no process anywhere was refused anything, or shows a seed', OPTIONS, async () => {
     const seed = /SU[A-Z2-7]{56}/;
     for (const machine of [house.hub, ...NODES.map(name => house.node(name))]) {
@@ -250,6 +295,28 @@ describe('a house of four machines', { skip }, () => {
     }
   });
 });
+
+async function modelsOn(name: string): Promise<readonly string[]> {
+  const engines = (await house.worker(name))?.engines ?? [];
+  return engines.filter(one => one.name === 'ollama').flatMap(one => one.models.map(m => m.name));
+}
+
+/** Streams, as the official client of OpenAI would. What a random model says is noise. */
+async function chat(content: string) {
+  const answer = await fetch(`${house.http}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      model: 'tiny',
+      messages: [{ role: 'user', content }],
+      stream: true,
+      max_tokens: 16,
+    }),
+    signal: AbortSignal.timeout(60_000),
+  });
+  const node = answer.headers.get('x-codegod-node');
+  return { status: answer.status, node, text: await answer.text() };
+}
 
 /** Empty where the process has just ended. */
 function commandOf(pid: number): string {
