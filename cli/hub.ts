@@ -20,6 +20,8 @@ import { verifyBus } from '../runtime/nats-server/verify.ts';
 const REACH_MS = 4_000;
 const ASK_MS = 3_000;
 const DEFAULT_PORT = 4222;
+/** More than this makes deadlines and the age of adverts wrong. */
+export const CLOCK_SKEW_MAX_MS = 2_000;
 
 export interface HubAddress {
   readonly url: string;

@@ -19,12 +19,10 @@ import { lastEpoch } from '../../runtime/node-identity.ts';
 import { ensurePaths, type Paths } from '../../runtime/paths.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError } from '../exit-code.ts';
-import { type Hub, lookAtHub } from '../hub.ts';
+import { CLOCK_SKEW_MAX_MS, type Hub, lookAtHub } from '../hub.ts';
+import { release } from '../release.ts';
 import { runningSystem } from '../supervisor/system-record.ts';
 import { up } from './up.ts';
-
-/** More than this makes deadlines and ages of adverts wrong. */
-const CLOCK_SKEW_MAX_MS = 2_000;
 
 export interface JoinOptions {
   readonly token: string;
@@ -115,6 +113,12 @@ async function refuseUnfit(config: Config, hub: Hub, name: string | undefined): 
 }
 
 function tellDifferences({ terminal }: CommandContext, hub: Hub): void {
+  const theirs = hub.attestation?.release;
+  if (theirs !== undefined && theirs !== release()) {
+    terminal.note(
+      `warning: this is Code-God ${release()}, the other machine runs ${theirs}: bring both to the same release`,
+    );
+  }
   const skew = hub.clock_skew_ms;
   if (Math.abs(skew) > CLOCK_SKEW_MAX_MS) {
     const how = skew > 0 ? 'behind' : 'ahead of';
