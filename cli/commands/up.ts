@@ -163,7 +163,7 @@ async function untilReady(
   while (systemClock.monotonic() < deadline) {
     const record = runningSystem(config.paths.state);
     if (record?.state === 'ready') return record;
-    if (record?.state === 'degraded' && config.bus.joined) return record; // U3
+    if (record !== null && config.bus.joined && isTrying(record)) return record; // U3
     const failure = look();
     if (failure !== null) throw failure;
     if (wasRunning && record === null) {
@@ -174,6 +174,9 @@ async function untilReady(
   }
   throw new CliError('timeout', 'the system does not become ready', logHint(config));
 }
+
+/** An actor could not do its work at first, and is started again. */
+const isTrying = (record: SystemRecord): boolean => record.actors.some(actor => actor.restarts > 0);
 
 /** U1. */
 async function joinRunning(context: CommandContext, config: Config): Promise<number> {
