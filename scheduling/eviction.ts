@@ -21,7 +21,7 @@ const EXACT_RESIDENTS_MAX = 6;
 export interface EvictionOptions {
   readonly now: number;
   /** How long a model stays after it was loaded. */
-  readonly residency?: (resident: Resident) => number;
+  readonly residency_ms?: number;
   /** Models that must stay. */
   readonly spared?: (resident: Resident) => boolean;
   /** Models that are wanted again for certain: losing one costs its whole load. */
@@ -49,9 +49,8 @@ export function lossOf(resident: Resident, options: EvictionOptions): number {
 export function isEvictable(resident: Resident, options: EvictionOptions): boolean {
   if (options.busy === true) return !resident.kept;
   if (!isIdle(resident) || options.spared?.(resident) === true) return false;
-  const residencyMs = options.residency?.(resident) ?? 0;
-  if (resident.loaded_at === null) return residencyMs !== Number.POSITIVE_INFINITY;
-  return options.now - resident.loaded_at >= residencyMs;
+  const residencyMs = options.residency_ms ?? 0;
+  return resident.loaded_at === null || options.now - resident.loaded_at >= residencyMs;
 }
 
 /**

@@ -74,7 +74,6 @@ export class Candidates {
     this.#terms = {
       now,
       residency_ms: context.residency_ms ?? 0,
-      demanded_residency_ms: context.demanded_residency_ms ?? Number.POSITIVE_INFINITY,
       spare_used_ms: 0,
     };
     this.#copyTerms = {
@@ -85,7 +84,7 @@ export class Candidates {
     this.#wish = [
       ...[context_tokens, context_max, kind, capability, prompt_tokens, output_tokens],
       ...[request.prefers, Math.floor(now / RECENCY_STEP_MS)],
-      ...[this.#terms.residency_ms, this.#terms.demanded_residency_ms],
+      this.#terms.residency_ms,
     ].join(' ');
     this.#policies = new Map(
       (context.policies ?? []).map(policy => [canonicalModelName(policy.model), policy]),

@@ -58,9 +58,8 @@ export interface Offer {
 /** Who may be evicted, and when. */
 export interface Terms {
   readonly now: number;
-  /** A model stays for so long after it was loaded; and one that others wait for, for so long. */
+  /** A model stays for so long after it was loaded. */
   readonly residency_ms: number;
-  readonly demanded_residency_ms: number;
   /** A model that was used less long ago than this stays. */
   readonly spare_used_ms: number;
 }
@@ -191,11 +190,12 @@ class Loading {
     const prefers = (request.prefers ?? []).map(canonicalModelName);
     this.#eviction = {
       now: terms.now,
-      residency: ({ key }) =>
-        demanded.has(key) ? terms.demanded_residency_ms : terms.residency_ms,
+      residency_ms: terms.residency_ms,
       spared: ({ key, used_at }) =>
-        key === entry.key || (used_at !== null && step - used_at < terms.spare_used_ms),
-      wanted: resident => prefers.includes(resident.key) || demanded.has(resident.key),
+        key === entry.key ||
+        demanded.has(key) ||
+        (used_at !== null && Math.max(0, step - used_at) < terms.spare_used_ms),
+      wanted: ({ key }) => prefers.includes(key),
     };
     const seen = entry.model.observed;
     // What was measured here once is not estimated lower again.

@@ -65,8 +65,6 @@ export interface PlacementContext {
   readonly news?: (node: NodeId) => NodeNews | undefined;
   /** A model that was loaded less long ago than this is not evicted. */
   readonly residency_ms?: number;
-  /** The same of models that others wait for; absent: those are not evicted at all. */
-  readonly demanded_residency_ms?: number;
   /** A model that was used less long ago than this is not evicted for a second copy of another. */
   readonly replica_idle_ms?: number;
   /** How long the request has waited already: its estimates of waiting were at least that wrong. */

@@ -63,6 +63,8 @@ export interface QueueState {
   readonly ended: readonly Ended[];
   /** When models were loaded, by node and canonical name. */
   readonly loaded_at: ReadonlyMap<string, number>;
+  /** When one that was overdue last took the place of models that others waited for, by node. */
+  readonly turned_at: ReadonlyMap<string, number>;
   /** Turn of the request that was started last, and the end of the last turn of each share. */
   readonly virtual_ms: number;
   readonly shares: ReadonlyMap<string, number>;
@@ -83,6 +85,7 @@ export const emptyQueue = (options: QueueOptions): QueueState => ({
   running: new Map(),
   ended: [],
   loaded_at: new Map(),
+  turned_at: new Map(),
   virtual_ms: 0,
   shares: new Map(),
 });

@@ -29,6 +29,7 @@ interface Claim {
   readonly id: string;
 }
 
+const NOTHING: ReadonlySet<string> = new Set();
 const bookings = new WeakMap<Running, Booking>();
 const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
 const wants = new WeakMap<PlacementRequest, string>();
@@ -42,6 +43,7 @@ export class QueueView {
   readonly #byNode = new Map<string, Running[]>();
   readonly #ended: readonly Ended[];
   readonly #loadedAt: Map<string, number>;
+  readonly #turnedAt: Map<string, number>;
   /** How many wait for a model, by canonical name. */
   readonly #demand = new Map<string, number>();
   readonly #ahead = new Map<string, number>();
@@ -62,9 +64,9 @@ export class QueueView {
     this.#ended = state.ended.filter(
       ({ node, at }) => at > (seen.get(node) ?? 0) && now - at <= ADVERT_TTL_MS,
     );
-    this.#loadedAt = new Map(
-      [...state.loaded_at].filter(([, at]) => now - at <= this.#longestResidency()),
-    );
+    const { age_bound_ms, residency_ms } = state.options;
+    this.#loadedAt = new Map([...state.loaded_at].filter(([, at]) => now - at < residency_ms));
+    this.#turnedAt = new Map([...state.turned_at].filter(([, at]) => now - at < age_bound_ms));
     for (const { job } of state.waiting) {
       const key = this.keyOf(job.request);
       if (key !== null) this.#demand.set(key, (this.#demand.get(key) ?? 0) + 1);
@@ -93,7 +95,6 @@ export class QueueView {
       ...(aliases === undefined ? {} : { aliases }),
       residency_ms,
       replica_idle_ms: age_bound_ms,
-      ...(this.isOverdue(waiting) ? { demanded_residency_ms: age_bound_ms } : {}),
       news: node => this.#newsOf(node, waiting),
     };
     return new Candidates(this.#requestOf(waiting), this.nodes, this.now, context);
@@ -118,19 +119,20 @@ export class QueueView {
   claim({ job, rank }: Waiting, offer: Offer): void {
     const want = `${offer.key} ${offer.node}`;
     if (this.#claimed.has(offer.node) || offer.blockers.length === 0) return;
-    const { age_bound_ms } = this.state.options;
-    const hadTheirTime = offer.blockers.every(
-      ({ key, loaded_at }) =>
-        !this.#demand.has(key) || loaded_at === null || this.now - loaded_at >= age_bound_ms,
-    );
-    if (!hadTheirTime || offer.blockers.some(({ key }) => key === offer.key)) return;
+    if (this.#hasTurned(offer.node) || offer.blockers.some(({ key }) => key === offer.key)) return;
     this.#claimed.add(offer.node);
     for (const { key } of offer.blockers) {
       this.#claims.set(residentKey(offer.node, key), { rank, id: job.id });
     }
     this.#claimed.add(want);
-    this.#news.delete(offer.node);
+    this.#forget(offer.node);
     this.version += 1;
+  }
+
+  /** Whether the node changed hands less than an age bound ago: it is not to go to and fro. */
+  #hasTurned(node: string): boolean {
+    const at = this.#turnedAt.get(node);
+    return at !== undefined && this.now - at < this.state.options.age_bound_ms;
   }
 
   begin(waiting: Waiting, plan: PlacementPlan): void {
@@ -142,9 +144,12 @@ export class QueueView {
     if (key !== null && left <= 0) this.#demand.delete(key);
     else if (key !== null) this.#demand.set(key, left);
     if (plan.load) this.#noteLoad(plan);
+    if (plan.evict.some(victim => this.#demand.has(canonicalModelName(victim)))) {
+      this.#turnedAt.set(plan.node, this.now);
+    }
     // Demand for a model is news for every node that has it loaded.
     if (key !== null && left <= 0) this.#news.clear();
-    else this.#news.delete(plan.node);
+    else this.#forget(plan.node);
     this.version += 1;
   }
 
@@ -153,25 +158,27 @@ export class QueueView {
     let next = Number.POSITIVE_INFINITY;
     if (this.state.waiting.length === 0) return next;
     const { age_bound_ms, residency_ms } = this.state.options;
-    for (const at of this.#loadedAt.values()) {
-      for (const end of [at + residency_ms, at + age_bound_ms]) {
-        if (end > this.now) next = Math.min(next, end);
-      }
-    }
+    for (const at of this.#loadedAt.values()) next = Math.min(next, at + residency_ms);
+    for (const at of this.#turnedAt.values()) next = Math.min(next, at + age_bound_ms);
     return next;
   }
 
-  rest(): Pick<QueueState, 'running' | 'ended' | 'loaded_at'> {
-    return { running: this.#running, ended: this.#ended, loaded_at: this.#loadedAt };
+  rest(): Pick<QueueState, 'running' | 'ended' | 'loaded_at' | 'turned_at'> {
+    return {
+      running: this.#running,
+      ended: this.#ended,
+      loaded_at: this.#loadedAt,
+      turned_at: this.#turnedAt,
+    };
   }
 
   demandOf(key: string): number {
     return this.#demand.get(key) ?? 0;
   }
 
-  #longestResidency(): number {
-    const { age_bound_ms, residency_ms } = this.state.options;
-    return Math.max(age_bound_ms, residency_ms);
+  #forget(node: string): void {
+    this.#news.delete(node);
+    this.#news.delete(`${node} free`);
   }
 
   #note(running: Running): void {
@@ -209,10 +216,13 @@ export class QueueView {
 
   #newsOf(node: string, waiting: Waiting): NodeNews | undefined {
     const closed = this.#closedOn(node, waiting);
-    if (closed !== null) return this.#makeNews(node, closed);
-    if (this.#news.has(node)) return this.#news.get(node);
-    const news = this.#makeNews(node, new Set());
-    this.#news.set(node, news);
+    // D2: to one that is overdue, models that others wait for are not sacred, but in turn.
+    const isFree = this.isOverdue(waiting) && !this.#hasTurned(node);
+    if (closed !== null) return this.#makeNews(node, closed, isFree);
+    const key = isFree ? `${node} free` : node;
+    if (this.#news.has(key)) return this.#news.get(key);
+    const news = this.#makeNews(node, NOTHING, isFree);
+    this.#news.set(key, news);
     return news;
   }
 
@@ -227,7 +237,7 @@ export class QueueView {
     return closed.size === 0 ? null : closed;
   }
 
-  #makeNews(node: string, closed: ReadonlySet<string>): NodeNews | undefined {
+  #makeNews(node: string, closed: ReadonlySet<string>, isFree: boolean): NodeNews | undefined {
     const running = this.#byNode.get(node) ?? [];
     const view = this.#views.get(node);
     const ended = new Map<string, number>();
@@ -243,7 +253,7 @@ export class QueueView {
     for (const key of new Set([...here, ...coming])) {
       const at = this.#loadedAt.get(residentKey(node, key));
       if (at !== undefined) loaded_at.set(key, at);
-      if (this.#demand.has(key)) demanded.add(key);
+      if (!isFree && this.#demand.has(key)) demanded.add(key);
     }
     const kept = new Set([...this.#kept].filter(key => here.includes(key)));
     const isNews =
