@@ -124,6 +124,13 @@ export const ERRORS = {
     503,
     true,
   ),
+  rate_limited: code(
+    'an API key is over one of its limits',
+    'the HTTP door',
+    'wait as long as Retry-After says, or raise the limit of the key',
+    429,
+    true,
+  ),
 
   // Planning and placement.
   plan_invalid: code(
