@@ -8,6 +8,7 @@ import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 
 import { type Environment, packageRoot } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
 import type { Shell } from './commands/completion.ts';
+import type { EstimateOptions } from './commands/estimate.ts';
 import type { LogsOptions } from './commands/logs.ts';
 import { type CommandContext, createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
@@ -114,6 +115,10 @@ function buildCommands(program: Command, run: Run): void {
     );
 }
 
+/** As in `protocol/model-profile.ts`, whose schemas are not loaded for a list of words. */
+const KV_TYPES = ['f16', 'q8_0', 'q4_0', 'bf16', 'f32', 'q5_1', 'q5_0', 'q4_1'];
+const BACKENDS = ['cuda', 'rocm', 'metal', 'vulkan', 'cpu'];
+
 function readCommands(program: Command, run: Run): void {
   command(program, 'builds', 'builds, newest first')
     .addOption(new Option('--limit <n>', 'at most 200').argParser(count).default(50))
@@ -142,6 +147,20 @@ function readCommands(program: Command, run: Run): void {
   command(program, 'nodes', 'the machines, their memory and models').action(() =>
     run(async context => (await import('./commands/read.ts')).nodes(context)),
   );
+  command(program, 'estimate [model]', 'the memory a model takes, and where it fits')
+    .option('--show <file>', 'an Ollama /api/show answer with its size added (`-`: from stdin)')
+    .option('--gguf <file>', 'a GGUF file, of which only the header is read')
+    .option('--ctx <tokens>', 'context of one slot, such as 8192 or 32k', '8192')
+    .addOption(new Option('--slots <n>', 'requests at once').argParser(count).default(1))
+    .addOption(new Option('--kv <type>', 'type of the cache').choices(KV_TYPES).default('f16'))
+    .option('--gpu <sizes>', 'free memory of each card: 24GiB,8GiB or none; default: the own ones')
+    .option('--ram <size>', 'free main memory, for what no card holds')
+    .addOption(new Option('--backend <name>').choices(BACKENDS).default('cuda'))
+    .action((model: string | undefined, options: EstimateOptions) =>
+      run(async context =>
+        (await import('./commands/estimate.ts')).estimate(context, model, options),
+      ),
+    );
   command(program, 'mcp', 'the tool servers').action(() =>
     run(async context => (await import('./commands/read.ts')).mcp(context)),
   );

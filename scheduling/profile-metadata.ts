@@ -55,6 +55,9 @@ export class MetadataReader {
   }
 }
 
+/** Larger counts are of no model, and their products would be no exact numbers. */
+const COUNT_MAX = 2 ** 24;
+
 function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= COUNT_MAX;
 }

@@ -105,6 +105,10 @@ function weightsOf(input: ProfileInput, layers: number): Weights {
   };
 }
 
+export function allBytes(tensors: readonly ProfileTensor[]): number {
+  return tensors.reduce((sum, { type, shape }) => sum + bytesOf(type, shape), 0);
+}
+
 function bytesOf(type: string, shape: readonly number[]): number {
   const known = ggmlTypeOfName(type);
   // A type made after this release: four bits and a scale, as most are.
