@@ -144,6 +144,7 @@ export const Settings = z.strictObject({
       .enum(['auto', 'required'])
       .default('auto')
       .describe('who needs an API key: everybody, or (auto) everybody but this machine itself'),
+    key: secret('API key that the command line presents at the door'),
   }),
   node: z.strictObject({
     name: token().default(nodeName(hostname())).describe('name of this machine in the system'),

@@ -52,15 +52,16 @@ export interface Offer {
   readonly slots: number;
   readonly in_flight: number;
   readonly score: Score;
-  readonly state: NodeState | null;
+  readonly state: NodeState;
+  /** Whether it depends on how long models have been idle. */
+  readonly timed: boolean;
 }
 
 /** Who may be evicted, and when. */
 export interface Terms {
   readonly now: number;
-  /** A model stays for so long after it was loaded; and one that others wait for, for so long. */
+  /** A model stays for so long after it was loaded. */
   readonly residency_ms: number;
-  readonly demanded_residency_ms: number;
   /** A model that was used less long ago than this stays. */
   readonly spare_used_ms: number;
 }
@@ -191,11 +192,12 @@ class Loading {
     const prefers = (request.prefers ?? []).map(canonicalModelName);
     this.#eviction = {
       now: terms.now,
-      residency: ({ key }) =>
-        demanded.has(key) ? terms.demanded_residency_ms : terms.residency_ms,
+      residency_ms: terms.residency_ms,
       spared: ({ key, used_at }) =>
-        key === entry.key || (used_at !== null && step - used_at < terms.spare_used_ms),
-      wanted: resident => prefers.includes(resident.key) || demanded.has(resident.key),
+        key === entry.key ||
+        demanded.has(key) ||
+        (used_at !== null && Math.max(0, step - used_at) < terms.spare_used_ms),
+      wanted: ({ key }) => prefers.includes(key),
     };
     const seen = entry.model.observed;
     // What was measured here once is not estimated lower again.
@@ -221,13 +223,15 @@ class Loading {
     );
     if (more !== null) {
       const victims = [...gone, ...more.victims];
-      return this.#made(this.#fit(victims, false), victims, more.cost_ms);
+      return { ...this.#made(this.#fit(victims, false), victims, more.cost_ms), timed: true };
     }
     if (this.#state.view.runtime?.advert.offload === true) {
       const spilled = this.#fit(gone, true);
-      if (spilled.kind === 'partial' || spilled.kind === 'cpu') return this.#made(spilled, gone, 0);
+      if (spilled.kind === 'partial' || spilled.kind === 'cpu') {
+        return { ...this.#made(spilled, gone, 0), timed: true };
+      }
     }
-    return this.#refused(gone);
+    return { ...this.#refused(gone), timed: true };
   }
 
   /** How many models have to go because the engine holds no more at once. */
@@ -441,6 +445,6 @@ export function offerOf(
     effort: EFFORT_NONE,
     size_bytes: entry?.model.size_bytes ?? 0,
     ...{ context_tokens: 0, fit: null, need_bytes: 0, gpus: [], evict: [], blockers: [] },
-    ...{ slots: 1, in_flight: 0 },
+    ...{ slots: 1, in_flight: 0, timed: false },
   };
 }
