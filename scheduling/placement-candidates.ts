@@ -34,13 +34,16 @@ const HYSTERESIS_MS = 500;
 const AVOIDED_MS = 1e12;
 
 /**
- * Judgements of one wish under the same rules, used again where the state of the node is the same.
- * Losing it changes nothing.
+ * Judgements of one wish under the same rules, by place of the node: used again where the state of
+ * the node is the same. Losing it changes nothing.
  */
-export type Memo = WeakMap<
-  Entry,
-  { readonly offer: Offer; readonly isCopied: boolean; readonly step: number }
->;
+export interface Memo {
+  readonly offers: (Offer | undefined)[];
+  step: number;
+  isCopied: boolean;
+}
+
+export const newMemo = (): Memo => ({ offers: [], step: -1, isCopied: false });
 
 export class Candidates {
   readonly request: PlacementRequest;
@@ -149,14 +152,51 @@ export class Candidates {
   #named(key: string): readonly Offer[] {
     const { remote } = this.request;
     const offers: Offer[] = [];
-    for (const state of this.#states) {
-      for (const entry of state.entries.get(key) ?? []) {
+    const memo = this.key === null ? undefined : this.#freshMemo(key);
+    for (const [place, state] of this.#states.entries()) {
+      const known = memo?.offers[place];
+      if (known !== undefined && this.#stillHolds(known, state)) {
+        offers.push(known);
+        this.#seen.push(known);
+        continue;
+      }
+      const entries = state.entries.get(key) ?? [];
+      for (const entry of entries) {
         if (!isCapable(this.request, entry.model)) continue;
         if (remote === 'deny' && isOutside(entry.engine.name)) continue;
-        offers.push(this.#judge(state, entry));
+        const offer = this.#judge(state, entry);
+        offers.push(offer);
+        if (memo !== undefined && entries.length === 1) memo.offers[place] = offer;
       }
     }
     return offers;
+  }
+
+  /** Without what time, or a copy elsewhere, may have changed. */
+  #freshMemo(key: string): Memo | undefined {
+    const memo = this.#memo;
+    if (memo === undefined || this.#hasRules) return undefined;
+    const isCopied = this.#isCopied(key);
+    if (memo.isCopied !== isCopied) memo.offers.length = 0;
+    else if (memo.step !== this.#step) {
+      for (const [place, offer] of memo.offers.entries()) {
+        if (offer?.timed === true) memo.offers[place] = undefined;
+      }
+    }
+    memo.step = this.#step;
+    memo.isCopied = isCopied;
+    return memo;
+  }
+
+  #stillHolds(offer: Offer, state: NodeState): boolean {
+    return (
+      offer.state === state &&
+      (!offer.timed || !state.timed) &&
+      offer.verdict !== 'not_ready' &&
+      offer.verdict !== 'refused' &&
+      this.request.refused[state.node] === undefined &&
+      this.absence(state) === null
+    );
   }
 
   #ofEngines(...names: readonly string[]): readonly Offer[] {
@@ -273,29 +313,16 @@ export class Candidates {
     return this.#judgement(state, entry);
   }
 
-  /** Remembered for as long as nothing that it depends on changes. */
   #judgement(state: NodeState, entry: Entry): Offer {
-    const isCopied = this.#isCopied(entry.key);
-    const terms = isCopied ? this.#copyTerms : this.#terms;
-    const known = this.#memo?.get(entry);
-    if (
-      known !== undefined &&
-      known.offer.state === state &&
-      known.isCopied === isCopied &&
-      (!known.offer.timed || (known.step === this.#step && !state.timed))
-    ) {
-      return known.offer;
-    }
-    const offer = judge(this.request, state, entry, terms);
-    this.#memo?.set(entry, { offer, isCopied, step: this.#step });
-    return offer;
+    const terms = this.#isCopied(entry.key) ? this.#copyTerms : this.#terms;
+    return judge(this.request, state, entry, terms);
   }
 
   /** Whether some node has it loaded, or is loading it: another copy would be a second one. */
   #isCopied(key: string): boolean {
     let copied = this.#copied.get(key);
     if (copied === undefined) {
-      copied = this.#states.some(({ room }) => room.residents.some(held => held.key === key));
+      copied = this.#states.some(({ residents }) => residents.has(key));
       this.#copied.set(key, copied);
     }
     return copied;

@@ -33,6 +33,8 @@ export interface Offer {
   /** Empty where the engine is not there at all. */
   readonly model: string;
   readonly key: string;
+  /** Node and canonical name in one: the same for all offers of one copy. */
+  readonly copy: string;
   readonly verdict: Verdict;
   /** Why not, where the verdict alone does not say. */
   readonly refusal: string | null;
@@ -441,6 +443,7 @@ export function offerOf(
     engine: entry?.engine.name ?? OLLAMA_ONLY,
     model: entry?.model.name ?? '',
     key: entry?.key ?? '',
+    copy: `${state.node} ${entry?.key ?? ''}`,
     ...{ verdict, refusal, when, state, score: ZERO },
     effort: EFFORT_NONE,
     size_bytes: entry?.model.size_bytes ?? 0,
