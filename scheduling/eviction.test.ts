@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { chooseVictims, isEvictable, lossOf } from './eviction.ts';
-import type { Resident } from './node-room.ts';
+import type { Resident } from './node-resident.ts';
 
 const NOW = 1_000_000;
 const GIB = 1024 ** 3;

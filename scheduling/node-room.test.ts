@@ -1,7 +1,8 @@
 /** What a node has for one more model, card by card. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type NodeNews, roomOf } from './node-room.ts';
+import type { NodeNews } from './node-resident.ts';
+import { roomOf } from './node-room.ts';
 import { GIB, NOW, type NodeInput, nodeView } from './test-nodes.ts';
 
 const freeOf = (input: NodeInput, news?: NodeNews): (number | null)[] =>

@@ -1,9 +1,6 @@
 /**
  * All offers for one request, and their order. Only models that can matter are judged: the one that
  * is named, or for each node the largest that it could take.
- *
- * C1: an offer that needs a load ranks before a loaded copy only where it is clearly faster, so that
- *     small errors of estimates don't make models wander.
  */
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
@@ -11,6 +8,7 @@ import { RECENCY_STEP_MS } from './eviction.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
+import { judge } from './placement-judge.ts';
 import {
   absenceOf,
   type Entry,
@@ -22,16 +20,12 @@ import {
   nodeStateOf,
   profileOf,
 } from './placement-node.ts';
-import { judge, type Offer, offerOf, type Terms } from './placement-offer.ts';
+import { type Offer, offerOf, type Terms } from './placement-offer.ts';
+import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
 const NO_ALIASES = {};
-/** By how much a load has to be faster than a loaded copy (C1). */
-const HYSTERESIS_FACTOR = 1.1;
-const HYSTERESIS_MS = 500;
-/** More than any time that is expected: nodes to avoid come last. */
-const AVOIDED_MS = 1e12;
 
 /**
  * Judgements of one wish under the same rules, by place of the node: used again where the state of
@@ -349,43 +343,10 @@ export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] =>
     .sort((left, right) => compareText(left.node, right.node))
     .map(view => nodeStateOf(view));
 
-export const takes = (offer: Offer): boolean => offer.when === 'takes';
 export const isOutside = (engine: EngineName): boolean =>
   engine === 'anthropic' || engine === 'openai';
 const isAvailable = (offer: Offer): boolean =>
   offer.verdict !== 'not_ready' && offer.verdict !== 'excluded';
-
-/** Requests ahead for the same copy, and how long this one has waited. */
-export interface Turn {
-  readonly ahead: number;
-  readonly waited_ms: number;
-}
-
-/** C1. The expected time, and what it takes to outweigh it. */
-export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): number {
-  const { total_ms, wait_ms } = offer.score;
-  const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
-  if (offer.effort > 0 && offer.when === 'takes') {
-    return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
-  }
-  return avoided + total_ms - wait_ms + waitMs(offer, turn);
-}
-
-/** Between offers of one rank. */
-export function compareOffers(left: Offer, right: Offer): number {
-  return (
-    left.effort - right.effort || freeOf(right) - freeOf(left) || compareText(left.node, right.node)
-  );
-}
-
-/** Who has waited for long already was told too little, and is told at least as much again. */
-export function waitMs(offer: Offer, { ahead, waited_ms }: Turn): number {
-  const { wait_ms, prefill_ms, decode_ms } = offer.score;
-  const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
-  return offer.when === 'waits' ? Math.max(queued, waited_ms) : queued;
-}
-
-export const freeOf = (offer: Offer): number => offer.state.room.free_bytes ?? 0;
 
 /** Of the largest model among them, by name where two are equal; null where there is none. */
 function largest(offers: readonly Offer[]): readonly Offer[] | null {
@@ -394,6 +355,3 @@ function largest(offers: readonly Offer[]): readonly Offer[] | null {
   );
   return best === undefined ? null : offers.filter(offer => offer.key === best.key);
 }
-
-export const compareText = (left: string, right: string): number =>
-  left < right ? -1 : left > right ? 1 : 0;

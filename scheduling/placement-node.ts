@@ -16,7 +16,8 @@ import {
   profileOfSize,
 } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
-import { type NodeNews, type NodeRoom, roomOf } from './node-room.ts';
+import type { NodeNews } from './node-resident.ts';
+import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementRequest } from './placement.ts';
 

@@ -7,12 +7,13 @@
  */
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
-import type { Booking, NodeNews } from './node-room.ts';
+import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates, compareText, type Memo, newMemo } from './placement-candidates.ts';
+import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
 import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareText } from './placement-rank.ts';
 import { UNLOAD_MS } from './placement-score.ts';
 import {
   bookingOf,

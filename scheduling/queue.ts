@@ -13,9 +13,10 @@
 import type { PlacementDecision } from '../protocol/node.ts';
 import type { NodeView } from './node-view.ts';
 import { type PlacementPlan, planOf } from './placement.ts';
-import { type Candidates, compareOffers, rankMs, takes, waitMs } from './placement-candidates.ts';
+import type { Candidates } from './placement-candidates.ts';
 import { decisionOf, type Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareOffers, rankMs, takes, waitMs } from './placement-rank.ts';
 import { waitingReason } from './placement-reason.ts';
 import { wantedLoads } from './queue-policies.ts';
 import { type Job, NOBODY, type QueueState, type Waiting } from './queue-state.ts';
