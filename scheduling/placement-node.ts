@@ -16,7 +16,8 @@ import {
   profileOfSize,
 } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
-import { type NodeNews, type NodeRoom, roomOf } from './node-room.ts';
+import type { NodeNews } from './node-resident.ts';
+import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementRequest } from './placement.ts';
 
@@ -46,6 +47,8 @@ export interface NodeState {
   /** Models, by canonical name, that somebody waits for, and copies that take nothing new. */
   readonly demanded: ReadonlySet<string>;
   readonly closed: ReadonlySet<string>;
+  /** Canonical names of what is loaded, or on its way. */
+  readonly residents: ReadonlySet<string>;
   /** Whether time alone changes what can be evicted here: something was loaded just now. */
   readonly timed: boolean;
 }
@@ -111,6 +114,7 @@ function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
     bound_bytes: boundOf(view, room),
     demanded: news?.demanded ?? NOTHING,
     closed: news?.closed ?? NOTHING,
+    residents: new Set(room.residents.map(({ key }) => key)),
     timed: room.residents.some(({ loaded_at }) => loaded_at !== null),
   };
 }

@@ -7,12 +7,13 @@
  */
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
-import type { Booking, NodeNews } from './node-room.ts';
+import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates, compareText, type Memo } from './placement-candidates.ts';
+import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
 import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareText } from './placement-rank.ts';
 import { UNLOAD_MS } from './placement-score.ts';
 import {
   bookingOf,
@@ -125,11 +126,11 @@ export class QueueView {
   }
 
   aheadOf(offer: Offer): number {
-    return this.#ahead.get(residentKey(offer.node, offer.key)) ?? 0;
+    return this.#ahead.get(offer.copy) ?? 0;
   }
 
   queueAhead(offer: Offer): void {
-    this.#ahead.set(residentKey(offer.node, offer.key), this.aheadOf(offer) + 1);
+    this.#ahead.set(offer.copy, this.aheadOf(offer) + 1);
   }
 
   /** D3: closes what is in the way of one that is overdue. One claim for a node, one for a model. */
@@ -343,7 +344,7 @@ function memoOf(options: QueueOptions, group: string): Memo {
   }
   let memo = known.get(group);
   if (memo === undefined) {
-    memo = new WeakMap();
+    memo = newMemo();
     known.set(group, memo);
   }
   return memo;
