@@ -1,13 +1,19 @@
 /** The commands of the pool: its machines, its models, where something would run, who may ask. */
 import type { Command } from 'commander';
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { command, count, labels, list, priority, type Run } from './command-line.ts';
+import type { EstimateOptions } from './commands/estimate.ts';
 import type { KeyOptions } from './commands/key.ts';
 import type { KeepOptions } from './commands/model-policy.ts';
 import type { PlaceOptions } from './commands/place.ts';
 
+const KV_TYPES = ['f16', 'q8_0', 'q4_0', 'bf16', 'f32', 'q5_1', 'q5_0', 'q4_1'];
+const SLOTS_MAX = 1_024;
+const BACKENDS = ['cuda', 'rocm', 'metal', 'vulkan', 'cpu'];
+
 export function poolCommands(program: Command, run: Run): void {
   nodeCommands(program, run);
+  estimateCommand(program, run);
   modelCommands(program.command('models'), run);
   keyCommands(program.command('key'), run);
 }
@@ -41,6 +47,29 @@ function nodeCommands(program: Command, run: Run): void {
     .action((node: string, options: { off: boolean; wait: boolean }) =>
       run(async context => (await import('./commands/drain.ts')).drain(context, node, options)),
     );
+}
+
+function estimateCommand(program: Command, run: Run): void {
+  command(program, 'estimate [model]', 'the memory a model takes, and where it fits')
+    .option('--show <file>', 'an Ollama /api/show answer with its size added (`-`: from stdin)')
+    .option('--gguf <file>', 'a GGUF file, of which only the header is read')
+    .option('--ctx <tokens>', 'context of one slot, such as 8192 or 32k', '8192')
+    .addOption(new Option('--slots <n>', 'requests at once').argParser(slots).default(1))
+    .addOption(new Option('--kv <type>', 'type of the cache').choices(KV_TYPES).default('f16'))
+    .option('--gpu <sizes>', 'free memory of each card: 24GiB,8GiB or none; default: the own ones')
+    .option('--ram <size>', 'free main memory, for what no card holds')
+    .addOption(new Option('--backend <name>').choices(BACKENDS).default('cuda'))
+    .action((model: string | undefined, options: EstimateOptions) =>
+      run(async context =>
+        (await import('./commands/estimate.ts')).estimate(context, model, options),
+      ),
+    );
+}
+
+function slots(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value <= SLOTS_MAX) return value;
+  throw new InvalidArgumentError(`expected a whole number from 1 to ${SLOTS_MAX}`);
 }
 
 function modelCommands(models: Command, run: Run): void {

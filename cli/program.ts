@@ -101,6 +101,8 @@ function buildCommands(program: Command, run: Run): void {
     );
 }
 
+/** As in `protocol/model-profile.ts`, whose schemas are not loaded for a list of words. */
+
 function readCommands(program: Command, run: Run): void {
   command(program, 'builds', 'builds, newest first')
     .addOption(new Option('--limit <n>', 'at most 200').argParser(count).default(50))

@@ -14,7 +14,7 @@ import { isIdle, type Resident } from './node-room.ts';
 /** After this long without use a model is half as likely to be wanted soon. */
 const RECENCY_HALF_LIFE_MS = 300_000;
 /** In steps, so that the same question within one of them has the same answer. */
-export const RECENCY_STEP_MS = 1_000;
+export const RECENCY_STEP_MS = 5_000;
 /** Up to so many idle models every set is looked at; above, the least valuable go first. */
 const EXACT_RESIDENTS_MAX = 6;
 

@@ -9,7 +9,7 @@
 import { CodeGodError } from '../protocol/errors.ts';
 import type { ModelProfile } from '../protocol/model-profile.ts';
 import { ggmlTypeOfNumber } from './ggml-types.ts';
-import { type ProfileTensor, profileOf } from './profile.ts';
+import { allBytes, type ProfileTensor, profileOf } from './profile.ts';
 
 /** Where the bytes come from; answers fewer bytes than asked for only at the end of the file. */
 export interface ByteSource {
@@ -26,7 +26,7 @@ export interface GgufHeader {
 /** `GGUF`, read little-endian. */
 const MAGIC = 0x46554747;
 const FIRST_READ_BYTES = 256 * 1024;
-const HEADER_BYTES_MAX = 64 * 1024 * 1024;
+export const HEADER_BYTES_MAX = 64 * 1024 * 1024;
 const KEYS_MAX = 65_536;
 const TENSORS_MAX = 200_000;
 const KEY_BYTES_MAX = 65_535;
@@ -73,16 +73,23 @@ export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   }
 }
 
-/** The profile of a model in one file, or in the shards of one in their order. */
-export function profileOfGguf(headers: readonly GgufHeader[], fileBytes: number): ModelProfile {
+/**
+ * The profile of a model in one file, or in the shards of one in their order.
+ * @param fileBytes of all of them; null where unknown
+ */
+export function profileOfGguf(
+  headers: readonly GgufHeader[],
+  fileBytes: number | null,
+): ModelProfile {
   const metadata = headers[0]?.metadata ?? {};
   if (typeof metadata['general.architecture'] !== 'string') {
     throw broken('general.architecture is missing in its metadata');
   }
+  const tensors = headers.flatMap(header => header.tensors);
   return profileOf({
     metadata,
-    tensors: headers.flatMap(({ tensors }) => tensors),
-    file_bytes: fileBytes,
+    tensors,
+    file_bytes: fileBytes ?? allBytes(tensors),
     projector_apart: false,
     source: 'gguf',
   });

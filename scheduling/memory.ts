@@ -40,7 +40,7 @@ const OVERHEAD_BYTES: Readonly<Record<Backend, number>> = {
 };
 
 /** Tokens that an engine computes at once, unless it takes more in larger contexts. */
-const UBATCH_TOKENS = 512;
+export const UBATCH_TOKENS = 512;
 /** Beside the tensors of a projector: what its own graph needs. */
 const PROJECTOR_COMPUTE_BYTES = 256 * MIB;
 /** Caches are allocated in steps of so many tokens. */
@@ -49,6 +49,8 @@ const FLOAT_BYTES = 4;
 const HALF_BYTES = 2;
 /** Buffers of the width of the embedding that one block keeps, where its widest step is unknown. */
 const ACTIVATION_BUFFERS = 8;
+/** Likewise beside the scores of attention, where they are kept. */
+const SCORE_BUFFERS = 6;
 /** Held back for what the estimate does not see. */
 const RESERVE_FRACTION = 0.03;
 const RESERVE_BYTES_MIN = 256 * MIB;
@@ -142,8 +144,11 @@ function cellsOf(group: CacheGroup, options: MemoryOptions): number {
 
 function cacheBytes(profile: ModelProfile, options: MemoryOptions): number {
   const element = KV_ELEMENT_BYTES[options.kv_type];
+  const widest = Math.max(0, ...profile.caches.map(group => group.value_width));
   const bytes = profile.caches.reduce((sum, group) => {
-    const width = group.key_width + group.value_width;
+    // Without flash attention values lie transposed, and as wide in all layers as in the widest.
+    const isPadded = !options.flash_attention && group.kind !== 'latent';
+    const width = group.key_width + (isPadded ? widest : group.value_width);
     return sum + group.layers * cellsOf(group, options) * width * element;
   }, 0);
   return Math.ceil(bytes * options.slots);
@@ -151,25 +156,49 @@ function cacheBytes(profile: ModelProfile, options: MemoryOptions): number {
 
 /**
  * What a graph needs at its widest moment: inside a block, or, in builds that set room aside for
- * the logits of every token, at its output.
+ * the logits of every token, at its output. A token of a batch belongs to one slot, so that masks
+ * are as long as the cache of one; windows have a mask of their own.
  */
 function computeBytes(profile: ModelProfile, options: MemoryOptions): number {
-  const cells = padded(options.context_tokens) * options.slots;
-  const engine = options.engine ?? { ubatch_tokens: largestBatch(cells), all_outputs: false };
-  const mask = options.flash_attention
-    ? HALF_BYTES
-    : FLOAT_BYTES * (1 + Math.max(1, profile.head_count));
-  const width = profile.activation_width ?? ACTIVATION_BUFFERS * profile.embedding_length;
-  const block = engine.ubatch_tokens * (cells * mask + FLOAT_BYTES * width);
-  if (!engine.all_outputs) return block;
-  const output = profile.vocabulary + profile.embedding_length;
-  return Math.max(block, FLOAT_BYTES * engine.ubatch_tokens * output);
+  const { ubatch_tokens: batch, all_outputs } = options.engine ?? {
+    ubatch_tokens: largestBatch(padded(options.context_tokens) * options.slots),
+    all_outputs: false,
+  };
+  const { embedding_length: embedding } = profile;
+  const cells = padded(options.context_tokens);
+  const window = profile.caches.find(group => group.kind === 'sliding');
+  const masked = cells + (window === undefined ? 0 : cellsOf(window, options));
+  const width = FLOAT_BYTES * (profile.activation_width ?? ACTIVATION_BUFFERS * embedding);
+  const steps = options.flash_attention
+    ? [HALF_BYTES * masked + width]
+    : [
+        FLOAT_BYTES * masked + width,
+        FLOAT_BYTES * (masked + cells * profile.head_count + SCORE_BUFFERS * embedding),
+      ];
+  if (all_outputs) steps.push(FLOAT_BYTES * (profile.vocabulary + embedding));
+  return batch * Math.max(...steps);
 }
 
 /** Ollama from 0.33 on; where memory is short it takes less. */
 function largestBatch(contextTokens: number): number {
   if (contextTokens <= 4_096) return UBATCH_TOKENS;
   return contextTokens <= 32_768 ? 2 * UBATCH_TOKENS : 4 * UBATCH_TOKENS;
+}
+
+/**
+ * How a version of Ollama computes, for {@link MemoryOptions}; undefined where nobody knows.
+ * @param contextTokens of all slots together
+ */
+export function ollamaBatch(
+  version: string | null,
+  contextTokens: number,
+): EngineBatch | undefined {
+  const match = /^v?(\d+)\.(\d+)/.exec(version ?? '');
+  if (match === null) return undefined;
+  const release = Number(match[1]) * 1_000 + Number(match[2]);
+  if (release < 32) return { ubatch_tokens: UBATCH_TOKENS, all_outputs: true };
+  if (release < 33) return undefined; // The logits of all tokens went during this one.
+  return { ubatch_tokens: largestBatch(contextTokens), all_outputs: false };
 }
 
 export interface SizedModel {

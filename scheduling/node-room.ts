@@ -136,7 +136,7 @@ function computeRoom(view: NodeView, news: NodeNews): NodeRoom {
 }
 
 /** What residents give back when they go. Both bounds of what is free grow by the same. */
-function addTo(room: Room, gone: readonly Resident[]): Room {
+export function addTo(room: Room, gone: readonly Resident[]): Room {
   if (gone.length === 0) return room;
   const hostOnly = room.cards.length === 0;
   let ram = room.ram_free_bytes;
@@ -194,18 +194,8 @@ function leavingOf(residents: readonly Resident[], news: NodeNews): ReadonlySet<
 
 const isComing = (resident: Resident): boolean => resident.state === 'loading';
 
-/** What is free beside these residents, as if those that are gone were not there. */
-export function roomWithout(
-  capacity: CapacityAdvert | null,
-  residents: readonly Resident[],
-  gone: ReadonlySet<string>,
-): Room {
-  const away = residents.filter(({ key }) => gone.has(key));
-  return addTo(baseRoom(capacity, residents), away);
-}
-
 /** What is free while all residents stay. */
-function baseRoom(capacity: CapacityAdvert | null, residents: readonly Resident[]): Room {
+export function baseRoom(capacity: CapacityAdvert | null, residents: readonly Resident[]): Room {
   if (capacity === null) return { cards: [], ram_free_bytes: null, unified: false };
   const unified = capacity.gpus.some(card => card.unified);
   const hostOnly = capacity.gpus.length === 0;

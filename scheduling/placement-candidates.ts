@@ -9,7 +9,6 @@ import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
 import { RECENCY_STEP_MS } from './eviction.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
-import type { Resident } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
 import {
@@ -27,14 +26,21 @@ import { judge, type Offer, offerOf, type Terms } from './placement-offer.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
-const JUDGEMENTS_MAX = 1_024;
-/** Offers of nodes on which nothing has changed, by what was asked for. */
-const judgements = new WeakMap<NodeState, Map<string, Offer>>();
+const NO_ALIASES = {};
 /** By how much a load has to be faster than a loaded copy (C1). */
 const HYSTERESIS_FACTOR = 1.1;
 const HYSTERESIS_MS = 500;
 /** More than any time that is expected: nodes to avoid come last. */
 const AVOIDED_MS = 1e12;
+
+/**
+ * Judgements of one wish under the same rules, used again where the state of the node is the same.
+ * Losing it changes nothing.
+ */
+export type Memo = WeakMap<
+  Entry,
+  { readonly offer: Offer; readonly isCopied: boolean; readonly step: number }
+>;
 
 export class Candidates {
   readonly request: PlacementRequest;
@@ -48,11 +54,14 @@ export class Candidates {
   readonly #terms: Terms;
   /** Where it would be a second copy of a model that is loaded already. */
   readonly #copyTerms: Terms;
-  readonly #wish: string;
+  readonly #step: number;
+  readonly #memo: Memo | undefined;
+  readonly #hasRules: boolean;
   readonly #copied = new Map<string, boolean>();
   readonly #judged = new Map<Entry, Offer>();
   /** Models that may be meant, and what became of them. */
-  readonly #seen = new Set<Offer>();
+  readonly #seen: Offer[] = [];
+  #able: readonly Offer[] | null = null;
 
   constructor(
     request: PlacementRequest,
@@ -67,10 +76,14 @@ export class Candidates {
     this.key =
       request.model === null
         ? null
-        : canonicalModelName(resolveAlias(request.model, context.aliases ?? {}));
-    this.#states = [...nodes]
-      .sort((left, right) => compareText(left.node, right.node))
-      .map(view => nodeStateOf(view, context.news?.(view.node)));
+        : canonicalModelName(resolveAlias(request.model, context.aliases ?? NO_ALIASES));
+    this.#states = context.states ?? statesOf(nodes);
+    this.#memo = context.memo;
+    this.#hasRules =
+      request.exclude !== undefined ||
+      request.nodes !== undefined ||
+      request.selector !== undefined ||
+      (context.policies ?? []).length > 0;
     this.#terms = {
       now,
       residency_ms: context.residency_ms ?? 0,
@@ -80,29 +93,30 @@ export class Candidates {
       ...this.#terms,
       spare_used_ms: context.replica_idle_ms ?? REPLICA_IDLE_MS,
     };
-    const { context_tokens, context_max, kind, capability, prompt_tokens, output_tokens } = request;
-    this.#wish = [
-      ...[context_tokens, context_max, kind, capability, prompt_tokens, output_tokens],
-      ...[request.prefers, Math.floor(now / RECENCY_STEP_MS)],
-      this.#terms.residency_ms,
-    ].join(' ');
+    this.#step = Math.floor(now / RECENCY_STEP_MS);
     this.#policies = new Map(
       (context.policies ?? []).map(policy => [canonicalModelName(policy.model), policy]),
     );
   }
 
-  /** The best first: what could take the request, now or later. */
+  /** What could take the request now or later, in no order. */
+  able(): readonly Offer[] {
+    this.#able ??= this.#choose().filter(offer => offer.when !== 'never');
+    return this.#able;
+  }
+
+  /** The best first. */
   ranked(): readonly Offer[] {
-    return this.#choose()
-      .filter(offer => offer.when !== 'never')
+    return this.able()
       .map(offer => ({ offer, rank: this.#rankMs(offer) }))
-      .sort((left, right) => left.rank - right.rank || this.#compare(left.offer, right.offer))
+      .sort((left, right) => left.rank - right.rank || compareOffers(left.offer, right.offer))
       .map(({ offer }) => offer);
   }
 
   /** All that was looked at, in no order. */
   seen(): readonly Offer[] {
-    return [...this.#seen];
+    this.able();
+    return this.#seen;
   }
 
   states(): readonly NodeState[] {
@@ -134,12 +148,15 @@ export class Candidates {
   /** Whoever has the model, however it stands there. */
   #named(key: string): readonly Offer[] {
     const { remote } = this.request;
-    return this.#states.flatMap(state =>
-      (state.entries.get(key) ?? [])
-        .filter(entry => isCapable(this.request, entry.model))
-        .filter(entry => remote !== 'deny' || !isOutside(entry.engine.name))
-        .map(entry => this.#judge(state, entry)),
-    );
+    const offers: Offer[] = [];
+    for (const state of this.#states) {
+      for (const entry of state.entries.get(key) ?? []) {
+        if (!isCapable(this.request, entry.model)) continue;
+        if (remote === 'deny' && isOutside(entry.engine.name)) continue;
+        offers.push(this.#judge(state, entry));
+      }
+    }
+    return offers;
   }
 
   #ofEngines(...names: readonly string[]): readonly Offer[] {
@@ -232,11 +249,12 @@ export class Candidates {
   }
 
   #judge(state: NodeState, entry: Entry): Offer {
-    const known = this.#judged.get(entry);
+    // Where a model is named, each of its entries is asked for once.
+    const known = this.key === null ? this.#judged.get(entry) : undefined;
     if (known !== undefined) return known;
     const offer = this.#judgeAnew(state, entry);
-    this.#judged.set(entry, offer);
-    this.#seen.add(offer);
+    if (this.key === null) this.#judged.set(entry, offer);
+    this.#seen.push(offer);
     return offer;
   }
 
@@ -246,8 +264,10 @@ export class Candidates {
       this.absence(state) ??
       (engine.available ? null : (engine.reason ?? `${engine.name} does not answer`));
     if (absent !== null) return offerOf(state, entry, 'not_ready', absent, 'never');
-    const excluded = exclusionOf(this.request, state.view, this.#policies.get(key));
-    if (excluded !== null) return offerOf(state, entry, 'excluded', excluded, 'never');
+    if (this.#hasRules) {
+      const excluded = exclusionOf(this.request, state.view, this.#policies.get(key));
+      if (excluded !== null) return offerOf(state, entry, 'excluded', excluded, 'never');
+    }
     const refusal = this.request.refused[state.node];
     if (refusal !== undefined) return offerOf(state, entry, 'refused', refusal, 'never');
     return this.#judgement(state, entry);
@@ -255,19 +275,19 @@ export class Candidates {
 
   /** Remembered for as long as nothing that it depends on changes. */
   #judgement(state: NodeState, entry: Entry): Offer {
-    const terms = this.#isCopied(entry.key) ? this.#copyTerms : this.#terms;
-    if (state.room.residents.some(isTimed)) return judge(this.request, state, entry, terms);
-    const key = `${entry.engine.name} ${entry.key} ${terms.spare_used_ms} ${this.#wish}`;
-    let known = judgements.get(state);
-    if (known === undefined) {
-      known = new Map();
-      judgements.set(state, known);
+    const isCopied = this.#isCopied(entry.key);
+    const terms = isCopied ? this.#copyTerms : this.#terms;
+    const known = this.#memo?.get(entry);
+    if (
+      known !== undefined &&
+      known.offer.state === state &&
+      known.isCopied === isCopied &&
+      (!known.offer.timed || (known.step === this.#step && !state.timed))
+    ) {
+      return known.offer;
     }
-    const judged = known.get(key);
-    if (judged !== undefined) return judged;
-    if (known.size >= JUDGEMENTS_MAX) known.clear();
     const offer = judge(this.request, state, entry, terms);
-    known.set(key, offer);
+    this.#memo?.set(entry, { offer, isCopied, step: this.#step });
     return offer;
   }
 
@@ -282,17 +302,7 @@ export class Candidates {
   }
 
   #rankMs(offer: Offer): number {
-    const ahead = this.#context.ahead?.(offer.node, offer.key) ?? 0;
-    const rank = rankMs(offer, ahead, this.#context.waited_ms ?? 0);
-    return this.request.avoid.includes(offer.node) ? AVOIDED_MS + rank : rank;
-  }
-
-  #compare(left: Offer, right: Offer): number {
-    return (
-      left.effort - right.effort ||
-      freeOf(right) - freeOf(left) ||
-      compareText(left.node, right.node)
-    );
+    return rankMs(offer, this.request, { ahead: 0, waited_ms: this.#context.waited_ms ?? 0 });
   }
 }
 
@@ -306,8 +316,11 @@ const isLarger = (left: Entry, right: Entry): boolean =>
   left.model.size_bytes > right.model.size_bytes ||
   (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
 
-/** Whether time alone may change what can be evicted. */
-const isTimed = (resident: Resident): boolean => resident.loaded_at !== null;
+/** In the order of their names, whatever order they come in (P2). */
+export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] =>
+  [...nodes]
+    .sort((left, right) => compareText(left.node, right.node))
+    .map(view => nodeStateOf(view));
 
 export const takes = (offer: Offer): boolean => offer.when === 'takes';
 export const isOutside = (engine: EngineName): boolean =>
@@ -315,25 +328,37 @@ export const isOutside = (engine: EngineName): boolean =>
 const isAvailable = (offer: Offer): boolean =>
   offer.verdict !== 'not_ready' && offer.verdict !== 'excluded';
 
-/**
- * C1. The expected time, and what it takes to outweigh it.
- * @param ahead requests that come before for the same copy
- */
-export function rankMs(offer: Offer, ahead: number, waitedMs: number): number {
+/** Requests ahead for the same copy, and how long this one has waited. */
+export interface Turn {
+  readonly ahead: number;
+  readonly waited_ms: number;
+}
+
+/** C1. The expected time, and what it takes to outweigh it. */
+export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): number {
   const { total_ms, wait_ms } = offer.score;
-  if (offer.effort > 0 && offer.when === 'takes')
-    return total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
-  return total_ms - wait_ms + waitMs(offer, ahead, waitedMs);
+  const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
+  if (offer.effort > 0 && offer.when === 'takes') {
+    return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
+  }
+  return avoided + total_ms - wait_ms + waitMs(offer, turn);
+}
+
+/** Between offers of one rank. */
+export function compareOffers(left: Offer, right: Offer): number {
+  return (
+    left.effort - right.effort || freeOf(right) - freeOf(left) || compareText(left.node, right.node)
+  );
 }
 
 /** Who has waited for long already was told too little, and is told at least as much again. */
-export function waitMs(offer: Offer, ahead: number, waitedMs: number): number {
+export function waitMs(offer: Offer, { ahead, waited_ms }: Turn): number {
   const { wait_ms, prefill_ms, decode_ms } = offer.score;
   const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
-  return offer.when === 'waits' ? Math.max(queued, waitedMs) : queued;
+  return offer.when === 'waits' ? Math.max(queued, waited_ms) : queued;
 }
 
-export const freeOf = (offer: Offer): number => offer.state?.room.free_bytes ?? 0;
+export const freeOf = (offer: Offer): number => offer.state.room.free_bytes ?? 0;
 
 /** Of the largest model among them, by name where two are equal; null where there is none. */
 function largest(offers: readonly Offer[]): readonly Offer[] | null {

@@ -91,7 +91,7 @@ function adding({ candidates }: Outcome): string | null {
   const { need, short_bytes } = closest.fit;
   const room = gib(need.total_bytes + need.reserve_bytes);
   const offload =
-    closest.state?.view.runtime?.advert.offload === true || freeOf(closest) <= 0
+    closest.state.view.runtime?.advert.offload === true || freeOf(closest) <= 0
       ? ''
       : `, or let ${closest.node} use main memory (\`node.offload\`)`;
   return `add a node with ${room} free, free ${gib(short_bytes)} on ${closest.node}${offload}`;

@@ -61,12 +61,12 @@ const sentence = (text: string): string =>
   text.length <= SENTENCE_MAX ? text : `${text.slice(0, SENTENCE_MAX - 1)}…`;
 
 function isMeasured(offer: Offer | null): boolean {
-  const entries = offer?.state?.entries.get(offer.key) ?? [];
+  const entries = offer?.state.entries.get(offer.key) ?? [];
   return entries.some(entry => entry.model.observed !== undefined);
 }
 
 function candidateOf(offer: Offer): PlacementCandidate {
-  const room = offer.state?.room;
+  const room = offer.state.room;
   return {
     node: offer.node,
     engine: offer.engine,

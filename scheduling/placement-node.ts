@@ -46,6 +46,8 @@ export interface NodeState {
   /** Models, by canonical name, that somebody waits for, and copies that take nothing new. */
   readonly demanded: ReadonlySet<string>;
   readonly closed: ReadonlySet<string>;
+  /** Whether time alone changes what can be evicted here: something was loaded just now. */
+  readonly timed: boolean;
 }
 
 interface Index {
@@ -109,6 +111,7 @@ function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
     bound_bytes: boundOf(view, room),
     demanded: news?.demanded ?? NOTHING,
     closed: news?.closed ?? NOTHING,
+    timed: room.residents.some(({ loaded_at }) => loaded_at !== null),
   };
 }
 

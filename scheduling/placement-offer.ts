@@ -52,7 +52,9 @@ export interface Offer {
   readonly slots: number;
   readonly in_flight: number;
   readonly score: Score;
-  readonly state: NodeState | null;
+  readonly state: NodeState;
+  /** Whether it depends on how long models have been idle. */
+  readonly timed: boolean;
 }
 
 /** Who may be evicted, and when. */
@@ -221,13 +223,15 @@ class Loading {
     );
     if (more !== null) {
       const victims = [...gone, ...more.victims];
-      return this.#made(this.#fit(victims, false), victims, more.cost_ms);
+      return { ...this.#made(this.#fit(victims, false), victims, more.cost_ms), timed: true };
     }
     if (this.#state.view.runtime?.advert.offload === true) {
       const spilled = this.#fit(gone, true);
-      if (spilled.kind === 'partial' || spilled.kind === 'cpu') return this.#made(spilled, gone, 0);
+      if (spilled.kind === 'partial' || spilled.kind === 'cpu') {
+        return { ...this.#made(spilled, gone, 0), timed: true };
+      }
     }
-    return this.#refused(gone);
+    return { ...this.#refused(gone), timed: true };
   }
 
   /** How many models have to go because the engine holds no more at once. */
@@ -441,6 +445,6 @@ export function offerOf(
     effort: EFFORT_NONE,
     size_bytes: entry?.model.size_bytes ?? 0,
     ...{ context_tokens: 0, fit: null, need_bytes: 0, gpus: [], evict: [], blockers: [] },
-    ...{ slots: 1, in_flight: 0 },
+    ...{ slots: 1, in_flight: 0, timed: false },
   };
 }

@@ -13,7 +13,7 @@ const NAMES_MAX = 4;
 /** What is to be said of one candidate. */
 export function offerReason(offer: Offer): string {
   if (offer.refusal !== null) return offer.refusal;
-  const memory = offer.state?.room.kind === 'gpu' ? 'GPU memory' : 'memory';
+  const memory = offer.state.room.kind === 'gpu' ? 'GPU memory' : 'memory';
   const free = gib(Math.max(0, freeOf(offer)));
   switch (offer.verdict) {
     case 'loaded':
@@ -157,7 +157,7 @@ function nothingFits(model: string, offers: readonly Offer[]): string {
     const unknown = offers.filter(offer => offer.verdict === 'unknown_memory');
     return `${namesOf(unknown)} may hold ${model}, but the free memory there is unknown; declare it in the configuration`;
   }
-  const evictable = closest.state?.room.evictable ?? [];
+  const evictable = closest.state.room.evictable ?? [];
   const unload =
     evictable.length === 0 ? '' : ` beyond what unloading ${evictable.join(', ')} gives`;
   return (

@@ -37,6 +37,7 @@ const PATTERNS: Readonly<Record<string, Pattern>> = {
   gemma2: { every: 2, window: 4_096 },
   gemma3: { every: 6 },
   gemma3n: { every: 5 },
+  gemma4: { every: 6 },
   'gemma-embedding': { every: 6 },
   gptoss: { every: 2, window: 128 },
   'gpt-oss': { every: 2, window: 128 },
@@ -109,6 +110,10 @@ function attentionOf(
       own.has(name),
     );
   });
+}
+
+export function isLinearAttention(reader: MetadataReader): boolean {
+  return linear(reader, 1) !== null;
 }
 
 /** Layers of linear attention by their interval or list, or null in other architectures. */
@@ -197,15 +202,17 @@ function shapesOf(reader: MetadataReader, count: number): ShapeOf {
   const keySliding = reader.number('attention.key_length_swa') ?? key;
   const valueSliding = reader.number('attention.value_length_swa') ?? value;
   const rank = reader.number('attention.kv_lora_rank');
+  // One key head for each query head where nothing is said; grouped where a list was blanked.
+  const isBlanked = reader.isBlanked('attention.head_count_kv');
+  const assumed = (count: number): number => (isBlanked ? Math.ceil(count / 4) : count);
   const isLatent = rank !== null && (reader.number('attention.key_length_mla') ?? 0) > 0;
   return (layer, window) => {
     if (isLatent) {
       const width = rank + (reader.number('rope.dimension_count') ?? 0);
       return { kind: 'latent', key_width: width, value_width: 0, window_tokens: null };
     }
-    // Files of a single number of heads for all layers leave the others out.
     const owned = kv[layer] ?? -1;
-    const count = owned < 0 ? (heads[layer] ?? 0) : owned;
+    const count = owned < 0 ? assumed(heads[layer] ?? 0) : owned;
     return {
       kind: window === null ? 'full' : 'sliding',
       key_width: count * (window === null ? key : keySliding),

@@ -23,6 +23,11 @@ export class MetadataReader {
     return isCount(value) ? value : null;
   }
 
+  /** Whether there is such a value, but nobody was told which. */
+  isBlanked(name: string): boolean {
+    return this.#value(name) === null;
+  }
+
   /** One value for each layer, from a list of them or from one for all. */
   perLayer(name: string, layers: number, otherwise: number): readonly number[] {
     const value = this.#value(name);
@@ -46,6 +51,18 @@ export class MetadataReader {
     });
   }
 
+  /** `general.file_type`: the mixture of element types. */
+  get fileType(): number | null {
+    const value = this.#metadata['general.file_type'];
+    return isCount(value) ? value : null;
+  }
+
+  /** Parameters of all tensors together. */
+  get parameters(): number | null {
+    const value = this.#metadata['general.parameter_count'];
+    return Number.isSafeInteger(value) && Number(value) > 0 ? Number(value) : null;
+  }
+
   /** Size of the vocabulary, where the tokens are listed or counted. */
   get tokens(): number | null {
     const list = this.#metadata['tokenizer.ggml.tokens'];
@@ -55,6 +72,9 @@ export class MetadataReader {
   }
 }
 
+/** Larger counts are of no model, and their products would be no exact numbers. */
+const COUNT_MAX = 2 ** 24;
+
 function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= COUNT_MAX;
 }

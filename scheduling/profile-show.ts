@@ -5,16 +5,19 @@
  */
 import { CodeGodError } from '../protocol/errors.ts';
 import type { ModelProfile } from '../protocol/model-profile.ts';
-import { type ProfileTensor, profileOf } from './profile.ts';
+import { allBytes, type ProfileTensor, profileOf } from './profile.ts';
 
 const TENSORS_MAX = 200_000;
 
 /**
  * @param show the parsed answer
- * @param sizeBytes of the model on disk, as `/api/tags` tells it
+ * @param sizeBytes of the model on disk, as `/api/tags` tells it; null where unknown
+ * @returns null where neither the size nor the tensors are known
  * @throws `bad_request` where the answer is none of a model
  */
-export function profileOfShow(show: unknown, sizeBytes: number): ModelProfile {
+export function profileOfShow(show: unknown, sizeBytes: number): ModelProfile;
+export function profileOfShow(show: unknown, sizeBytes: number | null): ModelProfile | null;
+export function profileOfShow(show: unknown, sizeBytes: number | null): ModelProfile | null {
   const answer = recordOf(show);
   const metadata = recordOf(answer?.['model_info']);
   if (metadata === null || typeof metadata['general.architecture'] !== 'string') {
@@ -23,10 +26,12 @@ export function profileOfShow(show: unknown, sizeBytes: number): ModelProfile {
       'this is not an answer of /api/show: model_info with general.architecture is missing',
     );
   }
+  const tensors = tensorsOf(answer?.['tensors']);
+  if (sizeBytes === null && tensors === null) return null;
   return profileOf({
     metadata,
-    tensors: tensorsOf(answer?.['tensors']),
-    file_bytes: sizeBytes,
+    tensors,
+    file_bytes: sizeBytes ?? allBytes(tensors ?? []),
     projector_apart: recordOf(answer?.['projector_info']) !== null,
     source: 'show',
   });

@@ -70,6 +70,8 @@ export interface QueueState {
   readonly shares: ReadonlyMap<string, number>;
 }
 
+/** `declined` of a request that no node has declined. */
+export const NOBODY: Waiting['declined'] = {};
 /** A point of priority is worth this part of the age bound. */
 const PRIORITY_FRACTION = 0.1;
 /** Service that a turn is counted as. */
@@ -106,7 +108,7 @@ export function entered(state: QueueState, job: Job): QueueState {
   shares.set(job.share, turn + TURN_MS / weight);
   if (shares.size > SHARES_MAX) forgetPast(shares, state.virtual_ms);
   const ahead = job.priority * PRIORITY_FRACTION * state.options.age_bound_ms;
-  return inserted({ ...state, shares }, { job, turn, rank: turn - ahead, declined: {} });
+  return inserted({ ...state, shares }, { job, turn, rank: turn - ahead, declined: NOBODY });
 }
 
 /** A share whose turns are all over is like one that was never there. */

@@ -10,18 +10,26 @@ import { canonicalModelName, resolveAlias } from './model-names.ts';
 import type { Booking, NodeNews } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates } from './placement-candidates.ts';
-import { loadedKeys } from './placement-node.ts';
+import { Candidates, compareText, type Memo } from './placement-candidates.ts';
+import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { UNLOAD_MS } from './placement-score.ts';
 import {
   bookingOf,
   type Ended,
+  NOBODY,
+  type QueueOptions,
   type QueueState,
   type Running,
   residentKey,
   type Waiting,
 } from './queue-state.ts';
+
+/** By place in `nodes`; whole where `version` is that of the view. */
+interface States {
+  list: readonly (NodeState | undefined)[];
+  version: number;
+}
 
 /** A copy that a request is overdue for, closed to all that come after it. */
 interface Claim {
@@ -29,6 +37,9 @@ interface Claim {
   readonly id: string;
 }
 
+/** Groups whose judgements are remembered. */
+const MEMOS_MAX = 512;
+const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
 const bookings = new WeakMap<Running, Booking>();
 const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
@@ -39,6 +50,8 @@ export class QueueView {
   readonly nodes: readonly NodeView[];
   readonly now: number;
   version = 0;
+  /** Grows with what makes room: all else only takes it. */
+  freed = 0;
   readonly #running: Map<string, Running>;
   readonly #byNode = new Map<string, Running[]>();
   readonly #ended: readonly Ended[];
@@ -49,13 +62,15 @@ export class QueueView {
   readonly #ahead = new Map<string, number>();
   readonly #claims = new Map<string, Claim>();
   readonly #claimed = new Set<string>();
-  readonly #news = new Map<string, NodeNews | undefined>();
+  /** By place in `nodes`; for those that are overdue, the second. */
+  readonly #states: States = { list: [], version: -1 };
+  readonly #freeStates: States = { list: [], version: -1 };
   readonly #kept: ReadonlySet<string>;
   readonly #views: ReadonlyMap<string, NodeView>;
 
   constructor(state: QueueState, nodes: readonly NodeView[], now: number) {
     this.state = state;
-    this.nodes = nodes;
+    this.nodes = inOrder(nodes);
     this.#views = new Map(nodes.map(view => [view.node, view]));
     this.now = now;
     this.#running = new Map(state.running);
@@ -81,28 +96,30 @@ export class QueueView {
   /** Canonical name of what is asked for, aliases followed. */
   keyOf({ model }: PlacementRequest): string | null {
     if (model === null) return null;
-    return canonicalModelName(resolveAlias(model, this.state.options.aliases ?? {}));
+    return canonicalModelName(resolveAlias(model, this.state.options.aliases ?? NO_ALIASES));
   }
 
   isOverdue({ job }: Waiting): boolean {
     return this.now - job.arrived_at >= this.state.options.age_bound_ms;
   }
 
-  candidatesFor(waiting: Waiting): Candidates {
+  /** @param group its key, where judgements are to be remembered for the next pass */
+  candidatesFor(waiting: Waiting, group: string | null): Candidates {
     const { age_bound_ms, residency_ms, policies, aliases } = this.state.options;
     const context: PlacementContext = {
       ...(policies === undefined ? {} : { policies }),
       ...(aliases === undefined ? {} : { aliases }),
+      ...(group === null ? {} : { memo: memoOf(this.state.options, group) }),
       residency_ms,
       replica_idle_ms: age_bound_ms,
-      news: node => this.#newsOf(node, waiting),
+      states: this.#statesFor(waiting),
     };
     return new Candidates(this.#requestOf(waiting), this.nodes, this.now, context);
   }
 
   /** Requests of one group are judged alike. */
   groupKeyOf(waiting: Waiting): string {
-    const declined = Object.keys(waiting.declined).length > 0 ? waiting.job.id : '';
+    const declined = waiting.declined === NOBODY ? '' : waiting.job.id;
     const claims = this.#claims.size === 0 ? '' : this.#isClosedTo(waiting);
     return `${wantOf(roundedOf(waiting.job.request))}|${this.isOverdue(waiting)}|${declined}|${claims}`;
   }
@@ -148,8 +165,11 @@ export class QueueView {
       this.#turnedAt.set(plan.node, this.now);
     }
     // Demand for a model is news for every node that has it loaded.
-    if (key !== null && left <= 0) this.#news.clear();
-    else this.#forget(plan.node);
+    if (key !== null && left <= 0) {
+      this.#forgetHolders(key);
+      this.freed += 1;
+    }
+    this.#forget(plan.node);
     this.version += 1;
   }
 
@@ -176,9 +196,18 @@ export class QueueView {
     return this.#demand.get(key) ?? 0;
   }
 
+  #forgetHolders(key: string): void {
+    for (const view of this.nodes) if (loadedKeys(view).includes(key)) this.#forget(view.node);
+    for (const running of this.#running.values()) {
+      if (canonicalModelName(running.plan.model) === key) this.#forget(running.plan.node);
+    }
+  }
+
   #forget(node: string): void {
-    this.#news.delete(node);
-    this.#news.delete(`${node} free`);
+    const index = this.nodes.findIndex(view => view.node === node);
+    for (const states of [this.#states, this.#freeStates]) {
+      if (index in states.list) states.list = states.list.with(index, undefined);
+    }
   }
 
   #note(running: Running): void {
@@ -199,6 +228,7 @@ export class QueueView {
 
   #requestOf({ job, declined }: Waiting): PlacementRequest {
     const request = roundedOf(job.request);
+    if (declined === NOBODY) return request;
     const refused = Object.entries(declined).filter(([, { until }]) => until > this.now);
     if (refused.length === 0) return request;
     const reasons = Object.fromEntries(refused.map(([node, { reason }]) => [node, reason]));
@@ -214,16 +244,34 @@ export class QueueView {
     return closed;
   }
 
-  #newsOf(node: string, waiting: Waiting): NodeNews | undefined {
-    const closed = this.#closedOn(node, waiting);
-    // D2: to one that is overdue, models that others wait for are not sacred, but in turn.
-    const isFree = this.isOverdue(waiting) && !this.#hasTurned(node);
-    if (closed !== null) return this.#makeNews(node, closed, isFree);
-    const key = isFree ? `${node} free` : node;
-    if (this.#news.has(key)) return this.#news.get(key);
-    const news = this.#makeNews(node, NOTHING, isFree);
-    this.#news.set(key, news);
-    return news;
+  /**
+   * D2: to one that is overdue, models that others wait for are not sacred, but in turn. Where copies
+   * are closed to it, it has states of its own.
+   */
+  #statesFor(waiting: Waiting): readonly NodeState[] {
+    const isOverdue = this.isOverdue(waiting);
+    const common = this.#commonStates(isOverdue);
+    if (this.#claimed.size === 0) return common;
+    return common.map(state => {
+      const closed = this.#closedOn(state.node, waiting);
+      return closed === null ? state : this.#stateOf(state.view, closed, isOverdue);
+    });
+  }
+
+  #commonStates(isOverdue: boolean): readonly NodeState[] {
+    const known = isOverdue ? this.#freeStates : this.#states;
+    if (known.version === this.version) return known.list as readonly NodeState[];
+    const list = this.nodes.map((view, index) => {
+      return known.list[index] ?? this.#stateOf(view, NOTHING, isOverdue);
+    });
+    known.list = list;
+    known.version = this.version;
+    return list;
+  }
+
+  #stateOf(view: NodeView, closed: ReadonlySet<string>, isOverdue: boolean): NodeState {
+    const isFree = isOverdue && !this.#hasTurned(view.node);
+    return nodeStateOf(view, this.#makeNews(view.node, closed, isFree));
   }
 
   #closedOn(node: string, { job, rank }: Waiting): ReadonlySet<string> | null {
@@ -274,6 +322,31 @@ function bookingFor(running: Running): Booking {
   const booking = bookingOf(running);
   bookings.set(running, booking);
   return booking;
+}
+
+/** By name, so that the order in which nodes are listed does not matter. */
+function inOrder(nodes: readonly NodeView[]): readonly NodeView[] {
+  const isSorted = nodes.every(
+    (view, index) => index === 0 || (nodes[index - 1]?.node ?? '') <= view.node,
+  );
+  return isSorted ? nodes : [...nodes].sort((left, right) => compareText(left.node, right.node));
+}
+
+const memos = new WeakMap<QueueOptions, Map<string, Memo>>();
+
+/** Of one group, as long as the options are the same. */
+function memoOf(options: QueueOptions, group: string): Memo {
+  let known = memos.get(options);
+  if (known === undefined || known.size >= MEMOS_MAX) {
+    known = new Map();
+    memos.set(options, known);
+  }
+  let memo = known.get(group);
+  if (memo === undefined) {
+    memo = new WeakMap();
+    known.set(group, memo);
+  }
+  return memo;
 }
 
 /** With its tokens rounded up, so that requests that hardly differ are judged together. */

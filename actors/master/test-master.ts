@@ -28,6 +28,21 @@ export interface TestMasterOptions {
   readonly signOfLifeMs?: number;
 }
 
+export const testConfig = (options: Partial<TestMasterOptions>) => ({
+  lease_ttl_ms: 2_000,
+  builds_max: options.buildsMax ?? 4,
+  task_timeout_s: options.taskTimeoutS ?? 300,
+  ...{ master_model: 'auto', worker_model: 'auto', ack_wait_ms: 5_000, max_parallel_tasks: 5 },
+  fallback: 'deny' as const,
+  prefer_local: true,
+  pool: {
+    queue_max: options.queueMax ?? 512,
+    wait_max_s: options.waitMaxS ?? 60,
+    ...{ age_bound_s: 30, residency_s: 0 },
+  },
+  models: { aliases: { ...options.aliases } },
+});
+
 export class TestMaster {
   readonly master: Master;
   readonly bus: Bus;
@@ -65,24 +80,7 @@ export class TestMaster {
         log: silentLogger,
         node: NodeId.parse('test'),
         epoch,
-        config: {
-          lease_ttl_ms: 2_000,
-          builds_max: options.buildsMax ?? 4,
-          task_timeout_s: options.taskTimeoutS ?? 300,
-          master_model: 'auto',
-          worker_model: 'auto',
-          ack_wait_ms: 5_000,
-          max_parallel_tasks: 5,
-          fallback: 'deny',
-          prefer_local: true,
-          pool: {
-            queue_max: options.queueMax ?? 512,
-            wait_max_s: options.waitMaxS ?? 60,
-            age_bound_s: 30,
-            residency_s: 0,
-          },
-          models: { aliases: options.aliases ?? {} },
-        },
+        config: testConfig(options),
       },
       directory,
     );

@@ -5,16 +5,24 @@
  * D1: what is promised, loading or being unloaded counts as used until a measurement made afterwards
  *     shows it; a stale figure costs a refusal, never a wrong load.
  * D2: only copies that are idle, loaded, without a lease and not kept are evicted.
- * D3: what was asked for is never booked with less than our own estimate of it.
+ * D3: an idle copy that has to go for what was promised is not lent any more.
+ * D4: what was asked for is never booked with less than our own estimate of it.
  */
 import type { NodeId } from '../../protocol/ids.ts';
 import type { CapacityAdvert, EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import { chooseVictims } from '../../scheduling/eviction.ts';
-import { type Fit, fit, type Room } from '../../scheduling/fit.ts';
+import { type Fit, fit } from '../../scheduling/fit.ts';
 import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
-import { bytesOf, type CardBytes, roomWithout } from '../../scheduling/node-room.ts';
+import {
+  addTo,
+  type Resident as Booked,
+  baseRoom,
+  bytesOf,
+  type CardBytes,
+  isIdle,
+} from '../../scheduling/node-room.ts';
 import { backendOf, memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
 import type { Lease, Terms } from './lease.ts';
 import { spellingsOf } from './model-aliases.ts';
@@ -33,8 +41,6 @@ export interface Situation {
   readonly residents: readonly Resident[];
   /** Whether a model may lie partly or wholly in main memory beside a card. */
   readonly offload: boolean;
-  /** How long a loaded model stays at least. */
-  readonly residency_ms: number;
   /** Further names of models, as configured. */
   readonly aliases: Readonly<Record<string, string>>;
 }
@@ -95,13 +101,33 @@ export function admit(leases: readonly Lease[], asked: Terms, now: Situation): A
   const copy = now.residents.find(({ model }) => sameModel(model, wanted.model));
   const isThere = copy !== undefined && copy.state !== 'unloading';
   if (isThere && (copy.context_tokens ?? 0) >= wanted.context_tokens) {
-    return shares(copy.ours ? copy.charge : null);
+    if (keepsPromises(leases, wanted, now)) return shares(copy.ours ? copy.charge : null);
+    return refused(`${wanted.model} has to go for what was promised to others`);
   }
   const promised = leases.find(
     lease => sameModel(lease.model, wanted.model) && lease.context_tokens >= wanted.context_tokens,
   );
   if (promised !== undefined) return shares(chargeOf(promised));
   return planLoad(leases, wanted, now);
+}
+
+/** Whether everything promised finds room when the wanted copy stays where it is (D3). */
+function keepsPromises(leases: readonly Lease[], wanted: Terms, now: Situation): boolean {
+  const { capacity } = now;
+  if (capacity === null) return true; // Nothing was promised by figures that nobody has.
+  const { residents, gone: own, promised } = residentsOf(leases, wanted, now, capacity);
+  if (promised.size === 0) return true;
+  const others = residents.filter(copy => isIdle(copy) && !own.has(copy.key));
+  const room = addTo(baseRoom(capacity, residents), others);
+  const coming = residents.filter(({ key }) => promised.has(key));
+  const fitsCards = room.cards.every(
+    ({ index, free_bytes }) =>
+      free_bytes === null ||
+      free_bytes >= 0 ||
+      !coming.some(({ cards }) => cards.some(card => card.index === index)),
+  );
+  const usesRam = coming.some(({ ram_bytes }) => ram_bytes > 0);
+  return fitsCards && (!usesRam || room.ram_free_bytes === null || room.ram_free_bytes >= 0);
 }
 
 /** Engines without models of their own hold none in this node's memory. */
@@ -148,8 +174,9 @@ function chooseRoom(
   const { context_tokens, bytes } = wanted;
   const options = { ...memoryOptionsOf({ backend }, { engine, model }, 0), context_tokens };
   const shape = profileOf(model);
-  // D3: what the asker knows beyond the formula is kept free as well.
-  const own = memoryNeed(shape, options).total_bytes;
+  // D4: what the asker knows beyond the formula is kept free as well.
+  const residual_bytes = residualOf(model);
+  const own = memoryNeed(shape, options).total_bytes + residual_bytes;
   const more = Math.max(0, bytes - own);
   const profile = {
     ...shape,
@@ -157,11 +184,13 @@ function chooseRoom(
     output_bytes: shape.output_bytes + more,
   };
   const { residents, gone } = residentsOf(leases, wanted, now, capacity);
-  const roomBeside = (victims: readonly string[]): Room =>
-    roomWithout(capacity, residents, new Set([...gone, ...victims]));
   const staying = residents.filter(({ key }) => !gone.has(key));
-  const fitBeside = (victims: readonly string[]): Fit =>
-    fit(profile, options, roomBeside(victims), { offload: now.offload });
+  const room = addTo(
+    baseRoom(capacity, residents),
+    residents.filter(({ key }) => gone.has(key)),
+  );
+  const fitBeside = (victims: readonly Booked[]): Fit =>
+    fit(profile, options, addTo(room, victims), { offload: now.offload, residual_bytes });
   const whole = (found: Fit): boolean =>
     found.kind === 'single' ||
     found.kind === 'multi' ||
@@ -171,22 +200,16 @@ function chooseRoom(
   for (const isEnough of [whole, some]) {
     const alone = fitBeside([]);
     if (isEnough(alone)) return known(admitted(alone, []));
-    const eviction = chooseVictims(
-      staying,
-      victims => isEnough(fitBeside(victims.map(({ key }) => key))),
-      { now: now.now, residency_ms: now.residency_ms },
-    );
+    const eviction = chooseVictims(staying, victims => isEnough(fitBeside(victims)), {
+      now: now.now,
+    });
     if (eviction !== null) {
-      const victims = eviction.victims.map(({ key }) => key);
       const names = eviction.victims.map(victim => victim.model);
-      return known(admitted(fitBeside(victims), names));
+      return known(admitted(fitBeside(eviction.victims), names));
     }
   }
-  const idle = staying.filter(
-    ({ state, leased, kept, in_flight }) =>
-      state === 'loaded' && !leased && !kept && in_flight === 0,
-  );
-  const best = fitBeside(idle.map(({ key }) => key));
+  const idle = staying.filter(isIdle);
+  const best = fitBeside(idle);
   if (best.kind === 'unknown') return { kind: 'unknown' };
   const need = best.need.total_bytes + best.need.reserve_bytes;
   const most = Math.max(0, need - best.short_bytes);
@@ -194,6 +217,10 @@ function chooseRoom(
 }
 
 const known = (admission: Admission): Choice => ({ kind: 'known', admission });
+
+/** What was measured here once is not estimated lower again. */
+const residualOf = ({ observed }: ModelAdvert): number =>
+  observed === undefined ? 0 : Math.max(0, observed.measured_bytes - observed.estimated_bytes);
 
 function admitted({ cards, ram_bytes }: Fit, evict: readonly string[]): Admission {
   const charge = { cards, ram_bytes, bytes: bytesOf({ cards, ram_bytes }) };

@@ -1,12 +1,14 @@
 /**
  * Goal: one inference over the bus keeps its promises: refused before anything is done, streamed as
  * it comes, told in the client's dialect when it breaks, ended at the engine when the caller goes.
- * Method: the memory bus; an engine that does as told, and a real Ollama for what any engine does.
+ * Method: the memory bus; an engine that does as told, and a fake node and a real Ollama for what
+ * any engine does.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { startFakeNode } from '../../bench/fake-node/fake-node.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { NodeId } from '../../protocol/ids.ts';
 import {
@@ -22,7 +24,8 @@ import { type Clock, SimulatedClock, systemClock } from '../../runtime/clock.ts'
 import { createLogger } from '../../runtime/log.ts';
 import { createMemoryBroker, type MemoryBus } from '../../runtime/memory-bus.ts';
 import { throwIfError } from '../../runtime/message-body.ts';
-import { startRealOllama, TINY_MODEL } from '../../test/real-ollama/real-ollama.ts';
+import { findRealOllama, startRealOllama } from '../../test/real-ollama/real-ollama.ts';
+import { TINY } from '../../test/real-ollama/test-models.ts';
 import { createOllamaRelay } from './engines/ollama-relay.ts';
 import type { Hold, Measured, ModelLender } from './hold.ts';
 import { serveInferences } from './infer.ts';
@@ -420,20 +423,25 @@ describe('an inference', () => {
   });
 });
 
-describe('an inference on a real Ollama', async () => {
-  const started = await startRealOllama();
-  if (started.kind === 'skipped') {
-    it('is skipped', { skip: started.reason }, () => {});
-    return;
-  }
-  const { ollama } = started;
-  const world = worldOf(ollama.host);
-  const asking = (dialect: Dialect, body: object, signal?: AbortSignal) =>
-    ask(world.bus, dialect, body, { model: TINY_MODEL }, signal);
+interface Server {
+  readonly host: string;
+  stop(): Promise<void>;
+}
+
+/** What any Ollama does. */
+function contract(start: () => Promise<Server>): void {
+  let server: Server;
+  let world: World;
+  before(async () => {
+    server = await start();
+    world = worldOf(server.host);
+  });
   after(async () => {
     await world.stop();
-    await ollama.stop();
+    await server.stop();
   });
+  const asking = (dialect: Dialect, body: object, signal?: AbortSignal) =>
+    ask(world.bus, dialect, body, { model: MODEL }, signal);
 
   it('streams in every dialect and counts its tokens', async () => {
     const bodies = {
@@ -498,5 +506,23 @@ describe('an inference on a real Ollama', async () => {
     // The only slot is free again: the next one is answered.
     const next = await all(asking('ollama-chat', { messages, options: { num_predict: 1 } }));
     assert.equal(next.failure, undefined);
+  });
+}
+
+describe('an inference on a fake node', () => {
+  contract(async () => {
+    const models = [{ name: 'tiny', shape: TINY.shape, bytesPerToken: 1, decode: 3_000 }];
+    const node = await startFakeNode({ models });
+    return { host: node.url, stop: () => node.stop() };
+  });
+});
+
+const missing = await findRealOllama();
+describe('an inference on a real Ollama', { skip: missing ?? false }, () => {
+  if (missing !== null) return;
+  contract(async () => {
+    const started = await startRealOllama();
+    if (started.kind === 'skipped') throw new Error(started.reason);
+    return started.ollama;
   });
 });

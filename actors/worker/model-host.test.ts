@@ -9,11 +9,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { NodeId } from '../../protocol/ids.ts';
 import { RequestId } from '../../protocol/inference.ts';
-import { EngineAdvert } from '../../protocol/node.ts';
+import type { EngineAdvert } from '../../protocol/node.ts';
 import { type Clock, SimulatedClock, systemClock } from '../../runtime/clock.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import type { Hold, UseRequest } from './hold.ts';
+import type { AttemptHolder } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
 import { ModelHost } from './model-host.ts';
 import { GIB, TestMemory, type TestModel } from './test-memory.ts';
@@ -43,13 +44,14 @@ async function worldOf(options: WorldOptions = {}) {
   const { clock = new SimulatedClock(), total = 24 * GIB, kept = [] } = options;
   const memory = new TestMemory(clock, total, options.models ?? [CODER, PLANNER, SMALL]);
   const leases = await LeaseBook.open(await memoryJournal(), 1, () => {});
-  const engines = (): EngineAdvert[] => [
-    EngineAdvert.parse({ name: 'ollama', ...memory.inventory() }),
-  ];
+  const engines = (): EngineAdvert[] => {
+    const { models, ...rest } = memory.inventory();
+    return [{ name: 'ollama', ...rest, models: models.map(model => ({ ...model })) }];
+  };
   const ready = { on: true };
   const situation = () => ({
     ...{ node: NodeId.parse('n1'), now: clock.now(), ready: ready.on, slots: 64, aliases: {} },
-    ...{ offload: false, residency_ms: 0, capacity: memory.capacity, engines: engines() },
+    ...{ offload: false, capacity: memory.capacity, engines: engines() },
     residents: host.copies.residents(),
   });
   const host: ModelHost = new ModelHost({
@@ -61,7 +63,11 @@ async function worldOf(options: WorldOptions = {}) {
     moved: () => {},
     ...(options.waitingMax === undefined ? {} : { waitingMax: options.waitingMax }),
   });
-  const use = (model: TestModel, changes: Partial<UseRequest> = {}, signal = SIGNAL) =>
+  const use = (
+    model: TestModel,
+    changes: Partial<UseRequest> = {},
+    signal = new AbortController().signal,
+  ) =>
     host.use(
       {
         ...{ engine: 'ollama', model: model.name, context_tokens: 8_192, bytes: model.bytes },
@@ -367,9 +373,9 @@ describe('ten thousand races', () => {
     const reserve = async (): Promise<void> => {
       attempts += 1;
       const model = pick(models);
-      const scope = { build: 'b1', task: `t${attempts}`, attempt: 1, engine: 'ollama' };
+      const holder = { build: 'b1', task: `t${attempts}`, attempt: 1 } as never as AttemptHolder;
       const terms = { context_tokens: 8_192, bytes: model.bytes, ttl_ms: 60_000 };
-      const request = { ...scope, ...terms, model: model.name } as never;
+      const request = { ...holder, ...terms, engine: 'ollama', model: model.name } as const;
       const reply = await leases.reserve(request, situation());
       check();
       if (!reply.granted) {
@@ -379,9 +385,9 @@ describe('ten thousand races', () => {
       counts.granted += 1;
       if (dice.random() < 0.5) {
         // The attempt's turn: loads what it was promised, under its own lease.
-        const holder = { build: 'b1', task: `t${attempts}`, attempt: 1 } as never;
         const hold = await use(model, { holder, share: 'b1' }).catch((error: unknown) => {
-          assert.ok(error instanceof CodeGodError && error.code === 'reservation_refused');
+          assert.ok(error instanceof CodeGodError, String(error));
+          assert.equal(error.code, 'reservation_refused', error.message);
           return null;
         });
         check();
@@ -418,9 +424,12 @@ describe('ten thousand races', () => {
         await (dice.random() < 0.5 ? reserve() : infer());
       }
     };
-    await Promise.all(Array.from({ length: 24 }, master));
-    over.abort();
-    await measuring;
+    try {
+      await Promise.all(Array.from({ length: 24 }, master));
+    } finally {
+      over.abort();
+      await measuring;
+    }
     assert.deepEqual(memory.overrun, [], `seed ${seed}`);
     assert.deepEqual(leases.ledger.leases, [], `seed ${seed}`);
     assert.ok(Math.min(counts.granted, counts.served, counts.turns) > 50, JSON.stringify(counts));

@@ -47,7 +47,7 @@ const situation = (changes: Partial<Situation> = {}): Situation => ({
   capacity: capacity([gpu(20 * GIB)]),
   engines: [engine([model('coder:7b'), model('planner:14b')])],
   residents: [],
-  ...{ offload: false, residency_ms: 0, aliases: {} },
+  ...{ offload: false, aliases: {} },
   ...changes,
 });
 const resident = (name: string, bytes: number, changes: object = {}): Resident => ({

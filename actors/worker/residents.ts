@@ -38,6 +38,8 @@ export interface Residents {
   readonly residents: readonly Booked[];
   /** Keys of those whose memory the wanted model takes over: its own copy, and its own promises. */
   readonly gone: ReadonlySet<string>;
+  /** Keys of what is promised but neither there nor on its way. */
+  readonly promised: ReadonlySet<string>;
 }
 
 export function residentsOf(
@@ -70,7 +72,11 @@ export function residentsOf(
   const promises = largestPromises(leases)
     .filter(({ key }) => !present.has(key))
     .map(({ key, lease }) => comingOf(key, lease, now, capacity));
-  return { residents: [...copies, ...promises], gone: new Set([own]) };
+  return {
+    residents: [...copies, ...promises],
+    gone: new Set([own]),
+    promised: new Set(promises.map(({ key }) => key).filter(key => key !== own)),
+  };
 }
 
 /** Promises of one model share one copy of it. */

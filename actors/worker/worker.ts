@@ -6,7 +6,7 @@
  * W2: what was under way when the process ended goes on when it starts again, before anything new.
  */
 import type { NodeId } from '../../protocol/ids.ts';
-import type { LifecycleState, RuntimeAdvert } from '../../protocol/node.ts';
+import type { EngineAdvert, LifecycleState, RuntimeAdvert } from '../../protocol/node.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Subscription } from '../../runtime/bus.ts';
@@ -90,6 +90,8 @@ export class Worker {
   readonly #measures: ModelMeasures;
   readonly #draining: Draining;
   readonly #over = new AbortController();
+  /** What the engines have, with what was measured of it here. */
+  #engines: readonly EngineAdvert[] = [];
   #intake: Subscription | null = null;
   #served: readonly Subscription[] = [];
   #chores: Promise<void> = Promise.resolve();
@@ -123,7 +125,10 @@ export class Worker {
     for (const engine of parts.engines) engines[engine.name] = engine;
     this.#inventory = new Inventory({
       ...{ engines: parts.engines, clock, log, changed },
-      looked: (adverts, at) => this.#models.copies.observe(adverts, at),
+      looked: (adverts, at) => {
+        this.#describe();
+        this.#models.copies.observe(adverts, at);
+      },
     });
     this.#adverts = new NodeAdverts({
       ...{ bus, node, clock, log },
@@ -138,8 +143,14 @@ export class Worker {
       isKept: model => this.#policies.keeps(model),
       keepAliveS: model => this.#keepAliveS(model),
       moved: () => void this.#inventory.refresh(),
-      loaded: load => measures.loaded(load),
-      spoke: (model, measured) => measures.spoke(model, measured),
+      loaded: load => {
+        measures.loaded(load);
+        this.#describe();
+      },
+      spoke: (model, measured) => {
+        measures.spoke(model, measured);
+        this.#describe();
+      },
     });
     this.#attempts = new Attempts({
       ...{ journal, clock, log },
@@ -217,15 +228,23 @@ export class Worker {
 
   #situation(): Situation {
     const { node, clock } = this.#parts;
-    const { offload, residencyMs, aliases } = this.#settings;
+    const { offload, aliases } = this.#settings;
     return {
-      ...{ node, now: clock.now(), offload, residency_ms: residencyMs, aliases },
+      ...{ node, now: clock.now(), offload, aliases },
       ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
       capacity: this.#adverts.capacity,
-      engines: this.#inventory.adverts,
+      engines: this.#engines,
       residents: this.#models.copies.residents(),
     };
+  }
+
+  /** Looks up anew what was measured of each model here. */
+  #describe(): void {
+    this.#engines = this.#inventory.adverts.map(engine => ({
+      ...engine,
+      models: engine.models.map(model => ({ ...model, ...this.#measures.of(model) })),
+    }));
   }
 
   #keepAliveS(model: string): number {
@@ -250,12 +269,9 @@ export class Worker {
         ...{ node, epoch, host, labels: { ...labels }, offload },
         state: this.#draining.isOn ? 'draining' : this.#parts.state(),
         at: clock.now(),
-        engines: this.#inventory.adverts.map(engine => ({
+        engines: this.#engines.map(engine => ({
           ...engine,
-          models: engine.models.map(model => ({
-            ...this.#models.copies.described(engine.name, model),
-            ...this.#measures.of(model),
-          })),
+          models: engine.models.map(model => this.#models.copies.described(engine.name, model)),
         })),
         leases: boundedLeases(leases.map(leaseAdvert)),
         slots: this.#slots(),

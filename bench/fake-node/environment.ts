@@ -8,14 +8,16 @@ export interface Environment {
   readonly keepAliveMs: number;
   /** Null: by the memory of the cards. */
   readonly contextDefault: number | null;
-  /** Bytes of an element of the key-value cache. */
-  readonly cacheElementBytes: number;
+  /** Of an element of the key-value cache: what the node reckons with, and what it takes. */
+  readonly cacheElement: { readonly toldBytes: number; readonly bytes: number };
 }
 
-const CACHE_ELEMENT_BYTES: Readonly<Record<string, number>> = {
-  f16: 2,
-  q8_0: 34 / 32,
-  q4_0: 18 / 32,
+const F16 = { toldBytes: 2, bytes: 2 };
+/** Ollama forgets the scales of the blocks. */
+const CACHE_ELEMENTS: Readonly<Record<string, typeof F16>> = {
+  f16: F16,
+  q8_0: { toldBytes: 1, bytes: 34 / 32 },
+  q4_0: { toldBytes: 0.5, bytes: 18 / 32 },
 };
 /** What Go's largest duration is in milliseconds: forever. */
 export const FOREVER_MS = 9_223_372_036_854;
@@ -40,7 +42,7 @@ export function environmentOf(env: Readonly<Record<string, string | undefined>>)
     loadedMax: loadedMax === 0 ? null : loadedMax,
     keepAliveMs: keepAliveMs(/^-?\d+$/.test(keepAlive) ? Number(keepAlive) : keepAlive),
     contextDefault: contextDefault === 0 ? null : contextDefault,
-    cacheElementBytes: CACHE_ELEMENT_BYTES[env['OLLAMA_KV_CACHE_TYPE'] || 'f16'] ?? 2,
+    cacheElement: CACHE_ELEMENTS[env['OLLAMA_KV_CACHE_TYPE'] || 'f16'] ?? F16,
   };
 }
 

@@ -139,7 +139,8 @@ export function checkThinking({ model, asked }: Inference, think: unknown): bool
 
 export function checkCapability(model: FakeModel, capability: Capability): void {
   if (model.capabilities.includes(capability)) return;
-  const name = `registry.ollama.ai/library/${model.name}`;
+  // The real one says the name in full, with the host it was pulled from before it.
+  const name = `library/${model.name}`;
   throw new ApiError(400, `${name} does not support ${capability}`);
 }
 

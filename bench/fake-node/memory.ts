@@ -5,6 +5,8 @@
  * M2: what the engine believes it needs is less than what it takes: the context of the card is not
  *     in its figures. Loads that do not fit after all are out of memory, as with a real one.
  */
+import { MIB } from './sizes.ts';
+
 export interface Card {
   readonly name: string;
   readonly totalBytes: number;
@@ -38,6 +40,8 @@ export interface MemoryOptions {
 
 /** Ollama leaves this share of a card free where other models lie on it, or to take one card alone. */
 const FILLED_SHARE = 0.8;
+/** It never plans with the last of a card. */
+const RESERVED_BYTES = 457 * MIB;
 
 export class Memory {
   readonly cards: readonly Card[];
@@ -134,7 +138,7 @@ export class Memory {
   #believedFree(index: number): number {
     const told = sum(this.#owned, ({ cards }) => bytesOn(cards, index));
     const total = this.cards[index]?.totalBytes ?? 0;
-    return Math.max(0, Math.min(this.driverFreeBytes(index), total - told));
+    return Math.max(0, Math.min(this.driverFreeBytes(index), total - told) - RESERVED_BYTES);
   }
 }
 

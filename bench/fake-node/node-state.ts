@@ -37,7 +37,7 @@ export interface Counters {
   max_in_flight: number;
 }
 
-export type Body = Readonly<Record<string, unknown>>;
+export type Body = Record<string, unknown>;
 
 /** One request and its answer. */
 export interface Exchange {

@@ -203,10 +203,12 @@ export class Scheduler {
   #need({ model, options }: Ask): Need {
     const batch = Number(options['num_batch']);
     const context = Math.min(options.num_ctx, model.contextMax);
-    const cache = cacheBytes(model, context, this.#environment.cacheElementBytes);
+    const { toldBytes, bytes } = this.#environment.cacheElement;
+    const slots = this.#slots(model);
+    const cache = cacheBytes(model, context, toldBytes) * slots;
     return {
-      toldBytes: model.weightBytes + cache * this.#slots(model) + computeBytes(model, batch),
-      hiddenBytes: model.hiddenBytes,
+      toldBytes: model.weightBytes + cache + computeBytes(model, batch),
+      hiddenBytes: model.hiddenBytes + cacheBytes(model, context, bytes) * slots - cache,
       layers: model.shape.layers + 1,
     };
   }

@@ -20,6 +20,8 @@ import { type TestModel, TINY } from './test-models.ts';
 const BUILD_MS = 900_000;
 const READY_MS = 20_000;
 const STOP_MS = 5_000;
+export const TINY_MODEL = 'tiny:latest';
+
 /** Part of the name of the models' directory: another one whenever the same shape makes another file. */
 const FILES_VERSION = 3;
 

@@ -43,5 +43,7 @@ export const SUITE_MODELS: readonly TestModel[] = [
     shape: { architecture: 'gemma3', seed: 16, layers: 6, tied: true, window: 64 },
     template: CHATML,
   },
+  // Heads as wide as a block of a quantised cache.
+  { name: 'wide', shape: { seed: 18, heads: 2, kvHeads: 2 }, template: CHATML },
   { name: 'mixes', shape: { seed: 17, experts: 4, tied: true, elements: 'f16' }, template: CHATML },
 ];

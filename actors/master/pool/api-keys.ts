@@ -59,9 +59,13 @@ export class ApiKeys {
     });
   }
 
-  /** Whether anybody was ever given a key. */
+  /** Whether nobody has a key. */
   get isEmpty(): boolean {
     return this.#keys.size === 0;
+  }
+
+  list(): readonly ApiKey[] {
+    return [...this.#keys.values()];
   }
 
   /** @throws CodeGodError `unauthorized` (K2) */

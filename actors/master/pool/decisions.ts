@@ -11,7 +11,7 @@ import type { PlacementPlan } from '../../../scheduling/placement.ts';
 import type { Job } from '../../../scheduling/queue-state.ts';
 
 const RECORDS_MAX = 2_000;
-const CANDIDATES_KEPT = 32;
+const CANDIDATES_KEPT = 16;
 const TRIES_KEPT = 16;
 
 type Outcome = RequestTry['outcome'];

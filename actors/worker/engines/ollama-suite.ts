@@ -37,6 +37,14 @@ export function ollamaSuite(subject: Subject): void {
     describe('queueing', () => queueing(client));
     describe('behind the engine', () => engine(client));
   });
+  it('with a cache of eight bits: it tells a byte per element, without the scales', async () => {
+    const env = { OLLAMA_KV_CACHE_TYPE: 'q8_0', OLLAMA_FLASH_ATTENTION: '1' };
+    const started = await subject.start(env);
+    const client = new Client(started.host);
+    assert.equal(await client.bytesPerToken('wide'), 2 * 2 * 2 * 32);
+    assert.equal((await client.chat('wide', 'hi', { options: { num_predict: 1 } }))['done'], true);
+    await started.stop();
+  });
   it('killed in mid-stream: the stream breaks, and then nobody is there', async () => {
     const started = await subject.start();
     const client = new Client(started.host);

@@ -175,8 +175,9 @@ export function answers(client: () => Client): void {
   it('refuses tools where the model has no place for them', async () => {
     const body = { model: 'tiny', messages: HI, tools: [WEATHER] };
     const { status, json } = await client().ask('/api/chat', body);
-    const error = 'registry.ollama.ai/library/tiny:latest does not support tools';
-    assert.deepEqual([status, json], [400, { error }]);
+    assert.equal(status, 400);
+    // Before the name stands the host it would be pulled from.
+    assert.match(String(json['error']), /\blibrary\/tiny:latest does not support tools$/);
   });
 
   it('generates from a prompt, in the template or raw', async () => {

@@ -75,6 +75,17 @@ export class Client {
     return (await this.ask('/api/ps')).json['models'] as readonly Json[];
   }
 
+  /** How much more memory a model is told to take for every token of its context. */
+  async bytesPerToken(model: string): Promise<number> {
+    const sizes: number[] = [];
+    for (const num_ctx of [1_024, 9_216]) {
+      await this.load(model, { options: { num_ctx } });
+      const running = (await this.running()).find(({ name }) => name === `${model}:latest`);
+      sizes.push(Number(running?.['size']));
+    }
+    return ((sizes[1] ?? 0) - (sizes[0] ?? 0)) / 8_192;
+  }
+
   /** A long answer, streamed: resolves when its first piece is there. */
   async long(model: string, more: Json = {}): Promise<LongAnswer> {
     const abort = new AbortController();

@@ -71,6 +71,10 @@ export function loading(client: () => Client): void {
     assert.equal((await client().running())[0]?.['context_length'], 32_768);
   });
 
+  it('takes two bytes per element of its cache: layers, key and value heads, their width', async () => {
+    assert.equal(await client().bytesPerToken('tiny'), 2 * 2 * 2 * 16 * 2);
+  });
+
   it('forgets a model when its time is over, and not before if that is never', async () => {
     await client().load('tiny', { keep_alive: -1 });
     const [kept] = await client().running();

@@ -15,6 +15,10 @@ const SAME_LOAD = { options: { ...LONG_OPTIONS, num_predict: 1 } };
 const BUSY = 'server busy, please try again.  maximum pending requests exceeded';
 
 export function queueing(client: () => Client): void {
+  it('has a cache for each of its slots', async () => {
+    assert.equal(await client().bytesPerToken('tiny'), 2 * 256);
+  });
+
   it('answers two at the same time, and the third when one of them has ended', async () => {
     const first = await client().long('tiny');
     const second = await client().long('tiny');

@@ -1,6 +1,12 @@
-/** The body of a request, read whole and bounded, and parsed once. */
+/**
+ * The body of a request, read whole and bounded, and parsed once.
+ *
+ * B1: what all requests hold together is bounded too: bodies wait in memory as long as their requests
+ *     do.
+ */
 import type { IncomingMessage } from 'node:http';
 import { CodeGodError } from '../../../../protocol/errors.ts';
+import { INFER_BODY_BYTES_MAX } from '../../../../protocol/inference.ts';
 import { tooLarge } from '../guards.ts';
 
 export interface Body {
@@ -9,9 +15,34 @@ export interface Body {
   readonly value: Readonly<Record<string, unknown>>;
 }
 
-/** @throws CodeGodError `too_large`, `bad_request`; `cancelled` where the client has gone */
-export async function readBody(request: IncomingMessage, bytesMax: number): Promise<Body> {
-  const bytes = await bytesOf(request, bytesMax);
+const HELD_BYTES_MAX = 16 * INFER_BODY_BYTES_MAX;
+
+/** B1 */
+export class BodyBudget {
+  #held = 0;
+
+  /** @throws CodeGodError `overloaded` */
+  take(bytes: number): void {
+    if (this.#held + bytes > HELD_BYTES_MAX) {
+      throw new CodeGodError('overloaded', `requests hold ${HELD_BYTES_MAX} bytes already`);
+    }
+    this.#held += bytes;
+  }
+
+  give(bytes: number): void {
+    this.#held -= bytes;
+  }
+}
+
+/**
+ * `taken` is told of every byte that is held from now on.
+ * @throws CodeGodError `too_large`, `bad_request`; `cancelled` where the client has gone
+ */
+export async function readBody(
+  request: IncomingMessage,
+  taken: (bytes: number) => void,
+): Promise<Body> {
+  const bytes = await bytesOf(request, taken);
   let value: unknown;
   try {
     value = JSON.parse(bytes.toString('utf8'));
@@ -25,23 +56,32 @@ export async function readBody(request: IncomingMessage, bytesMax: number): Prom
   return { bytes, value: value as Record<string, unknown> };
 }
 
-function bytesOf(request: IncomingMessage, bytesMax: number): Promise<Buffer> {
+function bytesOf(request: IncomingMessage, taken: (bytes: number) => void): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
+    let chunks: Buffer[] | null = [];
     let length = 0;
+    let isWhole = false;
     request.on('data', (chunk: Buffer) => {
+      // What is refused is read and dropped, so that the client gets to read why.
+      if (chunks === null) return;
       length += chunk.length;
-      // What is over is read and dropped, so that the client gets to read why.
-      if (length <= bytesMax) chunks.push(chunk);
-      else {
-        chunks.length = 0;
-        reject(tooLarge(bytesMax));
+      try {
+        if (length > INFER_BODY_BYTES_MAX) throw tooLarge(INFER_BODY_BYTES_MAX);
+        taken(chunk.length);
+        chunks.push(chunk);
+      } catch (error) {
+        chunks = null;
+        reject(error);
       }
     });
-    request.on('end', () =>
-      resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)),
-    );
-    request.on('close', () => reject(new CodeGodError('cancelled', 'the client has gone')));
+    request.on('end', () => {
+      isWhole = true;
+      const [first] = chunks ?? [];
+      resolve(chunks?.length === 1 && first !== undefined ? first : Buffer.concat(chunks ?? []));
+    });
+    request.on('close', () => {
+      if (!isWhole) reject(new CodeGodError('cancelled', 'the client has gone'));
+    });
     request.on('error', cause => {
       reject(new CodeGodError('cancelled', 'the client has gone', { cause }));
     });

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { request as httpRequest } from 'node:http';
 import { after, before, describe, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { encode, JSON_TYPE } from '../../../../protocol/codec.ts';
 import { CodeGodError } from '../../../../protocol/errors.ts';
 import { NodeId } from '../../../../protocol/ids.ts';
@@ -66,8 +67,7 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
       ...more,
     };
     await master.bus.kv(BUCKETS.key.name).put(key.id, encode(key, JSON_TYPE));
-    await until(async () => !master.master.keys.isEmpty);
-    await systemClock.sleep(30);
+    await until(async () => isDeepStrictEqual(master.master.keys.list(), [key]));
   };
   const dropKey = async (): Promise<void> => {
     await master.bus.kv(BUCKETS.key.name).delete('ab12cd34');
@@ -210,6 +210,7 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
   test('what became of a request is told afterwards, and where one would go', async () => {
     const response = await post('/v1/chat/completions', CHAT);
     const id = response.headers.get('x-codegod-request') ?? '';
+    await response.text();
     const record = await get(`/decisions/${id}`);
     assert.equal(record.state, 'done');
     assert.equal(record.decision.chosen.node, 'node-a');

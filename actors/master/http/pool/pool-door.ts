@@ -23,11 +23,12 @@ import {
   type InferenceOptions,
   type Receiver,
 } from '../../pool/inference.ts';
+import type { Holder } from '../../pool/model-directory.ts';
 import type { Gate } from '../gate.ts';
 import { checkGuards, type HeaderOf } from '../guards.ts';
 import { Answer } from './answer.ts';
 import { type Asked, asked, promptTokens } from './asked.ts';
-import { type Body, readBody } from './body.ts';
+import { type Body, BodyBudget, readBody } from './body.ts';
 import {
   anthropicModelNamed,
   anthropicModels,
@@ -61,7 +62,9 @@ interface Visit {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly header: HeaderOf;
-  readonly key: ApiKey | null;
+  key: ApiKey | null;
+  /** Bytes of its body, as long as it goes on. */
+  held: number;
 }
 
 /** An inference that is asked for. */
@@ -82,6 +85,7 @@ export class PoolDoor {
   readonly #options: PoolDoorOptions;
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #running = new Set<Promise<void>>();
+  readonly #budget = new BodyBudget();
   #isOpen = true;
 
   constructor(options: PoolDoorOptions) {
@@ -119,6 +123,11 @@ export class PoolDoor {
   /** Whether the request is for the pool; then it is being answered. */
   handle(request: IncomingMessage, response: ServerResponse): boolean {
     const url = request.url ?? '/';
+    // The command line of Ollama asks this before anything else.
+    if (url === '/' && request.method === 'HEAD') {
+      response.end();
+      return true;
+    }
     if (!url.startsWith('/v1/') && !url.startsWith('/api/')) return false;
     const query = url.indexOf('?');
     const path = query === -1 ? url : url.slice(0, query);
@@ -136,15 +145,17 @@ export class PoolDoor {
       return Array.isArray(value) ? value[0] : value;
     };
     const family = familyOf(path, header);
-    const visit = { id, path, family, request, response, header };
+    const visit: Visit = { id, path, family, request, response, header, key: null, held: 0 };
     try {
       const { gate, isLoopback } = this.#options;
       const method = request.method ?? 'GET';
       checkGuards(method, header, { isLoopback, bodyBytesMax: INFER_BODY_BYTES_MAX });
-      const key = gate.admit(header); // H3
-      await this.#routeOf(method, path)({ ...visit, key });
+      visit.key = gate.admit(header); // H3
+      await this.#routeOf(method, path)(visit);
     } catch (error) {
-      this.#fail({ ...visit, key: null }, error);
+      this.#fail(visit, error);
+    } finally {
+      this.#budget.give(visit.held);
     }
   }
 
@@ -178,6 +189,7 @@ export class PoolDoor {
     if (key !== null && !permits(key, model) && !permits(key, wanted.model)) {
       throw new CodeGodError('denied', `the API key ${key.name} is not for ${wanted.model}`);
     }
+    if (model !== null) requireAble(this.#options.directory.holders(model), wanted);
     const input = inputOf(visit, asking, model);
     const pass = key === null ? null : this.#options.keys.enter(key);
     const inference = new Inference(this.#options, input, receiver);
@@ -249,7 +261,10 @@ export class PoolDoor {
   }
 
   #body(visit: Visit): Promise<Body> {
-    return readBody(visit.request, INFER_BODY_BYTES_MAX);
+    return readBody(visit.request, bytes => {
+      this.#budget.take(bytes);
+      visit.held += bytes;
+    });
   }
 
   #whole(visit: Visit): Answer {
@@ -291,6 +306,19 @@ function inputOf(visit: Visit, asking: Asking, model: string | null): InferenceI
       ...(selector === null ? {} : { selector }),
     },
   };
+}
+
+/** A model that only embeds does not chat, and one that only chats does not embed. */
+function requireAble(holders: readonly Holder[], { capability, model }: Asked): void {
+  const wanted = capability === 'embedding' ? 'embedding' : 'completion';
+  const isAble = holders.some(({ model: { capabilities } }) =>
+    capabilities.length === 0 ? wanted === 'completion' : capabilities.includes(wanted),
+  );
+  if (isAble || holders.length === 0) return;
+  const what = wanted === 'embedding' ? 'embeddings' : 'chat';
+  throw new CodeGodError('bad_request', `"${model.slice(0, 128)}" does not support ${what}`, {
+    details: { param: 'model' },
+  });
 }
 
 function familyOf(path: string, header: HeaderOf): Family {
