@@ -44,7 +44,12 @@ describe('official clients', { timeout: 120_000 }, () => {
     master = await TestMaster.start({
       ...{ url: nats.url, aliases: { 'gpt-4o': 'chat:8b' }, queueMax: 4 },
     });
-    node = await TestNode.start({ url: nats.url, id: 'node-a', models: MODELS });
+    node = await TestNode.start({
+      url: nats.url,
+      id: 'node-a',
+      models: MODELS,
+      warm: ['embed:latest'],
+    });
     const { url } = master.http;
     openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'any', maxRetries: 0 });
     ollama = new Ollama({ host: url });

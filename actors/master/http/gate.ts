@@ -37,7 +37,7 @@ export class Gate {
     if (secret !== undefined && (isNeeded || !keys.isEmpty)) return keys.find(secret);
     if (!isNeeded) return null;
     throw new CodeGodError('unauthorized', 'an API key is needed', {
-      hint: '`codegod key create` makes one; send it as Authorization: Bearer KEY',
+      hint: '`codegod key create NAME` makes one; send it as Authorization: Bearer KEY',
     });
   }
 

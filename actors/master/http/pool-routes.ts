@@ -49,6 +49,7 @@ export function addPoolRoutes(app: OpenAPIHono, { door }: AppOptions): void {
     context => context.json(door.request(context.req.valid('param').id), 200),
   );
   addPlace(app, { door });
+  describeClients(app);
 }
 
 const placeRoute = createRoute({
@@ -61,4 +62,30 @@ const placeRoute = createRoute({
 
 function addPlace(app: OpenAPIHono, { door }: Pick<AppOptions, 'door'>): void {
   app.openapi(placeRoute, context => context.json(door.place(context.req.valid('json')), 200));
+}
+
+/** Answered in front of the router, in the shapes of those who made them up. */
+const CLIENT_PATHS = [
+  ['get', '/v1/models', 'Models, as OpenAI or Anthropic list them'],
+  ['post', '/v1/chat/completions', 'A chat, as OpenAI speaks'],
+  ['post', '/v1/completions', 'A completion, as OpenAI speaks'],
+  ['post', '/v1/embeddings', 'Embeddings, as OpenAI speaks'],
+  ['post', '/v1/messages', 'A message, as Anthropic speaks'],
+  ['post', '/v1/messages/count_tokens', 'An estimate of the tokens of a message'],
+  ['get', '/api/tags', 'Models, as Ollama lists them'],
+  ['get', '/api/ps', 'Models in memory, as Ollama lists them, with their nodes'],
+  ['get', '/api/version', 'The oldest version of Ollama among the nodes'],
+  ['post', '/api/show', 'One model, as Ollama shows it'],
+  ['post', '/api/chat', 'A chat, as Ollama speaks'],
+  ['post', '/api/generate', 'A completion, as Ollama speaks'],
+  ['post', '/api/embed', 'Embeddings, as Ollama speaks'],
+  ['post', '/api/embeddings', 'One embedding, as Ollama spoke before'],
+  ['post', '/api/pull', 'Bring a model to a node'],
+] as const;
+
+function describeClients(app: OpenAPIHono): void {
+  for (const [method, path, summary] of CLIENT_PATHS) {
+    const responses = { 200: json(z.looseObject({}), 'in the dialect of the path') };
+    app.openAPIRegistry.registerPath({ method, path, summary, responses });
+  }
 }
