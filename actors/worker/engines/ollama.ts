@@ -157,14 +157,20 @@ class OllamaEngine implements Engine {
     );
     try {
       const client = this.#client(watchdog.signal);
+      const { capabilities } = await this.#catalog.describe(client, model);
       const fields = canonicalFields({ context_tokens, keep_alive });
-      const chat: NativeChat & { stream: false } = {
-        model,
-        messages: [],
-        stream: false,
-        ...fields,
-      };
-      await client.chat(chat);
+      if (capabilities.includes('embedding') && !capabilities.includes('completion')) {
+        // A model that only embeds cannot be chatted with: nothing to embed loads it.
+        await client.embed({ model, input: [], ...fields });
+      } else {
+        const chat: NativeChat & { stream: false } = {
+          model,
+          messages: [],
+          stream: false,
+          ...fields,
+        };
+        await client.chat(chat);
+      }
       loaded.abort();
       await watching;
       watchdog.expect(askMs, `no answer from ${this.#host}`);
