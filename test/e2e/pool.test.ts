@@ -16,7 +16,7 @@ import type { BuildId } from '../../protocol/ids.ts';
 import { DrainReply } from '../../protocol/inference.ts';
 import { RuntimeAdvert } from '../../protocol/node.ts';
 import { whyNoNamespaces } from './netns.ts';
-import { findOllama, serveOllama } from './netns-ollama.ts';
+import { findOllama, type OllamaFiles, serveOllama } from './netns-ollama.ts';
 import { House, treeOf } from './pool-world.ts';
 import { eventually } from './test-system.ts';
 
@@ -31,6 +31,8 @@ const skip = whyNoNamespaces() ?? false;
 const OPTIONS = { timeout: 180_000, skip };
 
 let house: House;
+/** A program and models, or why there are none. */
+let ollama: OllamaFiles | string;
 /** What each build said, as it came. */
 const told = new Map<BuildId, Fact[]>();
 const following: Promise<void>[] = [];
@@ -44,9 +46,10 @@ let epochsBefore: readonly number[] = [];
 before(
   async () => {
     if (skip !== false) return;
-    house = await House.build(NODES, name =>
-      name === 'hub' ? {} : { CODEGOD_SCAFFOLD_PACE_MS: '120' },
-    );
+    // An attempt must last until the faults strike, and beyond.
+    const paced = { CODEGOD_SCAFFOLD_PACE_MS: '200' };
+    const building = House.build(NODES, name => (name === 'hub' ? {} : paced));
+    [house, ollama] = await Promise.all([building, findOllama()]);
     watchLeases();
   },
   { timeout: 180_000 },
@@ -244,15 +247,9 @@ describe('a house of four machines', { skip }, () => {
   );
 
   describe('with a real Ollama on two of them', () => {
-    let missing: string | null = null;
-
     before(
       async () => {
-        const ollama = await findOllama();
-        if (typeof ollama === 'string') {
-          missing = ollama;
-          return;
-        }
+        if (typeof ollama === 'string') return;
         for (const name of ENGINES) serveOllama(house.node(name), ollama);
         const haveModel = async (): Promise<boolean> =>
           (await Promise.all(ENGINES.map(name => modelsOn(name)))).every(found => found.length > 0);
@@ -262,7 +259,7 @@ describe('a house of four machines', { skip }, () => {
     );
 
     test('a client is answered, though the machine it asks has no model', OPTIONS, async t => {
-      if (missing !== null) return t.skip(missing);
+      if (typeof ollama === 'string') return t.skip(ollama);
       const { status, node, text } = await chat('hello');
       assert.equal(status, 200, text);
       assert.ok(
@@ -274,7 +271,7 @@ describe('a house of four machines', { skip }, () => {
     });
 
     test('and by the other when the one that has it loaded is killed', OPTIONS, async t => {
-      if (missing !== null) return t.skip(missing);
+      if (typeof ollama === 'string') return t.skip(ollama);
       const { node } = await chat('who is there?');
       const other = ENGINES.find(name => name !== node);
       assert.ok(other !== undefined && node !== null);
