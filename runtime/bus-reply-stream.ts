@@ -25,7 +25,15 @@ import type {
   Subscription,
 } from './bus.ts';
 import { cancelled, type Inbox, noResponders, type Route } from './bus-inbox.ts';
-import { type BusParts, errorReply, overloaded, Requests, sendReply } from './bus-serve.ts';
+import {
+  type BusParts,
+  errorReply,
+  isMisdirected,
+  misdirected,
+  overloaded,
+  Requests,
+  sendReply,
+} from './bus-serve.ts';
 import { EMPTY, STATUS_NO_RESPONDERS, type WireMessage } from './bus-wire.ts';
 
 const ACK_EVERY = 64;
@@ -99,6 +107,12 @@ class Receiver implements Route {
     }
     if (message.reply === null) {
       this.#receiveWhole(message);
+      return;
+    }
+    if (isMisdirected(message.reply)) {
+      this.fail(
+        new CodeGodError('denied', `${this.subject} names a control address of the system`),
+      );
       return;
     }
     const dot = message.reply.lastIndexOf('.');
@@ -188,7 +202,8 @@ export function serveStream(
     subject,
     message => {
       if (message.reply === null) return;
-      if (requests.full) sendReply(parts, message, errorReply(overloaded(subject)));
+      if (isMisdirected(message.reply)) parts.emit(misdirected(message));
+      else if (requests.full) sendReply(parts, message, errorReply(overloaded(subject)));
       else requests.run(answer(message, message.reply));
     },
     options?.queue,
