@@ -59,8 +59,10 @@ export const INFER_HEADER = {
   contentType: 'content-type',
   /** JSON of {@link InferProgress}. */
   progress: 'cg-progress',
-  /** JSON of {@link InferUsage}, on the last message. */
+  /** JSON of {@link InferUsage}, on the last message; absent where the engine did not say. */
   usage: 'cg-usage',
+  /** Code of what broke an answer after its first byte, on the last message. */
+  failure: 'cg-failure',
 } as const;
 
 export const InferProgress = z.looseObject({

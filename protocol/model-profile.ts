@@ -42,6 +42,8 @@ export const ModelProfile = z.looseObject({
   vocabulary: z.int().min(0),
   head_count: z.int().min(0),
   caches: z.array(CacheGroup).max(GROUPS_MAX),
+  /** Elements per token that one block keeps at its widest step, beside the masks of attention. */
+  activation_width: z.int().min(0).optional(),
   /** State of recurrent layers: bytes per sequence over all of them, whatever the context. */
   recurrent_bytes: Bytes,
   /** Tokens the model was made for; 0 where unknown. */

@@ -6,6 +6,7 @@
  *
  * V1  Every request with a reply address gets exactly one answer, even when the handler throws.
  */
+import { setMaxListeners } from 'node:events';
 import { CodeGodError, ERRORS, toWireError } from '../protocol/errors.ts';
 import type { BusMessage, Reply, ServeContext, ServeOptions, Subscription } from './bus.ts';
 import type { Inbox } from './bus-inbox.ts';
@@ -37,6 +38,8 @@ export class Requests {
   constructor(wheel: TimerWheel, options: ServeOptions | undefined) {
     this.#wheel = wheel;
     this.#concurrency = options?.concurrency ?? CONCURRENCY_DEFAULT;
+    // Every running request may listen to it; Node warns of more than ten.
+    setMaxListeners(0, this.#abort.signal);
   }
 
   get signal(): AbortSignal {

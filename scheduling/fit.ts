@@ -11,12 +11,15 @@
  */
 import type { ModelProfile } from '../protocol/model-profile.ts';
 import {
-  blockBytes,
-  type MemoryNeed,
-  type MemoryOptions,
-  memoryNeed,
-  reserveOf,
-} from './memory.ts';
+  type Layers,
+  layersOf,
+  type Share,
+  spread,
+  stack,
+  sum,
+  withReserve,
+} from './fit-layers.ts';
+import { type MemoryNeed, type MemoryOptions, memoryNeed } from './memory.ts';
 
 export interface CardRoom {
   readonly index: number;
@@ -36,6 +39,8 @@ export interface Room {
 export interface FitOptions {
   /** Whether a part may lie in main memory beside a card. */
   readonly offload: boolean;
+  /** What observed loads of this kind took beside their estimate (`residual.ts`). */
+  readonly residual_bytes?: number;
 }
 
 export type FitKind = 'single' | 'multi' | 'partial' | 'cpu' | 'none' | 'unknown';
@@ -73,45 +78,36 @@ export function fit(
   profile: ModelProfile,
   options: MemoryOptions,
   room: Room,
-  { offload }: FitOptions,
+  fitOptions: FitOptions,
 ): Fit {
-  if (room.cards.length === 0) return fitHost(profile, options, room.ram_free_bytes, 1);
+  const residual = fitOptions.residual_bytes ?? 0;
+  if (room.cards.length === 0) return fitHost(profile, options, room, residual);
   const need = memoryNeed(profile, options);
   const cards = inOrder(room.cards.filter(isKnown));
-  const host = room.unified ? need.total_bytes + need.host_bytes : need.host_bytes;
-  const holdsHost = room.ram_free_bytes === null || host <= room.ram_free_bytes;
-  const single = cards.find(card => need.total_bytes + need.reserve_bytes <= card.free_bytes);
-  if (single !== undefined && holdsHost) {
-    const taken = [{ index: single.index, bytes: need.total_bytes }];
-    return {
-      kind: 'single',
-      cards: taken,
-      ram_bytes: need.host_bytes,
-      slowdown: 1,
-      need,
-      short_bytes: 0,
-    };
+  const total = Math.max(0, need.total_bytes + residual);
+  const base: Fit = { kind: 'none', cards: [], ram_bytes: 0, slowdown: 1, need, short_bytes: 0 };
+  const hostFree = room.ram_free_bytes;
+  const hostWanted = need.host_bytes + (room.unified ? total : 0);
+  const layers = layersOf(profile, need, residual);
+  if (hostFree === null || hostWanted <= hostFree) {
+    const onCards = { ...base, ram_bytes: need.host_bytes };
+    const one = cards.find(card => withReserve(total) <= card.free_bytes);
+    if (one !== undefined) {
+      return { ...onCards, kind: 'single', cards: [{ index: one.index, bytes: total }] };
+    }
+    const shares = spreadOver(layers, cards);
+    if (shares !== null) return { ...onCards, kind: 'multi', cards: shares };
   }
-  const spread = holdsHost ? spreadOver(profile, need, cards) : null;
-  if (spread !== null) return spread;
-  if (offload && !room.unified) {
-    const spilled = spill(profile, need, cards, room.ram_free_bytes);
-    if (spilled !== null) return spilled;
-    const ratio = Math.max(1, ...cards.map(ratioOf));
-    const onHost = fitHost(profile, options, room.ram_free_bytes, ratio);
+  if (fitOptions.offload) {
+    const spilled = room.unified ? null : spill(layers, need, cards, hostFree);
+    if (spilled !== null) return { ...base, ...spilled };
+    const onHost = fitHost(profile, options, room, residual);
     if (onHost.kind === 'cpu') return onHost;
   }
-  if (cards.length < room.cards.length || (offload && room.ram_free_bytes === null)) {
-    return { kind: 'unknown', cards: [], ram_bytes: 0, slowdown: 1, need, short_bytes: 0 };
+  if (cards.length < room.cards.length || (fitOptions.offload && hostFree === null)) {
+    return { ...base, kind: 'unknown' };
   }
-  return {
-    kind: 'none',
-    cards: [],
-    ram_bytes: 0,
-    slowdown: 1,
-    need,
-    short_bytes: shortage(need, cards, room, host),
-  };
+  return { ...base, short_bytes: shortage(base, layers, cards, room, fitOptions) };
 }
 
 function isKnown(card: CardRoom): card is KnownCard {
@@ -128,156 +124,77 @@ function inOrder(cards: readonly KnownCard[]): readonly KnownCard[] {
   );
 }
 
+/** Wholly in main memory. */
+function fitHost(profile: ModelProfile, options: MemoryOptions, room: Room, residual: number): Fit {
+  const need = memoryNeed(profile, { ...options, backend: 'cpu' });
+  const total = Math.max(0, need.total_bytes + residual);
+  const wanted = withReserve(total);
+  const free = room.ram_free_bytes;
+  const none = { cards: [], slowdown: 1, need, ram_bytes: 0, short_bytes: 0 };
+  if (free === null) return { ...none, kind: 'unknown' };
+  if (wanted > free) return { ...none, kind: 'none', short_bytes: wanted - free };
+  const slowdown = Math.max(1, ...room.cards.map(ratioOf));
+  return { ...none, kind: 'cpu', ram_bytes: total, slowdown };
+}
+
+/** Bandwidth of a card over that of main memory: what a layer there costs. */
 function ratioOf(card: CardRoom): number {
   if (card.bandwidth_bytes_per_s === null) return BANDWIDTH_RATIO;
   return Math.max(1, card.bandwidth_bytes_per_s / HOST_BANDWIDTH_BYTES_PER_S);
 }
 
-function shortage(need: MemoryNeed, cards: readonly KnownCard[], room: Room, host: number): number {
-  const free = Math.max(0, ...cards.map(card => card.free_bytes));
-  const onCard = need.total_bytes + need.reserve_bytes - free;
-  const onHost = room.ram_free_bytes === null ? 0 : host - room.ram_free_bytes;
-  return Math.max(1, onCard, onHost);
-}
-
-/** Wholly in main memory. */
-function fitHost(
-  profile: ModelProfile,
-  options: MemoryOptions,
-  freeBytes: number | null,
-  slowdown: number,
-): Fit {
-  const need = memoryNeed(profile, { ...options, backend: 'cpu' });
-  const wanted = need.total_bytes + need.reserve_bytes;
-  const none = { cards: [], slowdown: 1, need, ram_bytes: 0, short_bytes: 0 };
-  if (freeBytes === null) return { ...none, kind: 'unknown' };
-  if (wanted > freeBytes) return { ...none, kind: 'none', short_bytes: wanted - freeBytes };
-  return { ...none, kind: 'cpu', ram_bytes: need.total_bytes, slowdown };
-}
-
-/** A repeating block and its share of the cache; the output matrix comes after the last. */
-interface Layers {
-  readonly bytes: readonly number[];
-  /** Beside the layers, on every card that holds any. */
-  readonly fixed: number;
-}
-
-function layersOf(profile: ModelProfile, need: MemoryNeed): Layers {
-  const count = Math.max(
-    1,
-    profile.blocks.reduce((sum, run) => sum + run.count, 0),
-  );
-  const cache = Math.ceil(need.kv_bytes / count);
-  const blocks = profile.blocks.flatMap(run => Array<number>(run.count).fill(run.bytes + cache));
-  return {
-    bytes: [...blocks, need.weights_bytes - blockBytes(profile) + need.projector_bytes],
-    fixed: need.compute_bytes + need.overhead_bytes,
-  };
-}
-
-const withReserve = (bytes: number): number => bytes + reserveOf(bytes);
-
-/** All cards of one kind, layers in proportion to what each has free, as engines split them. */
-function spreadOver(
-  profile: ModelProfile,
-  need: MemoryNeed,
-  cards: readonly KnownCard[],
-): Fit | null {
-  const { bytes, fixed } = layersOf(profile, need);
-  for (const kind of [false, true]) {
-    const usable = cards
-      .filter(card => card.integrated === kind && card.free_bytes > withReserve(fixed))
-      .sort((left, right) => left.index - right.index);
-    if (usable.length < 2) continue;
-    const taken = proportional(bytes, fixed, usable) ?? filled(bytes, fixed, usable);
-    if (taken === null) continue;
-    return {
-      kind: 'multi',
-      cards: taken,
-      ram_bytes: need.host_bytes,
-      slowdown: 1,
-      need,
-      short_bytes: 0,
-    };
+/** Over all cards of one sort, discrete ones first. */
+function spreadOver(layers: Layers, cards: readonly KnownCard[]): readonly Share[] | null {
+  for (const integrated of [false, true]) {
+    const shares = spread(layers, byIndex(cards.filter(card => card.integrated === integrated)));
+    if (shares !== null) return shares;
   }
   return null;
 }
 
-type Taken = { readonly index: number; readonly bytes: number };
+const byIndex = (cards: readonly KnownCard[]): readonly KnownCard[] =>
+  [...cards].sort((left, right) => left.index - right.index);
 
-function proportional(
-  layers: readonly number[],
-  fixed: number,
-  cards: readonly KnownCard[],
-): Taken[] | null {
-  const free = cards.reduce((sum, card) => sum + card.free_bytes, 0);
-  let before = 0;
-  let start = 0;
-  const taken: Taken[] = [];
-  for (const card of cards) {
-    before += card.free_bytes;
-    const end = card === cards.at(-1) ? layers.length : Math.round((layers.length * before) / free);
-    const part = layers.slice(start, end).reduce((sum, bytes) => sum + bytes, 0);
-    start = end;
-    if (part === 0) continue;
-    if (withReserve(part + fixed) > card.free_bytes) return null;
-    taken.push({ index: card.index, bytes: part + fixed });
-  }
-  return taken;
-}
-
-/** Each card as full as it gets, in their order. */
-function filled(
-  layers: readonly number[],
-  fixed: number,
-  cards: readonly KnownCard[],
-): Taken[] | null {
-  let next = 0;
-  const taken: Taken[] = [];
-  for (const card of cards) {
-    let bytes = fixed;
-    const start = next;
-    while (next < layers.length && withReserve(bytes + (layers[next] ?? 0)) <= card.free_bytes) {
-      bytes += layers[next] ?? 0;
-      next += 1;
-    }
-    if (next > start) taken.push({ index: card.index, bytes });
-  }
-  return next === layers.length ? taken : null;
-}
-
-/** As many of the last layers as the cards hold; the first ones stay in main memory. */
+/** As many layers on the cards as they hold, the others in main memory. */
 function spill(
-  profile: ModelProfile,
+  layers: Layers,
   need: MemoryNeed,
   cards: readonly KnownCard[],
   ramFreeBytes: number | null,
-): Fit | null {
+): Pick<Fit, 'kind' | 'cards' | 'ram_bytes' | 'slowdown'> | null {
   if (ramFreeBytes === null) return null;
-  const { bytes, fixed } = layersOf(profile, need);
-  const usable = cards.filter(card => !card.integrated && card.free_bytes > withReserve(fixed));
-  const used =
-    usable.length > 0 ? usable : cards.filter(card => card.free_bytes > withReserve(fixed));
-  let next = bytes.length;
-  const taken: Taken[] = [];
-  for (const card of used) {
-    let held = fixed;
-    const start = next;
-    while (next > 0 && withReserve(held + (bytes[next - 1] ?? 0)) <= card.free_bytes) {
-      next -= 1;
-      held += bytes[next] ?? 0;
-    }
-    if (next < start) taken.push({ index: card.index, bytes: held });
-  }
-  if (taken.length === 0 || next === 0) return null;
-  const left = bytes.slice(0, next).reduce((sum, part) => sum + part, 0);
-  const ram = left + need.host_bytes + need.compute_bytes;
+  const discrete = cards.filter(card => !card.integrated);
+  const used = discrete.length > 0 ? discrete : cards;
+  const { shares, left } = stack(layers, byIndex(used));
+  if (shares.length === 0) return null;
+  const spilled = sum(layers.bytes.slice(0, left));
+  const ram = spilled + need.host_bytes + (left === 0 ? 0 : need.compute_bytes);
   if (withReserve(ram) > ramFreeBytes) return null;
-  const all = bytes.reduce((sum, part) => sum + part, 0);
-  const fraction = left / all;
-  const ratio = Math.max(...used.map(ratioOf));
+  const fraction = spilled / sum(layers.bytes);
+  const held = used.filter(card => shares.some(share => share.index === card.index));
+  const ratio = Math.max(...held.map(ratioOf));
   const slowdown = fraction * ratio + 1 - fraction;
-  return { kind: 'partial', cards: taken, ram_bytes: ram, slowdown, need, short_bytes: 0 };
+  return { kind: left === 0 ? 'multi' : 'partial', cards: shares, ram_bytes: ram, slowdown };
+}
+
+/** What is missing on the way that misses least. */
+function shortage(
+  { need }: Fit,
+  layers: Layers,
+  cards: readonly KnownCard[],
+  room: Room,
+  { offload }: FitOptions,
+): number {
+  const whole = sum(layers.bytes);
+  const free = (all: readonly KnownCard[]): number => sum(all.map(card => card.free_bytes));
+  const misses = [1, cards.length].map(
+    count => withReserve(whole + count * layers.fixed) - free(cards.slice(0, count)),
+  );
+  if (offload && room.ram_free_bytes !== null) {
+    misses.push(withReserve(whole + layers.fixed) - room.ram_free_bytes);
+  }
+  const host = room.ram_free_bytes === null ? 0 : need.host_bytes - room.ram_free_bytes;
+  return Math.max(1, host, Math.min(...misses));
 }
 
 /** Whether it runs as it should: on cards, or in main memory where the host has no card. */

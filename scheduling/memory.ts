@@ -32,21 +32,25 @@ export type Backend = 'cuda' | 'rocm' | 'metal' | 'vulkan' | 'cpu';
 
 /** Context and libraries of one process on one card: nobody's buffer, yet not free. */
 const OVERHEAD_BYTES: Readonly<Record<Backend, number>> = {
-  cuda: 520 * MIB,
+  cuda: 540 * MIB,
   rocm: 512 * MIB,
   metal: 64 * MIB,
   vulkan: 541 * MIB,
   cpu: 64 * MIB,
 };
 
-/** Tokens that an engine computes at once. */
+/** Tokens that an engine computes at once, unless it takes more in larger contexts. */
 export const UBATCH_TOKENS = 512;
+/** Beside the tensors of a projector: what its own graph needs. */
+const PROJECTOR_COMPUTE_BYTES = 256 * MIB;
 /** Caches are allocated in steps of so many tokens. */
 const CELLS_STEP = 256;
 const FLOAT_BYTES = 4;
 const HALF_BYTES = 2;
 /** Buffers of the width of the embedding that one block keeps, where its widest step is unknown. */
 const ACTIVATION_BUFFERS = 8;
+/** Likewise beside the scores of attention, where they are kept. */
+const SCORE_BUFFERS = 6;
 /** Held back for what the estimate does not see. */
 const RESERVE_FRACTION = 0.03;
 const RESERVE_BYTES_MIN = 256 * MIB;
@@ -59,6 +63,18 @@ export interface MemoryOptions {
   readonly kv_type: KvType;
   readonly flash_attention: boolean;
   readonly backend: Backend;
+  /**
+   * How the engine computes, where that is known. Otherwise the windows are those of the batch that
+   * most engines take, and the compute buffer is that of the largest one any of them takes there.
+   */
+  readonly engine?: EngineBatch;
+}
+
+export interface EngineBatch {
+  /** Tokens computed at once. */
+  readonly ubatch_tokens: number;
+  /** Whether room for the logits of all of them is set aside, as older builds do. */
+  readonly all_outputs: boolean;
 }
 
 export interface MemoryNeed {
@@ -84,7 +100,7 @@ export function memoryNeed(profile: ModelProfile, options: MemoryOptions): Memor
     weights_bytes: weightsOf(profile, options.backend),
     kv_bytes: cacheBytes(profile, options) + recurrent,
     compute_bytes: computeBytes(profile, options),
-    projector_bytes: profile.projector_bytes,
+    projector_bytes: projectorOf(profile),
     overhead_bytes: OVERHEAD_BYTES[options.backend],
   };
   const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
@@ -114,32 +130,75 @@ function weightsOf(profile: ModelProfile, backend: Backend): number {
 
 const padded = (tokens: number): number => Math.ceil(tokens / CELLS_STEP) * CELLS_STEP;
 
+function projectorOf(profile: ModelProfile): number {
+  return profile.projector_bytes === 0 ? 0 : profile.projector_bytes + PROJECTOR_COMPUTE_BYTES;
+}
+
 /** Tokens of one slot that a group of layers has room for. */
-function cellsOf(group: CacheGroup, contextTokens: number): number {
-  const full = padded(contextTokens);
+function cellsOf(group: CacheGroup, options: MemoryOptions): number {
+  const full = padded(options.context_tokens);
   if (group.kind !== 'sliding' || group.window_tokens === null) return full;
-  return Math.min(full, padded(group.window_tokens + UBATCH_TOKENS));
+  const batch = options.engine?.ubatch_tokens ?? UBATCH_TOKENS;
+  return Math.min(full, padded(group.window_tokens + batch));
 }
 
 function cacheBytes(profile: ModelProfile, options: MemoryOptions): number {
   const element = KV_ELEMENT_BYTES[options.kv_type];
+  const widest = Math.max(0, ...profile.caches.map(group => group.value_width));
   const bytes = profile.caches.reduce((sum, group) => {
-    const width = group.key_width + group.value_width;
-    return sum + group.layers * cellsOf(group, options.context_tokens) * width * element;
+    // Without flash attention values lie transposed, and as wide in all layers as in the widest.
+    const isPadded = !options.flash_attention && group.kind !== 'latent';
+    const width = group.key_width + (isPadded ? widest : group.value_width);
+    return sum + group.layers * cellsOf(group, options) * width * element;
   }, 0);
   return Math.ceil(bytes * options.slots);
 }
 
-/** The larger of the two moments at which a graph is widest: inside a block, and at its output. */
+/**
+ * What a graph needs at its widest moment: inside a block, or, in builds that set room aside for
+ * the logits of every token, at its output. A token of a batch belongs to one slot, so that masks
+ * are as long as the cache of one; windows have a mask of their own.
+ */
 function computeBytes(profile: ModelProfile, options: MemoryOptions): number {
-  const cells = padded(options.context_tokens) * options.slots;
-  const perToken = options.flash_attention
-    ? HALF_BYTES
-    : FLOAT_BYTES * (1 + Math.max(1, profile.head_count));
-  const activations = FLOAT_BYTES * ACTIVATION_BUFFERS * profile.embedding_length;
-  const block = UBATCH_TOKENS * (cells * perToken + activations);
-  const logits = FLOAT_BYTES * UBATCH_TOKENS * (profile.vocabulary + profile.embedding_length);
-  return Math.max(block, logits);
+  const { ubatch_tokens: batch, all_outputs } = options.engine ?? {
+    ubatch_tokens: largestBatch(padded(options.context_tokens) * options.slots),
+    all_outputs: false,
+  };
+  const { embedding_length: embedding } = profile;
+  const cells = padded(options.context_tokens);
+  const window = profile.caches.find(group => group.kind === 'sliding');
+  const masked = cells + (window === undefined ? 0 : cellsOf(window, options));
+  const width = FLOAT_BYTES * (profile.activation_width ?? ACTIVATION_BUFFERS * embedding);
+  const steps = options.flash_attention
+    ? [HALF_BYTES * masked + width]
+    : [
+        FLOAT_BYTES * masked + width,
+        FLOAT_BYTES * (masked + cells * profile.head_count + SCORE_BUFFERS * embedding),
+      ];
+  if (all_outputs) steps.push(FLOAT_BYTES * (profile.vocabulary + embedding));
+  return batch * Math.max(...steps);
+}
+
+/** Ollama from 0.33 on; where memory is short it takes less. */
+function largestBatch(contextTokens: number): number {
+  if (contextTokens <= 4_096) return UBATCH_TOKENS;
+  return contextTokens <= 32_768 ? 2 * UBATCH_TOKENS : 4 * UBATCH_TOKENS;
+}
+
+/**
+ * How a version of Ollama computes, for {@link MemoryOptions}; undefined where nobody knows.
+ * @param contextTokens of all slots together
+ */
+export function ollamaBatch(
+  version: string | null,
+  contextTokens: number,
+): EngineBatch | undefined {
+  const match = /^v?(\d+)\.(\d+)/.exec(version ?? '');
+  if (match === null) return undefined;
+  const release = Number(match[1]) * 1_000 + Number(match[2]);
+  if (release < 32) return { ubatch_tokens: UBATCH_TOKENS, all_outputs: true };
+  if (release < 33) return undefined; // The logits of all tokens went during this one.
+  return { ubatch_tokens: largestBatch(contextTokens), all_outputs: false };
 }
 
 export interface SizedModel {

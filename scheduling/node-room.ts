@@ -83,7 +83,7 @@ function computeRoom(view: NodeView, news: NodeNews): NodeRoom {
 }
 
 /** What residents give back when they go. Both bounds of what is free grow by the same. */
-function addTo(room: Room, gone: readonly Resident[]): Room {
+export function addTo(room: Room, gone: readonly Resident[]): Room {
   if (gone.length === 0) return room;
   const hostOnly = room.cards.length === 0;
   let ram = room.ram_free_bytes;
@@ -111,7 +111,7 @@ function freeOf(room: Room): number | null {
 }
 
 /** What is free while all residents stay. */
-function baseRoom(capacity: CapacityAdvert | null, residents: readonly Resident[]): Room {
+export function baseRoom(capacity: CapacityAdvert | null, residents: readonly Resident[]): Room {
   if (capacity === null) return { cards: [], ram_free_bytes: null, unified: false };
   const unified = capacity.gpus.some(card => card.unified);
   const hostOnly = capacity.gpus.length === 0;

@@ -172,7 +172,7 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
   intel: 'vulkan',
 };
 
-function backendOf(view: NodeView): Backend {
+export function backendOf(view: Pick<NodeView, 'capacity'>): Backend {
   const cards = view.capacity?.advert.gpus ?? [];
   const card = cards.find(({ integrated }) => integrated !== true) ?? cards[0];
   return card === undefined ? 'cpu' : (BACKENDS[card.vendor] ?? 'vulkan');

@@ -30,15 +30,24 @@ const fails = (code: ErrorCode) => async (): Promise<never> => {
 
 function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<GenerateChunk>) {
   const clock = new SimulatedClock();
-  const count = { used: 0, sent: 0 };
+  const count = { lent: 0, released: 0 };
   const ports: AttemptPorts = {
     gateway: gateway as GatewayPort,
     reports: { send: fails('overloaded') },
     engines: engine === undefined ? {} : { scaffold: { generate: engine } as unknown as Engine },
     clock,
     log: silentLogger,
-    used: () => {
-      count.used += 1;
+    models: {
+      use: async ({ engine: name, model }) => {
+        count.lent += 1;
+        return {
+          ...{ lease: '1-1', engine: name, model: `${model}:latest`, context_tokens: 8_192 },
+          ...{ keep_alive: 900, load_ms: 5, signal: new AbortController().signal },
+          release: () => {
+            count.released += 1;
+          },
+        };
+      },
     },
   };
   const perform = performAttempts(ports);
@@ -97,9 +106,9 @@ describe('a turn', () => {
     const [fact] = await perform(GENERATE);
     assert.deepEqual(fact, {
       ...{ type: 'turn.answered', at: fact?.at, turn: 3, text: 'ab', finish: 'stop' },
-      ...{ prompt_tokens: 1, output_tokens: 2, load_ms: 3, total_ms: 4 },
+      ...{ prompt_tokens: 1, output_tokens: 2, load_ms: 8, total_ms: 4 },
     });
-    assert.equal(count.used, 1);
+    assert.deepEqual(count, { lent: 1, released: 1 });
   });
 
   it('of an engine that failed is asked for once more', async () => {

@@ -14,21 +14,23 @@ import {
   type WireError,
 } from '../../protocol/errors.ts';
 import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
+import { AttemptScope } from '../../protocol/mcp.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { AttemptEffect, AttemptFact, FactOf } from './attempt-facts.ts';
 import type { Engine, GenerateRequest } from './engines/engine.ts';
+import type { Hold, Measured, ModelLender } from './hold.ts';
 import type { GatewayPort, ReportPort } from './ports.ts';
 
 export interface AttemptPorts {
   readonly gateway: GatewayPort;
   readonly reports: ReportPort;
   readonly engines: Readonly<Partial<Record<EngineName, Engine>>>;
+  /** Lends loaded models, turn by turn. */
+  readonly models: ModelLender;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Told when a model has been or may have been loaded. */
-  readonly used: () => void;
 }
 
 /** How long the same step may fail before its attempt is given up. */
@@ -56,7 +58,7 @@ export function performAttempts(ports: AttemptPorts): PerformAttempt {
   const failingSince = new WeakMap<AbortSignal, number>();
   return async (entity, key, effect, signal) => {
     try {
-      const fact = await perform(ports, effect, signal);
+      const fact = await perform(ports, entity, effect, signal);
       failingSince.delete(signal);
       return [fact];
     } catch (error) {
@@ -84,6 +86,7 @@ export const stepFailed = (key: string, error: WireError, at: number): FactOf<'s
 
 async function perform(
   ports: AttemptPorts,
+  entity: string,
   effect: AttemptEffect,
   signal: AbortSignal,
 ): Promise<AttemptFact> {
@@ -105,7 +108,7 @@ async function perform(
       return { type: 'tools.listed', at: clock.now(), tools };
     }
     case 'generate':
-      return generate(ports, effect, signal);
+      return generate(ports, entity, effect, signal);
     case 'call':
       return callTool(ports, effect, signal);
     case 'commit': {
@@ -133,6 +136,7 @@ async function callTool(
 
 async function generate(
   ports: AttemptPorts,
+  entity: string,
   effect: Extract<AttemptEffect, { kind: 'generate' }>,
   signal: AbortSignal,
 ): Promise<AttemptFact> {
@@ -140,58 +144,84 @@ async function generate(
   if (engine === undefined) {
     throw new CodeGodError('engine_unavailable', `this worker has no engine ${effect.engine}`);
   }
+  const { model, context_tokens } = effect.request;
+  const holder = scopeOfKey(entity);
+  const hold = await ports.models.use(
+    {
+      ...{ engine: effect.engine, model, context_tokens, bytes: 0 },
+      ...{ holder, share: holder.build, priority: 0 },
+    },
+    () => {},
+    signal,
+  );
+  let measured: Measured | undefined;
   try {
-    return await generateOnce(ports, engine, effect, signal);
-  } catch (error) {
-    if (signal.aborted || toWireError(error).code !== 'engine_failed') throw error;
-    ports.log.warn('attempt.generate_again', { model: effect.request.model, error });
-    return await generateOnce(ports, engine, effect, signal); // P2
+    const ends = AbortSignal.any([signal, hold.signal]);
+    const once = () => generateOnce(ports, engine, hold, effect, ends);
+    const fact = await once().catch(error => {
+      if (ends.aborted || toWireError(error).code !== 'engine_failed') throw error;
+      ports.log.warn('attempt.generate_again', { model, error });
+      return once(); // P2
+    });
+    measured = fact.measured;
+    return fact.fact;
   } finally {
-    ports.used();
+    hold.release(measured);
   }
+}
+
+interface Generated {
+  readonly fact: AttemptFact;
+  readonly measured?: Measured;
 }
 
 async function generateOnce(
   { clock }: AttemptPorts,
   engine: Engine,
+  hold: Hold,
   { turn, request }: { readonly turn: number; readonly request: GenerateRequest },
   signal: AbortSignal,
-): Promise<AttemptFact> {
+): Promise<Generated> {
   const startMs = clock.monotonic();
+  const { model, context_tokens, keep_alive } = hold;
+  const copy = { model, context_tokens, ...(keep_alive === undefined ? {} : { keep_alive }) };
   const parts: string[] = [];
   let length = 0;
-  for await (const chunk of engine.generate(request, signal)) {
+  const answered = (
+    finish: FactOf<'turn.answered'>['finish'],
+    counts: Pick<
+      FactOf<'turn.answered'>,
+      'prompt_tokens' | 'output_tokens' | 'load_ms' | 'total_ms'
+    >,
+  ): AttemptFact => ({
+    ...{ type: 'turn.answered', at: clock.now(), turn, finish },
+    text: parts.join('').slice(0, ANSWER_LENGTH_MAX),
+    ...counts,
+  });
+  // The copy that is held is asked for as it is loaded.
+  for await (const chunk of engine.generate({ ...request, ...copy }, signal)) {
     if (chunk.kind === 'thinking') continue;
     if (chunk.kind === 'done') {
-      const { prompt_tokens, output_tokens, load_ms, total_ms } = chunk;
-      const counts = { prompt_tokens, output_tokens, load_ms, total_ms };
-      const text = parts.join('');
-      return {
-        type: 'turn.answered',
-        at: clock.now(),
-        turn,
-        text,
-        finish: chunk.reason,
-        ...counts,
-      };
+      const { prompt_tokens, output_tokens, total_ms } = chunk;
+      const { prompt_ms = null, output_ms = null } = chunk;
+      const load_ms = chunk.load_ms + hold.load_ms;
+      const fact = answered(chunk.reason, { prompt_tokens, output_tokens, load_ms, total_ms });
+      return { fact, measured: { prompt_tokens, prompt_ms, output_tokens, output_ms } };
     }
     parts.push(chunk.text);
     length += chunk.text.length;
     if (length > ANSWER_LENGTH_MAX) {
       // Leaving the loop ends the stream. The counts are unknown (P3).
-      const counts = { prompt_tokens: 0, output_tokens: 0, load_ms: 0 };
       const total_ms = Math.round(clock.monotonic() - startMs);
-      const text = parts.join('').slice(0, ANSWER_LENGTH_MAX);
-      return {
-        type: 'turn.answered',
-        at: clock.now(),
-        turn,
-        text,
-        finish: 'length',
-        ...counts,
-        total_ms,
-      };
+      const counts = { prompt_tokens: 0, output_tokens: 0, load_ms: hold.load_ms, total_ms };
+      return { fact: answered('length', counts) };
     }
   }
   throw new CodeGodError('engine_failed', 'the engine ended its stream without saying so');
+}
+
+/** The attempt that an entity of the durable host stands for: `b1.store.1`. */
+function scopeOfKey(entity: string): AttemptScope {
+  const [build, task, attempt] = entity.split('.');
+  return AttemptScope.parse({ build, task, attempt: Number(attempt) });
 }

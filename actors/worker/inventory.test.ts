@@ -22,6 +22,7 @@ describe('an inventory', () => {
       engines: [engine('ollama', async () => now)],
       clock,
       log: silentLogger,
+      looked: () => {},
       changed: () => {
         changes += 1;
       },
@@ -48,6 +49,7 @@ describe('an inventory', () => {
       ],
       clock: new SimulatedClock(),
       log: silentLogger,
+      looked: () => {},
       changed: () => {},
     });
     await Promise.all([inventory.refresh(), inventory.refresh(), inventory.refresh()]);
@@ -64,6 +66,7 @@ describe('an inventory', () => {
       ],
       clock: new SimulatedClock(),
       log: silentLogger,
+      looked: () => {},
       changed: () => {},
     });
     await inventory.refresh();

@@ -13,6 +13,8 @@ export interface InventoryOptions {
   readonly engines: readonly Engine[];
   readonly clock: Clock;
   readonly log: Logger;
+  /** Called after every look, with the moment it began. */
+  readonly looked: (adverts: readonly EngineAdvert[], at: number) => void;
   /** Called when what is there is not what was there. */
   readonly changed: () => void;
 }
@@ -60,11 +62,13 @@ export class Inventory {
   async #look(): Promise<void> {
     do {
       this.#again = false;
+      const at = this.#options.clock.now();
       const adverts = await Promise.all(this.#options.engines.map(engine => this.#ask(engine)));
       if (this.#over.signal.aborted) return;
       const isNew = JSON.stringify(adverts) !== JSON.stringify(this.#adverts);
       this.#logAvailability(adverts);
       this.#adverts = adverts;
+      this.#options.looked(adverts, at);
       if (isNew) this.#options.changed();
     } while (this.#again);
   }

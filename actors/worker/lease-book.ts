@@ -1,20 +1,15 @@
 /**
- * The ledger of reservations, kept in the journal: a lease is on disk before it is answered, so that
- * a worker that is killed comes back to the promises it made.
+ * The ledger of reservations. The lease of an attempt is kept in the journal and is on disk before it
+ * is answered, so that a worker that is killed comes back to the promises it made; that of an
+ * inference lives and dies with its stream.
  */
+import { CodeGodError } from '../../protocol/errors.ts';
 import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import type { Journal } from '../../runtime/journal.ts';
-import {
-  expire,
-  type Lease,
-  type Ledger,
-  leaseKey,
-  newLedger,
-  release,
-  reserve,
-  type Situation,
-} from './reservations.ts';
+import type { Situation } from './admission.ts';
+import { type Holder, holderKey, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
+import { expire, type Ledger, newLedger, release, reserve } from './reservations.ts';
 
 const PREFIX = 'lease/';
 
@@ -43,7 +38,7 @@ export class LeaseBook {
   /** Whether this lease was granted to this attempt and still holds. */
   holds(task: Pick<TaskMessage, 'build' | 'task' | 'attempt' | 'lease'>): boolean {
     return this.#ledger.leases.some(
-      held => held.lease === task.lease && leaseKey(held) === leaseKey(task),
+      held => held.lease === task.lease && holderKey(held) === holderKey(task),
     );
   }
 
@@ -62,12 +57,40 @@ export class LeaseBook {
     return reply;
   }
 
+  /** The lease of this holder, where it has one. */
+  of(holder: Holder): Lease | null {
+    const key = holderKey(holder);
+    return this.#ledger.leases.find(held => holderKey(held) === key) ?? null;
+  }
+
+  /**
+   * A lease of an inference, at once and in memory only.
+   * @throws CodeGodError `reservation_refused`.
+   */
+  lend(request: LeaseRequest, situation: Situation): Lease {
+    const { ledger, reply, fresh } = reserve(this.#ledger, request, situation);
+    if (!reply.granted) throw new CodeGodError('reservation_refused', reply.reason);
+    if (fresh === null) {
+      throw new CodeGodError('conflict', `${holderKey(request)} is at work here already`);
+    }
+    this.#ledger = ledger;
+    this.#changed();
+    return fresh;
+  }
+
+  /** Ends a lease of an inference. */
+  giveBack(lease: string): void {
+    this.#ledger = release(this.#ledger, lease);
+    this.#changed();
+  }
+
+  /** Of an attempt; what is at work for a stream ends with it and not before. */
   async release(lease: string): Promise<void> {
-    await this.#drop(this.#ledger.leases.filter(held => held.lease === lease));
+    await this.#drop(this.#ledger.leases.filter(held => held.lease === lease && isAttempt(held)));
   }
 
   async releaseAttempt(attempt: string): Promise<void> {
-    await this.#drop(this.#ledger.leases.filter(held => leaseKey(held) === attempt));
+    await this.#drop(this.#ledger.leases.filter(held => holderKey(held) === attempt));
   }
 
   /** Takes back what has expired; attempts at work keep theirs. */
@@ -86,7 +109,7 @@ export class LeaseBook {
   async #write(fresh: Lease | null, gone: readonly Lease[]): Promise<void> {
     if (fresh === null && gone.length === 0) return;
     await this.#journal.batch([
-      ...gone.map(({ lease }) => ({ type: 'del' as const, key: PREFIX + lease })),
+      ...gone.filter(isAttempt).map(({ lease }) => ({ type: 'del' as const, key: PREFIX + lease })),
       ...(fresh === null
         ? []
         : [{ type: 'put' as const, key: PREFIX + fresh.lease, value: fresh }]),

@@ -1,15 +1,17 @@
 /** The worker's process: engines, journal and bus in; answers, files and reports out. */
 import { join } from 'node:path';
+import type { CapacityAdvert } from '../../protocol/node.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
-import { openJournal } from '../../runtime/journal.ts';
+import { type Journal, openJournal } from '../../runtime/journal.ts';
 import { watchEpochs } from '../../runtime/living-peer.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { createBusGateway } from './adapters/bus-gateway.ts';
 import { createBusReports } from './adapters/bus-reports.ts';
-import type { Engine } from './engines/engine.ts';
 import { createOllamaEngine } from './engines/ollama.ts';
+import { KEEP_ALIVE_S } from './engines/ollama-options.ts';
+import { createOllamaRelay } from './engines/ollama-relay.ts';
 import { createScaffoldEngine } from './engines/scaffold/engine.ts';
-import { Worker } from './worker.ts';
+import { Worker, type WorkerParts } from './worker.ts';
 
 /** Characters per pause, where a pace is configured. */
 const PACED_CHUNK_CHARS = 256;
@@ -30,7 +32,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const worker = await Worker.start({
     ...{ messenger, clock, log, node, host, epoch, journal, state },
     ackWaitMs: context.config.ack_wait_ms,
-    engines: enginesOf(context),
+    ...enginesOf(context, journal),
     gateway: createBusGateway(messenger, gateways),
     reports: createBusReports(messenger),
   });
@@ -46,14 +48,41 @@ async function start(context: ActorContext): Promise<RunningActor> {
   };
 }
 
-function enginesOf({ config, clock }: ActorContext): Engine[] {
+function enginesOf(
+  { config, clock }: ActorContext,
+  store: Journal,
+): Pick<WorkerParts, 'engines' | 'relays' | 'onCapacity' | 'settings'> {
+  const { host } = config.ollama;
   const { pace_ms: delayMs } = config.scaffold;
-  return [
-    createOllamaEngine({ host: config.ollama.host, clock }),
-    createScaffoldEngine({
-      monotonic: () => clock.monotonic(),
-      sleep: (ms, signal) => clock.sleep(ms, signal),
-      ...(delayMs === 0 ? {} : { pace: { chunk_chars: PACED_CHUNK_CHARS, delay_ms: delayMs } }),
-    }),
-  ];
+  let freeBytes: number | null = null;
+  return {
+    engines: [
+      createOllamaEngine({
+        ...{ host, clock, store, declared: config.ollama },
+        freeBytes: () => freeBytes,
+      }),
+      createScaffoldEngine({
+        monotonic: () => clock.monotonic(),
+        sleep: (ms, signal) => clock.sleep(ms, signal),
+        ...(delayMs === 0 ? {} : { pace: { chunk_chars: PACED_CHUNK_CHARS, delay_ms: delayMs } }),
+      }),
+    ],
+    relays: { ollama: createOllamaRelay({ host, keep_alive: KEEP_ALIVE_S }) },
+    onCapacity: capacity => {
+      freeBytes = capacity === null ? null : freeBytesOf(capacity);
+    },
+    settings: {
+      labels: config.node.labels,
+      offload: config.node.offload === 'allow',
+      residencyMs: config.pool.residency_s * 1_000,
+      aliases: config.models.aliases,
+    },
+  };
+}
+
+/** On the cards, or of main memory where there is none; for seeing a load get on. */
+function freeBytesOf({ gpus, ram }: CapacityAdvert): number | null {
+  if (gpus.length === 0) return ram.available_bytes;
+  const known = gpus.flatMap(({ free_bytes }) => (free_bytes === null ? [] : [free_bytes]));
+  return known.length === 0 ? null : known.reduce((sum, bytes) => sum + bytes, 0);
 }

@@ -12,6 +12,8 @@ import type { Logger } from '../../runtime/log.ts';
 
 /** Changes that come together are told together. */
 const GATHER_MS = 20;
+/** A bus that does not answer must not keep the worker from its work. */
+const KNOWN_WITHIN_MS = 2_000;
 
 export interface NodeAdvertsOptions {
   readonly bus: Bus;
@@ -19,12 +21,15 @@ export interface NodeAdvertsOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly advert: () => RuntimeAdvert;
+  /** Told every measurement of this node's memory. */
+  readonly measured: (capacity: CapacityAdvert | null) => void;
 }
 
 export class NodeAdverts {
   readonly #options: NodeAdvertsOptions;
   readonly #over = new AbortController();
   readonly #loops: Promise<void>[] = [];
+  readonly #awaiting = new Set<() => void>();
   #capacity: CapacityAdvert | null = null;
   #wake = new AbortController();
 
@@ -37,8 +42,26 @@ export class NodeAdverts {
     return this.#capacity;
   }
 
-  start(): void {
-    this.#loops.push(this.#advertise(), this.#watchCapacity());
+  /** Resolves at the next measurement, or when the signal fires. */
+  nextCapacity(signal: AbortSignal): Promise<void> {
+    return new Promise(resolve => {
+      const end = (): void => {
+        this.#awaiting.delete(end);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      if (signal.aborted) return resolve();
+      this.#awaiting.add(end);
+      signal.addEventListener('abort', end, { once: true });
+    });
+  }
+
+  /** Resolves when what was measured before is known, or is known not to be there. */
+  async start(): Promise<void> {
+    const known = new AbortController();
+    this.#loops.push(this.#advertise(), this.#watchCapacity(known));
+    const { clock } = this.#options;
+    await clock.sleep(KNOWN_WITHIN_MS, known.signal).catch(() => undefined); // Known: gone on with.
   }
 
   /** Tells the present state soon. */
@@ -78,12 +101,15 @@ export class NodeAdverts {
     }
   }
 
-  async #watchCapacity(): Promise<void> {
+  async #watchCapacity(known: AbortController): Promise<void> {
     const { bus, node, log } = this.#options;
     const key = advertKey(node, 'capacity');
     const changes = bus.kv(BUCKETS.node.name).watch(this.#over.signal, key);
     for await (const change of changes) {
-      if (change.op === 'initial_done') continue;
+      if (change.op === 'initial_done') {
+        known.abort();
+        continue;
+      }
       if (change.op !== 'put') {
         this.#capacity = null;
         continue;
@@ -94,6 +120,8 @@ export class NodeAdverts {
         log.warn('worker.capacity_unreadable', { error });
         this.#capacity = null;
       }
+      this.#options.measured(this.#capacity);
+      for (const end of [...this.#awaiting]) end();
     }
   }
 }

@@ -56,7 +56,9 @@ export class ScriptedEngine implements Engine {
     const reason = available ? null : 'switched off';
     return { available, version: '1', reason, models: available ? [model] : [] };
   }
-  async load(): Promise<void> {}
+  async load(): Promise<null> {
+    return null;
+  }
   async unload(): Promise<void> {}
   async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateChunk> {
     this.requests.push(request);

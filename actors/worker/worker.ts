@@ -1,35 +1,37 @@
 /**
- * The worker, put together: engines and their inventory, the ledger of leases, the attempts, and what
- * it serves on the bus. `main.ts` gives it the real parts, tests give it others.
+ * The worker, put together: engines and their inventory, the ledger of leases, the models in memory,
+ * the attempts, and what it serves on the bus. `main.ts` gives it the real parts, tests give it others.
  *
  * W1: no lease, no work; and the node itself is the authority over its memory.
  * W2: what was under way when the process ended goes on when it starts again, before anything new.
  */
 import type { NodeId } from '../../protocol/ids.ts';
-import {
-  type Acknowledgement,
-  CancelRequest,
-  type LifecycleState,
-  ReleaseRequest,
-  ReserveRequest,
-  type RuntimeAdvert,
-} from '../../protocol/node.ts';
-import { nodeSubject } from '../../protocol/subjects.ts';
+import type { EngineAdvert, LifecycleState, RuntimeAdvert } from '../../protocol/node.ts';
+import { BUCKETS } from '../../protocol/streams.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Subscription } from '../../runtime/bus.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Messenger } from '../../runtime/messages.ts';
+import type { Situation } from './admission.ts';
 import { performAttempts } from './attempt-effects.ts';
 import { Attempts } from './attempts.ts';
+import { Draining } from './draining.ts';
 import type { Engine } from './engines/engine.ts';
+import { serveInferences } from './infer.ts';
 import { startIntake } from './intake.ts';
 import { Inventory } from './inventory.ts';
+import { isAttempt, leaseAdvert } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
+import { ModelHost } from './model-host.ts';
+import { ModelMeasures } from './model-measures.ts';
 import { NodeAdverts } from './node-adverts.ts';
+import { NodePolicies } from './node-policies.ts';
+import { serveNodeVerbs } from './node-verbs.ts';
 import type { GatewayPort, ReportPort } from './ports.ts';
-import { leaseAdverts, type Situation } from './reservations.ts';
+import type { Relay } from './relay/relay.ts';
+import { boundedAdvert, boundedLeases } from './runtime-advert.ts';
 
 export interface WorkerParts {
   readonly messenger: Messenger;
@@ -40,72 +42,120 @@ export interface WorkerParts {
   readonly epoch: number;
   readonly journal: Journal;
   readonly engines: readonly Engine[];
+  /** Of the engines that answer clients of the pool. */
+  readonly relays?: Readonly<Partial<Record<EngineName, Relay>>>;
   readonly gateway: GatewayPort;
   readonly reports: ReportPort;
   readonly state: () => LifecycleState;
   /** Silence after which the bus delivers a task again. */
   readonly ackWaitMs: number;
+  readonly settings?: Partial<WorkerSettings>;
+  /** Told what is measured of this node's memory. */
+  readonly onCapacity?: (capacity: NodeAdverts['capacity']) => void;
 }
 
+/** As configured. */
+export interface WorkerSettings {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly offload: boolean;
+  readonly residencyMs: number;
+  readonly aliases: Readonly<Record<string, string>>;
+}
+
+const SETTINGS: WorkerSettings = { labels: {}, offload: true, residencyMs: 0, aliases: {} };
 /** Attempts at once per device that runs models: while one waits for tools the other generates. */
 const SLOTS_PER_DEVICE = 2;
 /** Attempts at once where nothing but the scaffold generates. */
 const SLOTS_WITHOUT_DEVICE = 4;
+/** Seconds that a copy stays after a use, at least. Only we evict: Ollama's own bound is a fallback. */
+const KEEP_ALIVE_S_MIN = 900;
 const SWEEP_EVERY_MS = 5_000;
 const PRUNE_EVERY_MS = 3_600_000;
-const DONE: Acknowledgement = { ok: true };
+
+interface Kept {
+  readonly leases: LeaseBook;
+  readonly measures: ModelMeasures;
+  readonly draining: Draining;
+}
 
 export class Worker {
   readonly #parts: WorkerParts;
+  readonly #settings: WorkerSettings;
   readonly #inventory: Inventory;
   readonly #adverts: NodeAdverts;
+  readonly #policies: NodePolicies;
   readonly #attempts: Attempts;
+  readonly #models: ModelHost;
   readonly #leases: LeaseBook;
+  readonly #measures: ModelMeasures;
+  readonly #draining: Draining;
   readonly #over = new AbortController();
+  /** What the engines have, with what was measured of it here. */
+  #engines: readonly EngineAdvert[] = [];
   #intake: Subscription | null = null;
   #served: readonly Subscription[] = [];
   #chores: Promise<void> = Promise.resolve();
-  #draining = false;
+  #profilesDropped = 0;
 
   /** Resumes what was under way and begins to take work. */
   static async start(parts: WorkerParts): Promise<Worker> {
     let changed = (): void => {};
-    const leases = await LeaseBook.open(parts.journal, parts.epoch, () => changed());
-    const worker = new Worker(parts, leases);
+    const { journal, epoch, log } = parts;
+    const kept = {
+      leases: await LeaseBook.open(journal, epoch, () => changed()),
+      measures: await ModelMeasures.open(journal, log),
+      draining: await Draining.open(journal, log, () => changed()),
+    };
+    const worker = new Worker(parts, kept);
     changed = () => worker.changed();
     await worker.#begin();
     return worker;
   }
 
-  private constructor(parts: WorkerParts, leases: LeaseBook) {
+  private constructor(parts: WorkerParts, { leases, measures, draining }: Kept) {
     const { messenger, clock, log, node, journal, gateway, reports } = parts;
+    const { bus } = messenger;
     this.#parts = parts;
+    this.#settings = { ...SETTINGS, ...parts.settings };
     this.#leases = leases;
-    const byName: Partial<Record<EngineName, Engine>> = {};
-    for (const engine of parts.engines) byName[engine.name] = engine;
+    this.#measures = measures;
+    this.#draining = draining;
+    const changed = (): void => this.changed();
+    const engines: Partial<Record<EngineName, Engine>> = {};
+    for (const engine of parts.engines) engines[engine.name] = engine;
     this.#inventory = new Inventory({
-      engines: parts.engines,
-      clock,
-      log,
-      changed: () => this.changed(),
+      ...{ engines: parts.engines, clock, log, changed },
+      looked: (adverts, at) => {
+        this.#describe();
+        this.#models.copies.observe(adverts, at);
+      },
     });
     this.#adverts = new NodeAdverts({
-      bus: messenger.bus,
-      node,
-      clock,
-      log,
+      ...{ bus, node, clock, log },
       advert: () => this.#advert(),
+      measured: capacity => parts.onCapacity?.(capacity),
+    });
+    this.#policies = new NodePolicies({ bus, node, log, changed });
+    this.#models = new ModelHost({
+      ...{ engines, leases, clock, log, changed },
+      situation: () => this.#situation(),
+      measured: signal => this.#adverts.nextCapacity(signal),
+      isKept: model => this.#policies.keeps(model),
+      keepAliveS: model => this.#keepAliveS(model),
+      moved: () => void this.#inventory.refresh(),
+      loaded: load => {
+        measures.loaded(load);
+        this.#describe();
+      },
+      spoke: (model, measured) => {
+        measures.spoke(model, measured);
+        this.#describe();
+      },
     });
     this.#attempts = new Attempts({
-      journal,
-      clock,
-      log,
-      perform: performAttempts({
-        ...{ gateway, reports, clock, log },
-        engines: byName,
-        used: () => void this.#inventory.refresh(),
-      }),
-      begun: () => this.changed(),
+      ...{ journal, clock, log },
+      perform: performAttempts({ gateway, reports, clock, log, engines, models: this.#models }),
+      begun: changed,
       over: attempt => this.#leases.releaseAttempt(attempt),
     });
   }
@@ -117,8 +167,7 @@ export class Worker {
 
   /** Takes no new work; what runs may end within the time. The rest goes on after the next start. */
   async drain(deadlineMs: number): Promise<void> {
-    this.#draining = true;
-    this.changed();
+    this.#draining.end();
     const intake = this.#intake;
     this.#intake = null;
     await intake?.stop();
@@ -128,19 +177,24 @@ export class Worker {
   async stop(): Promise<void> {
     this.#over.abort();
     await this.#intake?.stop();
+    this.#models.stop();
     await Promise.all(this.#served.map(subscription => subscription.stop()));
+    for (const relay of Object.values(this.#parts.relays ?? {})) relay.stop();
     await this.#chores;
     await this.#inventory.stop();
     await this.#attempts.stop();
+    await this.#policies.stop();
     await this.#adverts.stop();
+    await this.#measures.close();
   }
 
   async #begin(): Promise<void> {
     const { messenger, node, log, reports, ackWaitMs } = this.#parts;
     await this.#inventory.start();
+    this.#policies.start();
+    await this.#adverts.start();
     await this.#attempts.resume(); // W2
-    await this.#leases.sweep(this.#parts.clock.now(), attempt => this.#isOpen(attempt));
-    this.#adverts.start();
+    await this.#leases.sweep(this.#parts.clock.now(), holder => this.#isOpen(holder));
     this.#served = this.#serve();
     this.#chores = this.#keepTidy();
     this.#intake = await startIntake({
@@ -149,41 +203,53 @@ export class Worker {
       holdsLease: task => this.#leases.holds(task),
       take: task => this.#attempts.take(task),
     });
+    this.changed();
   }
 
   #serve(): Subscription[] {
-    const { messenger, node, log } = this.#parts;
+    const { messenger, node, log, clock, relays = {} } = this.#parts;
     return [
-      messenger.serve(nodeSubject(node, 'reserve'), ReserveRequest, async request => {
-        const reply = await this.#leases.reserve(request, this.#situation());
-        const { build, task, attempt, model, bytes } = request;
-        log.info('lease.decided', { build, task, attempt, model, bytes, ...reply });
-        return reply;
+      ...serveNodeVerbs({
+        ...{ messenger, node, log, leases: this.#leases, attempts: this.#attempts },
+        ...{ models: this.#models, draining: this.#draining },
+        situation: () => this.#situation(),
       }),
-      messenger.serve(nodeSubject(node, 'release'), ReleaseRequest, async ({ lease }) => {
-        await this.#leases.release(lease);
-        return DONE;
-      }),
-      messenger.serve(nodeSubject(node, 'cancel'), CancelRequest, async request => {
-        await this.#attempts.cancel(request);
-        return DONE;
+      serveInferences({
+        ...{ bus: messenger.bus, node, clock, log, relays, lender: this.#models },
+        engines: () => this.#inventory.adverts,
       }),
     ];
   }
 
-  #isOpen(attempt: string): boolean {
-    return this.#attempts.open().has(attempt);
+  /** Whether somebody is at work under the lease of this holder. */
+  #isOpen(holder: string): boolean {
+    return this.#attempts.open().has(holder) || this.#models.isAtWork(holder);
   }
 
   #situation(): Situation {
+    const { node, clock } = this.#parts;
+    const { offload, aliases } = this.#settings;
     return {
-      node: this.#parts.node,
-      now: this.#parts.clock.now(),
-      ready: !this.#draining && this.#intake !== null,
+      ...{ node, now: clock.now(), offload, aliases },
+      ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
       capacity: this.#adverts.capacity,
-      engines: this.#inventory.adverts,
+      engines: this.#engines,
+      residents: this.#models.copies.residents(),
     };
+  }
+
+  /** Looks up anew what was measured of each model here. */
+  #describe(): void {
+    this.#engines = this.#inventory.adverts.map(engine => ({
+      ...engine,
+      models: engine.models.map(model => ({ ...model, ...this.#measures.of(model) })),
+    }));
+  }
+
+  #keepAliveS(model: string): number {
+    if (this.#policies.keeps(model)) return -1;
+    return Math.max(KEEP_ALIVE_S_MIN, Math.ceil(this.#settings.residencyMs / 1_000));
   }
 
   #slots(): number {
@@ -195,17 +261,27 @@ export class Worker {
   }
 
   #advert(): RuntimeAdvert {
-    const { node, epoch, host, clock } = this.#parts;
-    const leases = leaseAdverts(this.#leases.ledger);
-    return {
-      ...{ node, epoch, host },
-      state: this.#draining ? 'draining' : this.#parts.state(),
-      at: clock.now(),
-      engines: [...this.#inventory.adverts],
-      leases,
-      slots: this.#slots(),
-      slots_used: leases.length,
-    };
+    const { node, epoch, host, clock, log } = this.#parts;
+    const { leases } = this.#leases.ledger;
+    const { labels, offload } = this.#settings;
+    const { advert, dropped } = boundedAdvert(
+      {
+        ...{ node, epoch, host, labels: { ...labels }, offload },
+        state: this.#draining.isOn ? 'draining' : this.#parts.state(),
+        at: clock.now(),
+        engines: this.#engines.map(engine => ({
+          ...engine,
+          models: engine.models.map(model => this.#models.copies.described(engine.name, model)),
+        })),
+        leases: boundedLeases(leases.map(leaseAdvert)),
+        slots: this.#slots(),
+        slots_used: leases.filter(isAttempt).length,
+      },
+      BUCKETS.node.max_value_bytes - ADVERT_MARGIN_BYTES,
+    );
+    if (dropped !== this.#profilesDropped) log.warn('worker.profiles_not_told', { dropped });
+    this.#profilesDropped = dropped;
+    return advert;
   }
 
   /** Takes back leases whose time is over; forgets old attempts. */
@@ -215,7 +291,7 @@ export class Worker {
     let pruneAtMs = clock.monotonic();
     while (!signal.aborted) {
       try {
-        const expired = await this.#leases.sweep(clock.now(), attempt => this.#isOpen(attempt));
+        const expired = await this.#leases.sweep(clock.now(), holder => this.#isOpen(holder));
         for (const { lease, model } of expired) log.info('lease.expired', { lease, model });
         if (clock.monotonic() >= pruneAtMs) {
           await this.#attempts.prune();
@@ -229,3 +305,6 @@ export class Worker {
     }
   }
 }
+
+/** Beside the value itself, a message of the bucket carries its headers. */
+const ADVERT_MARGIN_BYTES = 4_096;

@@ -2,7 +2,7 @@
  * `doctor`: looks at everything the product stands on; each check says ok, warn or fail and, where
  * it is not ok, the one thing to do. Nothing is installed or changed.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
@@ -10,21 +10,21 @@ import semver from 'semver';
 import { type Config, wholeEnvironment } from '../../runtime/config.ts';
 import { findPython } from '../../runtime/find-python.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
+import { readSeed } from '../../runtime/nats-server/users.ts';
 import { verifyBus } from '../../runtime/nats-server/verify.ts';
 import { runProgram } from '../../runtime/run-program.ts';
 import { findEnvironment } from '../../runtime/tools-environment.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
+import { CLOCK_SKEW_MAX_MS, lookAtHub } from '../hub.ts';
 import { environmentsFolder } from '../supervisor/system.ts';
 import { runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
 import type { Terminal } from '../terminal.ts';
+import { checkGpu } from './doctor-gpu.ts';
+import { fail, ok, type Verdict, warn } from './doctor-verdict.ts';
 
-export interface Finding {
+export interface Finding extends Verdict {
   readonly check: string;
-  readonly status: 'ok' | 'warn' | 'fail';
-  readonly detail: string;
-  /** What to do; null where nothing is wrong. */
-  readonly fix: string | null;
 }
 
 interface Patient {
@@ -32,18 +32,12 @@ interface Patient {
   readonly running: SystemRecord | null;
 }
 
-type Verdict = Omit<Finding, 'check'>;
-
 const PROGRAM_TIMEOUT_MS = 10_000;
 const HTTP_TIMEOUT_MS = 2_000;
 const NODE_MIN = '20.19.0';
 const GIB = 2 ** 30;
 const DISK_FAIL_BYTES = GIB;
 const DISK_WARN_BYTES = 5 * GIB;
-
-const ok = (detail: string): Verdict => ({ status: 'ok', detail, fix: null });
-const warn = (detail: string, fix: string): Verdict => ({ status: 'warn', detail, fix });
-const fail = (detail: string, fix: string): Verdict => ({ status: 'fail', detail, fix });
 
 const CHECKS: Readonly<Record<string, (patient: Patient) => Promise<Verdict>>> = {
   node: checkNode,
@@ -56,7 +50,13 @@ const CHECKS: Readonly<Record<string, (patient: Patient) => Promise<Verdict>>> =
   bus: checkBus,
   ports: checkPorts,
   disk: checkDisk,
-  gpu: checkGpu,
+  gpu: ({ config }) =>
+    checkGpu({
+      declared: config.node.gpus ?? [],
+      platform: process.platform,
+      root: '',
+      env: wholeEnvironment(),
+    }),
   ollama: checkOllama,
   actors: checkActors,
 };
@@ -168,6 +168,7 @@ async function checkServer({ config, running }: Patient): Promise<Verdict> {
 async function checkBus({ config, running }: Patient): Promise<Verdict> {
   const url = running?.bus.url ?? config.bus.url;
   if (url === undefined || url === null) return ok('nothing runs');
+  if (config.bus.joined) return await checkHub(config, url);
   const monitoring = running?.bus.monitoring_url ?? config.bus.monitoring_url ?? null;
   const verdict = await verifyBus(url, monitoring);
   const [problem] = verdict.problems;
@@ -182,7 +183,22 @@ async function checkBus({ config, running }: Patient): Promise<Verdict> {
     : ok(`${url}, nats-server ${verdict.version}, every write is synced`);
 }
 
+/** Looks at another machine's bus as the node that we are there. */
+async function checkHub(config: Config, url: string): Promise<Verdict> {
+  const seed = readSeed(config.bus.nkey_file ?? '');
+  if (seed === null) return fail(`there is no ${config.bus.nkey_file}`, 'codegod join, again');
+  const { node, attestation, clock_skew_ms } = await lookAtHub({ url, seed });
+  if (attestation?.sync_always !== true) {
+    return fail(`${url}: nobody there says that it syncs every write`, '`codegod status` there');
+  }
+  if (Math.abs(clock_skew_ms) > CLOCK_SKEW_MAX_MS) {
+    return warn(`${url}: its clock differs from ours by ${clock_skew_ms} ms`, 'set both by NTP');
+  }
+  return ok(`${url}, where we are ${node}; every write is synced`);
+}
+
 async function checkPorts({ config, running }: Patient): Promise<Verdict> {
+  if (config.bus.joined) return ok('none: a node only connects to others');
   if (running !== null) return ok(`in use by us: ${running.bus.url}, ${running.http.url}`);
   const explicit: [string, number][] = [];
   if (config.bus.url === undefined && config.bus.port !== undefined) {
@@ -222,29 +238,6 @@ async function checkDisk({ config }: Patient): Promise<Verdict> {
 function firstExisting(folder: string): string {
   return existsSync(folder) ? folder : firstExisting(join(folder, '..'));
 }
-
-async function checkGpu(): Promise<Verdict> {
-  const hasNvidia = existsSync('/proc/driver/nvidia/version') || existsSync('/dev/nvidia0');
-  const query = ['--query-gpu=name,memory.total', '--format=csv,noheader'];
-  const nvidia = await runProgram('nvidia-smi', query, { timeoutMs: PROGRAM_TIMEOUT_MS });
-  if (nvidia.failure === null && /\d+ MiB/.test(nvidia.stdout)) {
-    return ok(nvidia.stdout.trim().replaceAll('\n', '; '));
-  }
-  if (hasNvidia) {
-    // Memory that cannot be read cannot be given out: models would go to the CPU.
-    return fail(
-      `an NVIDIA driver is loaded, but its memory cannot be read: ${nvidia.failure ?? nvidia.stdout.trim()}`,
-      'install nvidia-smi of the same driver version, or declare node.gpus',
-    );
-  }
-  const amd = readdirIfThere('/sys/class/drm').filter(card =>
-    existsSync(`/sys/class/drm/${card}/device/mem_info_vram_total`),
-  );
-  return ok(amd.length > 0 ? `AMD: ${amd.join(', ')}` : 'none; models run on the CPU');
-}
-
-const readdirIfThere = (folder: string): string[] =>
-  existsSync(folder) ? readdirSync(folder) : [];
 
 async function checkOllama({ config }: Patient): Promise<Verdict> {
   const { host } = config.ollama;

@@ -1,9 +1,11 @@
 /**
- * A real `ollama serve` with the tiny model, for tests. The program and the model are kept in
+ * Real `ollama serve` processes with small models, for tests: each has a port and an environment of
+ * its own, so several of them are several nodes. The program and the models are kept in
  * `${XDG_CACHE_HOME:-~/.cache}/codegod-test/ollama`; with CI=true they are made where missing
  * (minutes, see build.sh), elsewhere the tests that need them are skipped, aloud.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
@@ -12,17 +14,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from '../nats-fixture.ts';
 import { sourcePath } from '../source-tree.ts';
-import { TINY_CONTEXT_LENGTH, tinyGguf } from './tiny-gguf.ts';
+import { writeModelGguf } from './model-gguf.ts';
+import { type TestModel, TINY } from './test-models.ts';
 
 const BUILD_MS = 900_000;
 const READY_MS = 20_000;
 const STOP_MS = 5_000;
 export const TINY_MODEL = 'tiny:latest';
 
-const TEMPLATE = `{{- range .Messages }}<|im_start|>{{ .Role }}
-{{ .Content }}<|im_end|>
-{{ end }}<|im_start|>assistant
-`;
+/** Part of the name of the models' directory: another one whenever the same shape makes another file. */
+const FILES_VERSION = 3;
+
+export interface RealOllamaOptions {
+  /** By default the tiny one alone. */
+  readonly models?: readonly TestModel[];
+  /** Such as OLLAMA_NUM_PARALLEL. */
+  readonly env?: Readonly<Record<string, string>>;
+}
 
 export interface RealOllama {
   readonly host: string;
@@ -40,27 +48,27 @@ export type RealOllamaResult =
   | { readonly kind: 'running'; readonly ollama: RealOllama }
   | { readonly kind: 'skipped'; readonly reason: string };
 
-/** Starts a server of its own; its models directory is shared by all tests. */
-export async function startRealOllama(): Promise<RealOllamaResult> {
-  const cache = join(
-    process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'),
-    'codegod-test/ollama',
-  );
+/** Starts a server of its own; its models directory is shared by all tests that use the same models. */
+export async function startRealOllama(options: RealOllamaOptions = {}): Promise<RealOllamaResult> {
+  const { models = [TINY], env = {} } = options;
+  const reason = await findRealOllama();
+  if (reason !== null) return { kind: 'skipped', reason };
+  const cache = cacheDirectory();
   const binary = join(cache, 'ollama');
-  if (!existsSync(binary)) {
-    const reason = await build(cache);
-    if (reason !== null) return { kind: 'skipped', reason };
-  }
   const home = await mkdtemp(join(tmpdir(), 'codegod-ollama-'));
   const port = await freePort();
-  const models = join(cache, `models-${TINY_CONTEXT_LENGTH}`);
+  const content = JSON.stringify([FILES_VERSION, models]);
+  const hash = createHash('sha256').update(content).digest('hex').slice(0, 12);
   const environment = {
     PATH: process.env['PATH'] ?? '',
     HOME: home,
     OLLAMA_HOST: `127.0.0.1:${port}`,
-    OLLAMA_MODELS: models,
+    OLLAMA_MODELS: join(cache, `models-${hash}`),
+    ...env,
   };
-  if (!existsSync(models)) await createModel(binary, environment, cache, port);
+  if (!existsSync(environment.OLLAMA_MODELS)) {
+    await createModels(models, { binary, environment, cache, port });
+  }
   const server = await serve(binary, environment, port);
   return {
     kind: 'running',
@@ -74,6 +82,17 @@ export async function startRealOllama(): Promise<RealOllamaResult> {
       },
     },
   };
+}
+
+/** Null where there is one, if need be a new one; otherwise why there is none. */
+export async function findRealOllama(): Promise<string | null> {
+  const cache = cacheDirectory();
+  return existsSync(join(cache, 'ollama')) ? null : await build(cache);
+}
+
+function cacheDirectory(): string {
+  const caches = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+  return join(caches, 'codegod-test/ollama');
 }
 
 /** Null where the program was built, otherwise why there is none. */
@@ -91,23 +110,30 @@ async function build(cache: string): Promise<string | null> {
   }
 }
 
+interface Workshop {
+  readonly binary: string;
+  readonly environment: Environment;
+  readonly cache: string;
+  readonly port: number;
+}
+
 /** Made in a directory of its own and moved into place whole. */
-async function createModel(
-  binary: string,
-  environment: Environment,
-  cache: string,
-  port: number,
-): Promise<void> {
+async function createModels(models: readonly TestModel[], workshop: Workshop): Promise<void> {
+  const { binary, environment, cache, port } = workshop;
   const draft = await mkdtemp(join(cache, 'models-draft-'));
   await mkdir(join(draft, 'models'));
-  await writeFile(join(draft, 'tiny.gguf'), tinyGguf());
-  const modelfile = `FROM ./tiny.gguf\nTEMPLATE """${TEMPLATE}"""\nPARAMETER stop <|im_end|>\n`;
-  await writeFile(join(draft, 'Modelfile'), modelfile);
   const env: Environment = { ...environment, OLLAMA_MODELS: join(draft, 'models') };
   const server = await serve(binary, env, port);
   try {
-    const options = { cwd: draft, env, timeout: READY_MS };
-    await promisify(execFile)(binary, ['create', 'tiny', '-f', 'Modelfile'], options);
+    for (const { name, shape, template } of models) {
+      writeModelGguf(join(draft, `${name}.gguf`), shape);
+      // One thread: several wait for each other by spinning, which takes seconds on a busy machine.
+      const lines = [`FROM ./${name}.gguf`, 'PARAMETER num_thread 1'];
+      if (template !== '') lines.push(`TEMPLATE """${template}"""`, 'PARAMETER stop <|im_end|>');
+      await writeFile(join(draft, 'Modelfile'), `${lines.join('\n')}\n`);
+      const options = { cwd: draft, env, timeout: READY_MS };
+      await promisify(execFile)(binary, ['create', name, '-f', 'Modelfile'], options);
+    }
   } finally {
     await end(server, 'SIGTERM');
   }

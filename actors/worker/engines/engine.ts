@@ -5,7 +5,12 @@
  * N2: what fails throws a CodeGodError with a wire code; an engine that is simply absent is not a
  *     failure but an inventory with `available: false` and a reason.
  * N3: the last chunk is `done`. A stream that ends without it has failed.
+ * N4: who loads is the host of the models; `generate` is asked for copies that are loaded, with the
+ *     context that they are loaded with.
  */
+import type { PullProgress } from '../../../protocol/inference.ts';
+import type { ModelProfile } from '../../../protocol/model-profile.ts';
+import type { EngineEnvironment } from '../../../protocol/node.ts';
 
 export interface GenerateMessage {
   readonly role: 'system' | 'user' | 'assistant';
@@ -21,6 +26,8 @@ export interface GenerateRequest {
   readonly think: boolean;
   /** JSON Schema the answer is constrained to, where the engine can. Never trusted. */
   readonly format?: object;
+  /** Seconds that the copy stays after this; -1: for good. */
+  readonly keep_alive?: number;
 }
 
 export type GenerateChunk =
@@ -34,6 +41,9 @@ export type GenerateChunk =
       readonly output_tokens: number;
       readonly load_ms: number;
       readonly total_ms: number;
+      /** Reading the prompt and writing the answer, where the engine says. */
+      readonly prompt_ms?: number | null;
+      readonly output_ms?: number | null;
     };
 
 export interface EngineModel {
@@ -51,6 +61,9 @@ export interface EngineModel {
   readonly ram_bytes: number | null;
   readonly context_tokens: number | null;
   readonly capabilities: string[];
+  readonly profile?: ModelProfile;
+  /** Requests that one copy answers at once. */
+  readonly slots?: number;
 }
 
 export interface EngineInventory {
@@ -59,16 +72,41 @@ export interface EngineInventory {
   /** Why it is not available. */
   readonly reason: string | null;
   readonly models: readonly EngineModel[];
+  readonly environment?: EngineEnvironment;
+}
+
+/** A copy in the engine's memory, as the engine says. */
+export interface RunningCopy {
+  readonly model: string;
+  readonly vram_bytes: number | null;
+  readonly ram_bytes: number | null;
+  readonly context_tokens: number | null;
+}
+
+export interface LoadOptions {
+  readonly context_tokens: number;
+  readonly keep_alive?: number;
+  /** Told how far it has got, 0…1, where somebody can see. */
+  readonly onFraction?: (fraction: number | null) => void;
 }
 
 export interface Engine {
   readonly name: 'ollama' | 'scaffold' | 'anthropic' | 'openai';
   inventory(signal: AbortSignal): Promise<EngineInventory>;
-  load(
-    model: string,
-    options: { readonly context_tokens: number },
-    signal: AbortSignal,
-  ): Promise<void>;
+  /** Answers with what was really allocated; null where the engine does not say. */
+  load(model: string, options: LoadOptions, signal: AbortSignal): Promise<RunningCopy | null>;
+  /** Resolves when the engine does not have it in memory any more. */
   unload(model: string, signal: AbortSignal): Promise<void>;
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateChunk>;
+  /** Fetches a model; absent where the engine fetches none. */
+  pull?(model: string, signal: AbortSignal): AsyncIterable<PullProgress>;
+  /**
+   * Whether a copy that is held can do what it claims; asked once per digest. Null where that could
+   * not be found out.
+   */
+  probe?(
+    request: Pick<GenerateRequest, 'model' | 'context_tokens' | 'keep_alive'>,
+    capability: 'tools' | 'thinking',
+    signal: AbortSignal,
+  ): Promise<boolean | null>;
 }

@@ -1,43 +1,77 @@
 /**
  * What Ollama has: the models on its disk, those that are loaded, and what each can do. The details
- * of a model are asked for once per digest.
+ * of a model are asked for once per digest, with everything (an answer of megabytes), and kept over
+ * restarts: what has one digest never changes.
  */
-import type { Ollama } from 'ollama';
-import type { EngineModel } from './engine.ts';
+import type { ModelResponse, Ollama } from 'ollama';
+import { z } from 'zod';
+import { ModelProfile } from '../../../protocol/model-profile.ts';
+import type { Journal } from '../../../runtime/journal.ts';
+import { profileOfShow } from '../../../scheduling/profile-show.ts';
+import type { EngineModel, RunningCopy } from './engine.ts';
 
 const MODELS_MAX = 512;
 const DETAILS_MAX = 2_048;
-/** Questions about details in flight at once. */
-const ASKED_AT_ONCE = 8;
+/** Answers are large: few at once. */
+const ASKED_AT_ONCE = 2;
 
-export interface ModelDetails {
-  readonly capabilities: readonly string[];
-  readonly context_max: number;
-  readonly family: string;
+/** Grows with what a model's details hold: older ones are asked for again. */
+const DETAILS_VERSION = 1;
+
+const ModelDetails = z.object({
+  version: z.literal(DETAILS_VERSION),
+  capabilities: z.array(z.string()),
+  context_max: z.int(),
+  family: z.string(),
+  profile: ModelProfile,
+});
+export type ModelDetails = z.infer<typeof ModelDetails>;
+
+export type DetailsStore = Pick<Journal, 'get' | 'put'>;
+
+/** On disk and in memory, as listed at one moment. */
+export interface Listed {
+  readonly version: string;
+  readonly models: readonly ModelResponse[];
+  readonly running: readonly RunningCopy[];
 }
-
-const UNKNOWN: ModelDetails = { capabilities: [], context_max: 0, family: '' };
 
 export class OllamaCatalog {
   readonly #details = new Map<string, ModelDetails>();
-  readonly #digests = new Map<string, string>();
+  readonly #installed = new Map<string, { readonly digest: string; readonly size: number }>();
+  readonly #store: DetailsStore | null;
 
-  async read(client: Ollama): Promise<{ version: string; models: EngineModel[] }> {
+  constructor(store: DetailsStore | null) {
+    this.#store = store;
+  }
+
+  async list(client: Ollama): Promise<Listed> {
     const [{ version }, tags, running] = await Promise.all([
       client.version(),
       client.list(),
-      client.ps(),
+      this.running(client),
     ]);
-    const listed = (tags.models ?? []).slice(0, MODELS_MAX);
-    for (const model of listed) this.#digests.set(model.name, model.digest);
+    const models = (tags.models ?? []).slice(0, MODELS_MAX);
+    this.#installed.clear();
+    for (const { name, digest, size } of models) this.#installed.set(name, { digest, size });
+    return { version: version.slice(0, 64), models, running };
+  }
+
+  /** The models with their details; `onNext` is called whenever one more has been asked about. */
+  async describeAll(
+    client: Ollama,
+    { models, running }: Listed,
+    onNext: () => void,
+  ): Promise<EngineModel[]> {
     await this.#learn(
       client,
-      listed.map(model => model.name),
+      models.map(({ name }) => name),
+      onNext,
     );
-    const loaded = new Map((running.models ?? []).map(model => [model.name, model as Running]));
-    const models = listed.map(model => {
-      const details = this.#details.get(model.digest) ?? UNKNOWN;
-      const instance = loaded.get(model.name);
+    const loaded = new Map(running.map(copy => [copy.model, copy]));
+    return models.map(model => {
+      const details = this.#details.get(model.digest);
+      const copy = loaded.get(model.name);
       return {
         name: model.name.slice(0, 128),
         digest: model.digest.slice(0, 128),
@@ -45,57 +79,108 @@ export class OllamaCatalog {
         family: (model.details?.family ?? '').slice(0, 64),
         parameter_size: (model.details?.parameter_size ?? '').slice(0, 32),
         quantization: (model.details?.quantization_level ?? '').slice(0, 32),
-        context_max: details.context_max,
-        loaded: instance !== undefined,
-        vram_bytes: instance?.size_vram ?? null,
-        ram_bytes: instance === undefined ? null : Math.max(0, instance.size - instance.size_vram),
-        context_tokens: instance?.context_length ?? null,
-        capabilities: details.capabilities.slice(0, 32).map(name => name.slice(0, 64)),
+        context_max: details?.context_max ?? 0,
+        loaded: copy !== undefined,
+        vram_bytes: copy?.vram_bytes ?? null,
+        ram_bytes: copy?.ram_bytes ?? null,
+        context_tokens: copy?.context_tokens ?? null,
+        capabilities: (details?.capabilities ?? []).slice(0, 32).map(name => name.slice(0, 64)),
+        ...(details === undefined ? {} : { profile: details.profile }),
       };
     });
-    return { version: version.slice(0, 64), models };
+  }
+
+  /** What is in memory now. */
+  async running(client: Ollama): Promise<RunningCopy[]> {
+    const { models } = await client.ps();
+    return (models ?? []).map(model => {
+      const { name, size, size_vram, context_length } = model as Running;
+      const rest = Math.max(0, size - size_vram);
+      const context = context_length ?? null;
+      return { model: name, vram_bytes: size_vram, ram_bytes: rest, context_tokens: context };
+    });
+  }
+
+  digestOf(model: string): string | null {
+    return this.#find(model)?.digest ?? null;
+  }
+
+  sizeOf(model: string): number {
+    return this.#find(model)?.size ?? 0;
   }
 
   /** Details of one model, from memory where its digest is known. */
   async describe(client: Ollama, model: string): Promise<ModelDetails> {
-    const digest = this.#digests.get(model) ?? this.#digests.get(`${model}:latest`);
-    const known = digest === undefined ? undefined : this.#details.get(digest);
-    return known ?? (await this.#show(client, model));
+    const digest = this.digestOf(model);
+    const known = digest === null ? undefined : await this.#known(digest);
+    return known ?? (await this.#show(client, model, this.sizeOf(model)));
   }
 
-  async #learn(client: Ollama, names: readonly string[]): Promise<void> {
-    const unknown = names.filter(name => !this.#details.has(this.#digests.get(name) ?? ''));
+  #find(model: string) {
+    return this.#installed.get(model) ?? this.#installed.get(`${model}:latest`);
+  }
+
+  async #learn(client: Ollama, names: readonly string[], onNext: () => void): Promise<void> {
+    const unknown: string[] = [];
+    for (const name of names) {
+      const digest = this.digestOf(name);
+      if (digest !== null && (await this.#known(digest)) === undefined) unknown.push(name);
+    }
     for (let from = 0; from < unknown.length; from += ASKED_AT_ONCE) {
       const batch = unknown.slice(from, from + ASKED_AT_ONCE);
       await Promise.all(batch.map(name => this.#learnOne(client, name)));
+      onNext();
     }
+  }
+
+  async #known(digest: string): Promise<ModelDetails | undefined> {
+    const known = this.#details.get(digest);
+    if (known !== undefined || this.#store === null) return known;
+    const stored = ModelDetails.safeParse(await this.#store.get(detailsKey(digest)));
+    if (!stored.success) return undefined; // Not there, or of an older release.
+    this.#remember(digest, stored.data);
+    return stored.data;
   }
 
   async #learnOne(client: Ollama, name: string): Promise<void> {
+    const found = this.#find(name);
+    if (found === undefined) return;
+    let details: ModelDetails;
     try {
-      const details = await this.#show(client, name);
-      const digest = this.#digests.get(name);
-      if (this.#details.size >= DETAILS_MAX) this.#details.clear();
-      if (digest !== undefined) this.#details.set(digest, details);
+      details = await this.#show(client, name, found.size);
     } catch {
-      // A model that cannot be described is still listed; it is asked about again next time.
+      return; // A model that cannot be described is still listed, and asked about again next time.
     }
+    this.#remember(found.digest, details);
+    await this.#store?.put(detailsKey(found.digest), details);
   }
 
-  async #show(client: Ollama, model: string): Promise<ModelDetails> {
-    const shown = await client.show({ model });
+  #remember(digest: string, details: ModelDetails): void {
+    if (this.#details.size >= DETAILS_MAX) this.#details.clear();
+    this.#details.set(digest, details);
+  }
+
+  async #show(client: Ollama, model: string, sizeBytes: number): Promise<ModelDetails> {
+    // Without `verbose` every list longer than five is left out, heads per layer among them.
+    const request: Parameters<Ollama['show']>[0] & { verbose: boolean } = { model, verbose: true };
+    const shown = await client.show(request);
     const info = Object.entries((shown.model_info ?? {}) as unknown as Record<string, unknown>);
     const context = info.find(([key]) => key.endsWith('.context_length'))?.[1];
     return {
+      version: DETAILS_VERSION,
       capabilities: shown.capabilities ?? [],
       context_max: typeof context === 'number' && context > 0 ? Math.floor(context) : 0,
       family: shown.details?.family ?? '',
+      profile: profileOfShow(shown, sizeBytes),
     };
   }
 }
 
+const detailsKey = (digest: string): string => `model/${digest}`;
+
 /** A loaded model; the library's type does not have the context yet. */
 interface Running {
+  readonly name: string;
   readonly size: number;
   readonly size_vram: number;
   readonly context_length?: number;

@@ -4,7 +4,7 @@
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { HttpFailure } from './http-fetch.ts';
 
-export type OllamaPhase = 'asking' | 'loading' | 'streaming';
+export type OllamaPhase = 'asking' | 'loading' | 'unloading' | 'pulling' | 'streaming';
 
 /** Errors of the socket that say that nobody is there. */
 const ABSENT = new Set([

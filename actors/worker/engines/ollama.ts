@@ -2,21 +2,36 @@
  * The Ollama engine: the models of a running `ollama serve`, over its native API (the
  * OpenAI-compatible one cannot set the context).
  *
- * O1: a model is always asked for with the same options per context tier: any other `num_ctx` or
- *     `shift` would make Ollama load it again.
- * O2: three waits, three bounds: for the load, for the first token, between tokens.
+ * O1: a copy is always asked for with the options it was loaded with; any other `num_ctx` would make
+ *     Ollama load it again. Loads and unloads are asked for by whoever decides on the memory.
+ * O2: three waits, three bounds: for the load by its progress, for the first token, between tokens.
  * O3: cancelling closes the HTTP stream; that is how Ollama learns of it and stops.
  * O4: nothing is cut silently: `truncate` and `shift` are off, and a prompt count far too small for
  *     the prompt is an error, for versions that do not know these options.
  */
-import { type ChatRequest, Ollama } from 'ollama';
+import { Ollama } from 'ollama';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import type { PullProgress } from '../../../protocol/inference.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import { nearestName, sameModel } from '../../../scheduling/model-names.ts';
-import type { Engine, EngineInventory, GenerateChunk, GenerateRequest } from './engine.ts';
+import type {
+  Engine,
+  EngineInventory,
+  GenerateChunk,
+  GenerateRequest,
+  LoadOptions,
+  RunningCopy,
+} from './engine.ts';
 import { httpFetch } from './http-fetch.ts';
-import { OllamaCatalog } from './ollama-catalog.ts';
+import { watchLoad } from './load-watch.ts';
+import { assertWhole, doneOf, ENDED_EARLY, REPEATED_CHUNKS } from './ollama-answer.ts';
+import { type DetailsStore, OllamaCatalog } from './ollama-catalog.ts';
+import { type DeclaredEnvironment, environmentOf } from './ollama-environment.ts';
 import { type OllamaPhase, ollamaError } from './ollama-errors.ts';
+import { canonicalFields, KEEP_ALIVE_S, type NativeChat } from './ollama-options.ts';
+import { OllamaProbes, type ProbedCapability } from './ollama-probe.ts';
+import { findOllamaProcess, loadedBytes, type OllamaProcess } from './ollama-process.ts';
+import { progressOf } from './ollama-pull.ts';
 import { Watchdog } from './watchdog.ts';
 
 export interface OllamaOptions {
@@ -24,37 +39,45 @@ export interface OllamaOptions {
   readonly host: string;
   readonly clock: Clock;
   readonly timeouts?: Partial<OllamaTimeouts>;
+  /** Settings of it that were declared, since its API hides them. */
+  readonly declared?: DeclaredEnvironment;
+  /** Where what is known of a digest is kept over restarts. */
+  readonly store?: DetailsStore;
+  /** Free memory as measured last, to see a load get on by; null where nobody measures. */
+  readonly freeBytes?: () => number | null;
 }
 
 export interface OllamaTimeouts {
-  /** A cold load from a slow disk; Ollama itself gives up after 5 min without progress. */
+  /** A load that does not get on; a pull likewise. Ollama itself gives up after as long. */
+  readonly stallMs: number;
+  /** A load of which nothing can be seen. */
   readonly loadMs: number;
+  /** Until what is unloaded is gone. */
+  readonly unloadMs: number;
   /** Queueing and reading the prompt. */
   readonly firstTokenMs: number;
   readonly betweenTokensMs: number;
   /** An answer to a question about the inventory. */
   readonly askMs: number;
+  /** An answer to a question about a model: megabytes, read from a slow disk perhaps. */
+  readonly showMs: number;
   /** The same while Ollama is thought to be absent. */
   readonly probeMs: number;
 }
 
 const TIMEOUTS: OllamaTimeouts = {
+  stallMs: 300_000,
   loadMs: 600_000,
+  unloadMs: 5_000,
   firstTokenMs: 300_000,
   betweenTokensMs: 60_000,
   askMs: 5_000,
+  showMs: 30_000,
   probeMs: 450,
 };
 
-/** How long a model stays loaded after use. Ollama evicts the shortest first. */
-const KEEP_ALIVE = '15m';
-/** Equal chunks in a row after which Ollama ends a stream without a word. */
-const REPEATED_CHUNKS = 25;
-/** No tokenizer needs fewer tokens than this share of the bytes. */
-const BYTES_PER_TOKEN_MAX = 8;
-
-/** Options of the API that the client library does not know yet. */
-type NativeChat = ChatRequest & { readonly truncate: boolean; readonly shift: boolean };
+/** There is no event for the end of an unload. */
+const UNLOADED_POLL_MS = 250;
 
 export function createOllamaEngine(options: OllamaOptions): Engine {
   return new OllamaEngine(options);
@@ -62,26 +85,46 @@ export function createOllamaEngine(options: OllamaOptions): Engine {
 
 class OllamaEngine implements Engine {
   readonly name = 'ollama';
+  readonly #options: OllamaOptions;
   readonly #host: string;
   readonly #clock: Clock;
   readonly #timeouts: OllamaTimeouts;
-  readonly #catalog = new OllamaCatalog();
+  readonly #catalog: OllamaCatalog;
+  readonly #probes: OllamaProbes;
+  #process: OllamaProcess | null = null;
   #present = false;
 
   constructor(options: OllamaOptions) {
+    this.#options = options;
     this.#host = options.host;
     this.#clock = options.clock;
     this.#timeouts = { ...TIMEOUTS, ...options.timeouts };
+    this.#catalog = new OllamaCatalog(options.store ?? null);
+    this.#probes = new OllamaProbes(options.store ?? null);
   }
 
   async inventory(signal: AbortSignal): Promise<EngineInventory> {
-    const { askMs, probeMs } = this.#timeouts;
+    const { askMs, probeMs, showMs } = this.#timeouts;
     const watchdog = new Watchdog(this.#clock, signal);
     watchdog.expect(this.#present ? askMs : probeMs, `no answer from ${this.#host}`);
     try {
-      const found = await this.#catalog.read(this.#client(watchdog.signal));
+      const client = this.#client(watchdog.signal);
+      const listed = await this.#catalog.list(client);
+      watchdog.expect(showMs, `no answer about the models of ${this.#host}`);
+      const models = await this.#catalog.describeAll(client, listed, () =>
+        watchdog.expect(showMs, `no answer about the models of ${this.#host}`),
+      );
+      if (!this.#present) this.#process = await findOllamaProcess(this.#host);
       this.#present = true;
-      return { available: true, reason: null, ...found };
+      const environment = environmentOf(this.#options.declared ?? {}, this.#process);
+      const parallel = environment.num_parallel ?? 1;
+      return {
+        ...{ available: true, reason: null, version: listed.version, environment },
+        models: models.map(model => ({
+          ...model,
+          slots: model.profile?.single_slot === true ? 1 : parallel,
+        })),
+      };
     } catch (error) {
       this.#present = false;
       const { message } = this.#error(watchdog.reason(error), 'asking', '');
@@ -93,60 +136,94 @@ class OllamaEngine implements Engine {
 
   async load(
     model: string,
-    { context_tokens }: { readonly context_tokens: number },
+    options: LoadOptions,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<RunningCopy | null> {
+    const { context_tokens, keep_alive = KEEP_ALIVE_S, onFraction = () => {} } = options;
+    const { stallMs, loadMs: blindMs, askMs } = this.#timeouts;
     const watchdog = new Watchdog(this.#clock, signal);
-    watchdog.expect(this.#timeouts.loadMs, `${model} was not loaded in time`);
+    const loaded = new AbortController();
+    const server = this.#process;
+    const watching = watchLoad(
+      {
+        ...{ clock: this.#clock, watchdog, model, stallMs, blindMs, onFraction },
+        size_bytes: this.#catalog.sizeOf(model),
+        signs: {
+          read: async () => (server === null ? null : await loadedBytes(server.pid)),
+          free: () => this.#options.freeBytes?.() ?? null,
+        },
+      },
+      AbortSignal.any([loaded.signal, watchdog.signal]),
+    );
     try {
-      await this.#client(watchdog.signal).chat({
-        ...canonical(model, context_tokens),
+      const client = this.#client(watchdog.signal);
+      const fields = canonicalFields({ context_tokens, keep_alive });
+      const chat: NativeChat & { stream: false } = {
+        model,
         messages: [],
         stream: false,
-      });
+        ...fields,
+      };
+      await client.chat(chat);
+      loaded.abort();
+      await watching;
+      watchdog.expect(askMs, `no answer from ${this.#host}`);
+      const running = await this.#catalog.running(client);
+      return running.find(copy => sameModel(copy.model, model)) ?? null;
     } catch (error) {
       throw await this.#told(watchdog.reason(error), 'loading', model, signal);
     } finally {
+      loaded.abort();
       watchdog.stop();
+      await watching;
     }
   }
 
   async unload(model: string, signal: AbortSignal): Promise<void> {
+    const { askMs, unloadMs } = this.#timeouts;
     const watchdog = new Watchdog(this.#clock, signal);
-    watchdog.expect(this.#timeouts.loadMs, `${model} was not unloaded in time`);
+    watchdog.expect(askMs + unloadMs, `${model} was not unloaded in time`);
+    const untilMs = this.#clock.monotonic() + unloadMs;
     try {
-      const request = { model, messages: [], stream: false as const, keep_alive: 0 };
-      await this.#client(watchdog.signal).chat(request);
+      const client = this.#client(watchdog.signal);
+      await client.chat({ model, messages: [], stream: false, keep_alive: 0 });
+      for (;;) {
+        const running = await this.#catalog.running(client);
+        if (!running.some(copy => sameModel(copy.model, model))) return;
+        if (this.#clock.monotonic() >= untilMs) break;
+        await this.#clock.sleep(UNLOADED_POLL_MS, watchdog.signal);
+      }
     } catch (error) {
-      throw await this.#told(watchdog.reason(error), 'loading', model, signal);
+      throw await this.#told(watchdog.reason(error), 'unloading', model, signal);
     } finally {
       watchdog.stop();
     }
+    throw new CodeGodError('engine_failed', `Ollama still has ${model}: somebody else uses it`);
   }
 
   async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateChunk> {
-    const { model } = request;
+    const { model, context_tokens, keep_alive = KEEP_ALIVE_S } = request;
+    const { firstTokenMs, betweenTokensMs } = this.#timeouts;
     const startMs = this.#clock.monotonic();
-    await this.load(model, request, signal);
-    const loadMs = this.#clock.monotonic() - startMs;
     const think = await this.#think(request, signal);
     const watchdog = new Watchdog(this.#clock, signal);
     let phase: OllamaPhase = 'asking';
     let last = '';
     let repeated = 0;
     try {
-      watchdog.expect(this.#timeouts.firstTokenMs, `${model} gave no first token in time`);
+      watchdog.expect(firstTokenMs, `${model} gave no first token in time`);
+      const { output_tokens_max: num_predict, temperature } = request;
       const chat: NativeChat & { stream: true } = {
-        ...canonical(model, request.context_tokens, request),
+        ...{ model, stream: true },
+        ...canonicalFields({ context_tokens, keep_alive }, { num_predict, temperature }),
         messages: request.messages.map(message => ({ ...message })),
-        stream: true,
         ...(request.format === undefined ? {} : { format: request.format }),
         ...(think === null ? {} : { think }),
       };
       const stream = await this.#client(watchdog.signal).chat(chat);
       for await (const part of stream) {
         phase = 'streaming';
-        watchdog.expect(this.#timeouts.betweenTokensMs, `${model} stopped in mid-answer`);
+        watchdog.expect(betweenTokensMs, `${model} stopped in mid-answer`);
         const { content, thinking } = part.message ?? {};
         if (thinking) yield { kind: 'thinking', text: thinking };
         if (content) yield { kind: 'text', text: content };
@@ -154,24 +231,59 @@ class OllamaEngine implements Engine {
         last = content ?? '';
         if (part.done) {
           assertWhole(request, part.prompt_eval_count ?? 0);
-          yield {
-            kind: 'done',
-            reason: reasonOf(part.done_reason),
-            prompt_tokens: part.prompt_eval_count ?? 0,
-            output_tokens: part.eval_count ?? 0,
-            load_ms: Math.round(loadMs),
-            total_ms: Math.round(this.#clock.monotonic() - startMs),
-          };
+          yield doneOf(part, this.#clock.monotonic() - startMs);
         }
       }
     } catch (error) {
       const cause = watchdog.reason(error);
-      if (repeated < REPEATED_CHUNKS || !/Did not receive done/.test(messageOf(cause))) {
+      if (repeated < REPEATED_CHUNKS || !ENDED_EARLY.test(messageOf(cause))) {
         throw await this.#told(cause, phase, model, signal);
       }
       const total_ms = Math.round(this.#clock.monotonic() - startMs);
-      const counts = { prompt_tokens: 0, output_tokens: 0, load_ms: Math.round(loadMs), total_ms };
+      const counts = { prompt_tokens: 0, output_tokens: 0, load_ms: 0, total_ms };
       yield { kind: 'done', reason: 'repetition', ...counts };
+    } finally {
+      watchdog.stop();
+    }
+  }
+
+  async *pull(model: string, signal: AbortSignal): AsyncGenerator<PullProgress> {
+    const watchdog = new Watchdog(this.#clock, signal);
+    const expect = (): void =>
+      watchdog.expect(this.#timeouts.stallMs, `the pull of ${model} does not get on`);
+    try {
+      expect();
+      const stream = await this.#client(watchdog.signal).pull({ model, stream: true });
+      for await (const part of stream) {
+        expect();
+        yield progressOf(part);
+      }
+    } catch (error) {
+      throw await this.#told(watchdog.reason(error), 'pulling', model, signal);
+    } finally {
+      watchdog.stop();
+    }
+  }
+
+  async probe(
+    request: Pick<GenerateRequest, 'model' | 'context_tokens' | 'keep_alive'>,
+    capability: ProbedCapability,
+    signal: AbortSignal,
+  ): Promise<boolean | null> {
+    const { model, context_tokens, keep_alive = KEEP_ALIVE_S } = request;
+    const digest = this.#catalog.digestOf(model);
+    if (digest === null) return null;
+    const watchdog = new Watchdog(this.#clock, signal);
+    watchdog.expect(this.#timeouts.firstTokenMs, `${model} did not answer a short question`);
+    try {
+      const client = this.#client(watchdog.signal);
+      return await this.#probes.ask(
+        client,
+        { model, digest, context_tokens, keep_alive },
+        capability,
+      );
+    } catch (error) {
+      throw await this.#told(watchdog.reason(error), 'asking', model, signal);
     } finally {
       watchdog.stop();
     }
@@ -180,17 +292,20 @@ class OllamaEngine implements Engine {
   /** `think` only for models that know the word: for the others it is an error or means nothing. */
   async #think(request: GenerateRequest, signal: AbortSignal): Promise<boolean | 'low' | null> {
     const watchdog = new Watchdog(this.#clock, signal);
-    watchdog.expect(this.#timeouts.askMs, `no answer about ${request.model}`);
+    watchdog.expect(this.#timeouts.showMs, `no answer about ${request.model}`);
     try {
       const client = this.#client(watchdog.signal);
       const { capabilities, family } = await this.#catalog.describe(client, request.model);
       if (!capabilities.includes('thinking')) return null;
-      return /gptoss|gpt-oss/i.test(family) && !request.think ? 'low' : request.think;
+      if (/gptoss|gpt-oss/i.test(family) && !request.think) return 'low';
     } catch (error) {
-      throw this.#error(watchdog.reason(error), 'asking', request.model);
+      throw await this.#told(watchdog.reason(error), 'asking', request.model, signal);
     } finally {
       watchdog.stop();
     }
+    // A template that claims it is not yet a model that does it.
+    if (request.think && (await this.probe(request, 'thinking', signal)) === false) return null;
+    return request.think;
   }
 
   #client(signal: AbortSignal): Ollama {
@@ -221,43 +336,6 @@ class OllamaEngine implements Engine {
       details: { nearest, installed: names.slice(0, 32) },
     });
   }
-}
-
-/** The one set of options per model and context tier (O1). */
-function canonical(
-  model: string,
-  contextTokens: number,
-  sampling?: Pick<GenerateRequest, 'output_tokens_max' | 'temperature'>,
-): NativeChat {
-  return {
-    model,
-    keep_alive: KEEP_ALIVE,
-    truncate: false,
-    shift: false,
-    options: {
-      num_ctx: contextTokens,
-      ...(sampling === undefined
-        ? {}
-        : { num_predict: sampling.output_tokens_max, temperature: sampling.temperature }),
-    },
-  };
-}
-
-function reasonOf(reason: string | undefined): 'stop' | 'length' {
-  if (reason === 'stop' || reason === 'length') return reason;
-  throw new CodeGodError('engine_failed', `Ollama ended an answer with ${String(reason)}`);
-}
-
-/** O4. A window that was filled to its middle and a count below any tokenizer's: it was cut. */
-function assertWhole(request: GenerateRequest, promptTokens: number): void {
-  const bytes = request.messages.reduce((sum, { content }) => sum + content.length, 0);
-  const least = bytes / BYTES_PER_TOKEN_MAX;
-  if (promptTokens === 0 || promptTokens >= least) return;
-  if (promptTokens < request.context_tokens * 0.4) return; // A cached beginning is not counted.
-  throw new CodeGodError(
-    'answer_truncated',
-    `of a prompt of ${bytes} characters only ${promptTokens} tokens were read`,
-  );
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : '');

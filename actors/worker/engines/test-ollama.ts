@@ -1,13 +1,18 @@
 /**
- * A small HTTP stand-in for Ollama, for what the real one cannot be brought to do on demand: hang,
- * break off, answer 503, repeat itself. What it is asked is kept for the test to look at.
+ * A fake node that the test takes the word from: what an answer consists of is written by the test
+ * itself, for what no server can be brought to do on demand. What it is asked is kept to be looked
+ * at; all else it does as `bench/fake-node` does it.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { ServerResponse } from 'node:http';
+import type { Capability } from '../../../bench/fake-node/fake-model.ts';
+import { startFakeNode } from '../../../bench/fake-node/fake-node.ts';
+import type { Exchange } from '../../../bench/fake-node/node-state.ts';
 
 export interface ChatLine {
   readonly [key: string]: unknown;
 }
+
+type Answer = (response: ServerResponse, body: Record<string, unknown>) => void;
 
 export interface FakeOllama {
   readonly host: string;
@@ -17,8 +22,8 @@ export interface FakeOllama {
   readonly closed: number;
   readonly shows: number;
   /** What a chat with messages does; by default it says `hello`. */
-  onChat(answer: (response: ServerResponse, body: Record<string, unknown>) => void): void;
-  onLoad(answer: (response: ServerResponse) => void): void;
+  onChat(answer: Answer): void;
+  onLoad(answer: Answer): void;
   setModels(models: readonly FakeModel[]): void;
   stop(): Promise<void>;
 }
@@ -28,6 +33,7 @@ export interface FakeModel {
   readonly digest?: string;
   readonly capabilities?: readonly string[];
   readonly family?: string;
+  /** Two thirds of it on a card. */
   readonly loaded?: boolean;
 }
 
@@ -55,52 +61,30 @@ export async function startFakeOllama(): Promise<FakeOllama> {
   const chats: Record<string, unknown>[] = [];
   const count = { closed: 0, shows: 0 };
   let models: readonly FakeModel[] = [{ name: 'tiny:latest' }];
-  let chat = (response: ServerResponse, _body: Record<string, unknown>): void => {
-    say(response, 'hel');
-    say(response, 'lo');
-    finish(response);
-  };
-  let load = (response: ServerResponse): void => {
-    response.end(JSON.stringify({ message: { content: '' }, done: true, done_reason: 'load' }));
-  };
-  const routes: Record<string, (response: ServerResponse, body: Record<string, unknown>) => void> =
-    {
-      '/api/version': response => void response.end('{"version":"0.99.0"}'),
-      '/api/tags': response => void response.end(JSON.stringify({ models: models.map(tag) })),
-      '/api/ps': response => {
-        const loaded = models.filter(model => model.loaded === true);
-        response.end(JSON.stringify({ models: loaded.map(running) }));
-      },
-      '/api/show': (response, body) => {
-        count.shows += 1;
-        const found = models.find(({ name }) => name === body['model']);
-        if (found === undefined) return refuse(response, 404, 'model not found');
-        response.end(JSON.stringify(shown(found)));
-      },
-      '/api/chat': (response, body) => {
-        chats.push(body);
-        response.on('close', () => {
-          if (!response.writableFinished) count.closed += 1;
-        });
-        const { messages } = body;
-        const known = models.some(({ name }) => name === body['model']);
-        if (!known) refuse(response, 404, `model '${String(body['model'])}' not found`);
-        else if (Array.isArray(messages) && messages.length === 0) load(response);
-        else chat(response, body);
-      },
-    };
-  const server = createServer((request, response) => {
-    void readBody(request).then(body => {
-      const route = routes[request.url ?? ''];
-      response.setHeader('content-type', 'application/json');
-      if (route === undefined) refuse(response, 404, 'no such route');
-      else route(response, body);
+  let chat: Answer | null = null;
+  let load: Answer | null = null;
+
+  const intercept = ({ path, body, response, caller }: Exchange): boolean => {
+    if (path === '/api/show') count.shows += 1;
+    const loaded = models.filter(model => model.loaded === true);
+    if (path === '/api/ps' && loaded.length > 0) {
+      response.end(JSON.stringify({ models: loaded.map(running) }));
+      return true;
+    }
+    if (path !== '/api/chat') return false;
+    chats.push(body);
+    caller.onGone(() => {
+      count.closed += 1;
     });
-  });
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
+    const { messages } = body;
+    const answer = Array.isArray(messages) && messages.length === 0 ? load : chat;
+    if (answer === null || !models.some(({ name }) => name === body['model'])) return false;
+    answer(response, body);
+    return true;
+  };
+  const node = await startFakeNode({ models: models.map(options), intercept });
   return {
-    host: `http://127.0.0.1:${port}`,
+    host: node.url,
     chats,
     get closed() {
       return count.closed;
@@ -116,40 +100,19 @@ export async function startFakeOllama(): Promise<FakeOllama> {
     },
     setModels(next) {
       models = next;
+      node.setModels(next.map(options));
     },
-    async stop() {
-      server.closeAllConnections();
-      await new Promise<void>(resolve => server.close(() => resolve()));
-    },
+    stop: () => node.stop(),
   };
 }
 
-const digestOf = ({ name, digest }: FakeModel): string => digest ?? `sha-${name}`;
-
-const tag = (model: FakeModel): object => ({
-  name: model.name,
-  model: model.name,
-  size: 5_000_000_000,
-  digest: digestOf(model),
-  details: { family: model.family ?? 'llama', parameter_size: '8B', quantization_level: 'Q4_K_M' },
+const options = ({ loaded: _, capabilities, ...model }: FakeModel) => ({
+  ...model,
+  ...{ shape: {}, answer: 'hello', bytesPerToken: 1 },
+  ...(capabilities === undefined ? {} : { capabilities: capabilities as readonly Capability[] }),
 });
 
-const running = (model: FakeModel): object => ({
-  ...tag(model),
-  size: 6_000_000_000,
-  size_vram: 4_000_000_000,
-  context_length: 8_192,
+const running = ({ name, digest }: FakeModel): object => ({
+  ...{ name, model: name, digest: digest ?? name, details: {} },
+  ...{ size: 6e9, size_vram: 4e9, context_length: 8_192 },
 });
-
-const shown = (model: FakeModel): object => ({
-  capabilities: model.capabilities ?? ['completion'],
-  details: { family: model.family ?? 'llama' },
-  model_info: { 'general.architecture': 'llama', 'llama.context_length': 32_768 },
-});
-
-async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
-  const text = Buffer.concat(chunks).toString('utf8');
-  return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
-}

@@ -49,6 +49,7 @@ export function createScaffoldEngine(options: ScaffoldOptions = {}): Engine {
     load: async (model, _options, signal) => {
       refuseAborted(signal);
       refuseUnknown(model);
+      return null;
     },
     unload: async (_model, signal) => refuseAborted(signal),
     generate: (request, signal) => generate(request, signal, options),

@@ -1,0 +1,58 @@
+/**
+ * What those who generate ask of the models in this node's memory: a hold on a loaded copy. Attempts
+ * of builds and inferences of the pool take the same kind of hold, so that they share slots fairly.
+ */
+import type { InferProgress } from '../../protocol/inference.ts';
+import type { EngineName } from '../../protocol/task.ts';
+import type { Holder } from './lease.ts';
+
+export interface UseRequest {
+  readonly engine: EngineName;
+  /** However it is spelled. */
+  readonly model: string;
+  /** The least the copy has to be loaded with; 0: whatever it has. */
+  readonly context_tokens: number;
+  /** Estimated need of loading it. */
+  readonly bytes: number;
+  readonly holder: Holder;
+  /** Whose share it counts against. */
+  readonly share: string;
+  readonly priority: number;
+}
+
+export interface Hold {
+  readonly lease: string;
+  readonly engine: EngineName;
+  /** As the engine spells it. */
+  readonly model: string;
+  /** What the copy is loaded with. Asking the engine for anything else makes it load again. */
+  readonly context_tokens: number;
+  /** Seconds that the copy stays after a use, to be said with every request; -1: for good. */
+  readonly keep_alive?: number;
+  /** How long the use waited for a load; 0 where the copy was there. */
+  readonly load_ms: number;
+  /** Fires when the copy is taken away by force. */
+  readonly signal: AbortSignal;
+  /** Gives slot and lease back. Twice is once. What was measured teaches the node its speed. */
+  release(measured?: Measured): void;
+}
+
+/** What an engine said of one answer; figures that it did not say are null. */
+export interface Measured {
+  readonly prompt_tokens: number | null;
+  readonly prompt_ms: number | null;
+  readonly output_tokens: number | null;
+  readonly output_ms: number | null;
+}
+
+export type OnProgress = (progress: InferProgress) => void;
+
+/** What those who generate need of the host. */
+export interface ModelLender {
+  /**
+   * Waits for a slot of the model, loaded. Until then nothing has been done that is not undone.
+   * @throws CodeGodError `reservation_refused`, `overloaded`, `model_missing`, `engine_unavailable`,
+   *   `engine_failed` where the load failed, `cancelled`.
+   */
+  use(request: UseRequest, onProgress: OnProgress, signal: AbortSignal): Promise<Hold>;
+}

@@ -1,0 +1,58 @@
+/** Who holds the memory of a model, and on which terms. */
+import type { Attempt, BuildId, LeaseId, TaskId } from '../../protocol/ids.ts';
+import type { RequestId } from '../../protocol/inference.ts';
+import type { LeaseAdvert } from '../../protocol/node.ts';
+import type { EngineName } from '../../protocol/task.ts';
+import { attemptKey } from '../../protocol/workspace.ts';
+import type { CardBytes } from '../../scheduling/node-room.ts';
+
+/** Its lease is kept on disk: the master counts on it over restarts. */
+export interface AttemptHolder {
+  readonly build: BuildId;
+  readonly task: TaskId;
+  readonly attempt: Attempt;
+}
+
+/** Its lease dies with the process, as its stream does. */
+export interface RequestHolder {
+  readonly request: RequestId;
+}
+
+export type Holder = AttemptHolder | RequestHolder;
+
+export interface Terms {
+  readonly engine: EngineName;
+  readonly model: string;
+  readonly context_tokens: number;
+  readonly bytes: number;
+}
+
+export type Lease = Holder &
+  Terms & {
+    readonly lease: LeaseId;
+    /** What was asked for; `bytes` is what is booked for it. */
+    readonly asked_bytes?: number;
+    /** Where it is booked; absent where nobody knows where the copy lies that it shares. */
+    readonly cards?: readonly CardBytes[];
+    readonly ram_bytes?: number;
+    readonly epoch: number;
+    readonly expires_at: number;
+  };
+
+export type LeaseRequest = Holder & Terms & { readonly ttl_ms: number };
+
+export const isAttempt = (holder: Holder): holder is AttemptHolder => 'attempt' in holder;
+
+export const holderKey = (holder: Holder): string =>
+  isAttempt(holder) ? attemptKey(holder.build, holder.task, holder.attempt) : holder.request;
+
+export const leaseAdvert = (lease: Lease): LeaseAdvert => {
+  const { model, bytes, expires_at } = lease;
+  return { lease: lease.lease, ...holderOf(lease), model, bytes, expires_at };
+};
+
+/** Who holds it, and nothing else of what carries it. */
+export const holderOf = (holder: Holder): Holder =>
+  isAttempt(holder)
+    ? { build: holder.build, task: holder.task, attempt: holder.attempt }
+    : { request: holder.request };

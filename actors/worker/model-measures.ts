@@ -1,0 +1,119 @@
+/**
+ * What was measured of each model here: how long a load takes, how many tokens are read and written
+ * per second, how much memory the engine allocated beside what had been estimated. Kept in the
+ * journal over restarts; forgotten when the model's file is another one.
+ */
+import { z } from 'zod';
+import type { ModelAdvert } from '../../protocol/node.ts';
+import { Bytes } from '../../protocol/text.ts';
+import type { Journal } from '../../runtime/journal.ts';
+import type { Logger } from '../../runtime/log.ts';
+import type { Measured } from './hold.ts';
+import type { LoadRecord } from './model-loader.ts';
+
+const PREFIX = 'measure/';
+const MODELS_MAX = 2_048;
+/** Share of the newest figure in the mean: about the last five count. */
+const NEWEST_SHARE = 0.3;
+/** Fewer tokens say more about the start of an answer than about its speed. */
+const TOKENS_MIN = 16;
+
+const Measures = z.object({
+  digest: z.string(),
+  load_ms: z.number().nullable(),
+  prompt_tokens_per_s: z.number().nullable(),
+  output_tokens_per_s: z.number().nullable(),
+  observed: z
+    .object({ measured_bytes: Bytes, estimated_bytes: Bytes, context_tokens: z.int() })
+    .optional(),
+});
+type Measures = z.infer<typeof Measures>;
+
+export class ModelMeasures {
+  readonly #journal: Journal;
+  readonly #log: Logger;
+  readonly #measures: Map<string, Measures>;
+  #writing: Promise<void> = Promise.resolve();
+
+  private constructor(journal: Journal, log: Logger, measures: Map<string, Measures>) {
+    this.#journal = journal;
+    this.#log = log;
+    this.#measures = measures;
+  }
+
+  static async open(journal: Journal, log: Logger): Promise<ModelMeasures> {
+    const measures = new Map<string, Measures>();
+    for await (const [key, value] of journal.entries(PREFIX)) {
+      const read = Measures.safeParse(value);
+      if (read.success) measures.set(key.slice(PREFIX.length), read.data);
+    }
+    return new ModelMeasures(journal, log, measures);
+  }
+
+  /** Fields of the model's advert. */
+  of({ name, digest }: Pick<ModelAdvert, 'name' | 'digest'>): Partial<ModelAdvert> {
+    const known = this.#measures.get(name);
+    if (known === undefined || known.digest !== digest) return {};
+    const { load_ms, prompt_tokens_per_s, output_tokens_per_s, observed } = known;
+    return {
+      ...{ load_ms, prompt_tokens_per_s, output_tokens_per_s },
+      ...(observed === undefined ? {} : { observed }),
+    };
+  }
+
+  loaded({ model, load_ms, context_tokens, estimated_bytes, measured_bytes }: LoadRecord): void {
+    const before = this.#before(model);
+    this.#keep(model.name, {
+      ...before,
+      load_ms: mean(before.load_ms, load_ms),
+      ...(measured_bytes === null
+        ? {}
+        : { observed: { measured_bytes, estimated_bytes, context_tokens } }),
+    });
+  }
+
+  spoke(model: ModelAdvert, measured: Measured): void {
+    const before = this.#before(model);
+    const reading = perSecond(measured.prompt_tokens, measured.prompt_ms);
+    const writing = perSecond(measured.output_tokens, measured.output_ms);
+    if (reading === null && writing === null) return;
+    this.#keep(model.name, {
+      ...before,
+      prompt_tokens_per_s: mean(before.prompt_tokens_per_s, reading),
+      output_tokens_per_s: mean(before.output_tokens_per_s, writing),
+    });
+  }
+
+  /** Waits for what is being written. */
+  async close(): Promise<void> {
+    await this.#writing;
+  }
+
+  #before({ name, digest }: ModelAdvert): Measures {
+    const known = this.#measures.get(name);
+    if (known !== undefined && known.digest === digest) return known;
+    return { digest, load_ms: null, prompt_tokens_per_s: null, output_tokens_per_s: null };
+  }
+
+  #keep(name: string, measures: Measures): void {
+    if (this.#measures.size >= MODELS_MAX && !this.#measures.has(name)) return;
+    this.#measures.set(name, measures);
+    this.#writing = this.#journal.put(PREFIX + name, measures).catch((error: unknown) => {
+      // Measured again with the next answer.
+      this.#log.warn('model.measure_not_kept', { model: name, error });
+    });
+  }
+}
+
+function mean(before: number | null, newest: number | null): number | null {
+  if (newest === null) return before;
+  if (before === null) return round(newest);
+  return round(before * (1 - NEWEST_SHARE) + newest * NEWEST_SHARE);
+}
+
+const round = (value: number): number => Math.round(value * 10) / 10;
+
+function perSecond(tokens: number | null, ms: number | null): number | null {
+  if (tokens === null || ms === null || tokens < TOKENS_MIN || ms <= 0) return null;
+  return (tokens / ms) * 1_000;
+}
