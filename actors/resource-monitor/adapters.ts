@@ -4,32 +4,29 @@ import { BUCKETS } from '../../protocol/streams.ts';
 import { advertKey, telemetrySubject } from '../../protocol/subjects.ts';
 import type { ActorContext } from '../../runtime/actor.ts';
 import { assemble, capacityAdvert, type NodeIdentity } from './capacity.ts';
+import { Ladder, type Rung } from './ladder.ts';
 import type { Measurement, MonitorPorts } from './ports.ts';
-import { probeAmd } from './probes/amd.ts';
+import { amdProbe } from './probes/amd.ts';
+import { appleProbe } from './probes/apple.ts';
 import { probeHost, probePulse } from './probes/host.ts';
-import { probeNvidia } from './probes/nvidia.ts';
-
-const DRM = '/sys/class/drm';
+import { intelProbe } from './probes/intel.ts';
+import { nvidiaProbe } from './probes/nvidia.ts';
+import { toolRunner } from './probes/tool.ts';
 
 export function monitorPorts(context: ActorContext, identity: NodeIdentity): MonitorPorts {
   const { bus, clock, config, messenger } = context;
   const bucket = bus.kv(BUCKETS.node.name);
   const { node } = identity;
+  const ladder = new Ladder(rungsOf(process.platform), clock);
+  const run = toolRunner();
   return {
     measure: async signal => {
-      const host = await probeHost(context.paths.data);
+      const host = await probeHost(context.paths.data, clock);
       const now = clock.now();
-      const [nvidia, amd] = await Promise.all([
-        probeNvidia({ host: host.ram, now, signal }),
-        probeAmd(DRM, now),
-      ]);
-      const probes = [
-        { name: 'nvidia', result: nvidia },
-        { name: 'amd', result: amd },
-      ];
-      return assemble(host, probes, config.node.gpus ?? [], now);
+      const found = await ladder.climb({ root: '', run, host: host.ram, now, signal });
+      return assemble(host, found, config.node.gpus ?? [], now);
     },
-    pulse: probePulse,
+    pulse: () => probePulse(clock),
     advertise: async measurement => {
       const advert = capacityAdvert(identity, context.state(), measurement, clock.now());
       await bucket.put(advertKey(node, 'capacity'), encode(advert));
@@ -39,6 +36,14 @@ export function monitorPorts(context: ActorContext, identity: NodeIdentity): Mon
       messenger.publish(telemetrySubject(node), 'node.measured', value);
     },
   };
+}
+
+/** The makers whose cards a platform can have, in the order in which they are advertised. */
+export function rungsOf(platform: NodeJS.Platform): Rung[] {
+  const nvidia = { name: 'nvidia', probe: nvidiaProbe() };
+  if (platform === 'darwin') return [{ name: 'apple', probe: appleProbe() }];
+  if (platform !== 'linux') return [nvidia];
+  return [nvidia, { name: 'amd', probe: amdProbe() }, { name: 'intel', probe: intelProbe() }];
 }
 
 function gpuPulse(measurement: Measurement) {

@@ -2,7 +2,7 @@
  * `doctor`: looks at everything the product stands on; each check says ok, warn or fail and, where
  * it is not ok, the one thing to do. Nothing is installed or changed.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
@@ -18,13 +18,11 @@ import { CliError, EXIT, toFailure } from '../exit-code.ts';
 import { environmentsFolder } from '../supervisor/system.ts';
 import { runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
 import type { Terminal } from '../terminal.ts';
+import { checkGpu } from './doctor-gpu.ts';
+import { fail, ok, type Verdict, warn } from './doctor-verdict.ts';
 
-export interface Finding {
+export interface Finding extends Verdict {
   readonly check: string;
-  readonly status: 'ok' | 'warn' | 'fail';
-  readonly detail: string;
-  /** What to do; null where nothing is wrong. */
-  readonly fix: string | null;
 }
 
 interface Patient {
@@ -32,18 +30,12 @@ interface Patient {
   readonly running: SystemRecord | null;
 }
 
-type Verdict = Omit<Finding, 'check'>;
-
 const PROGRAM_TIMEOUT_MS = 10_000;
 const HTTP_TIMEOUT_MS = 2_000;
 const NODE_MIN = '20.19.0';
 const GIB = 2 ** 30;
 const DISK_FAIL_BYTES = GIB;
 const DISK_WARN_BYTES = 5 * GIB;
-
-const ok = (detail: string): Verdict => ({ status: 'ok', detail, fix: null });
-const warn = (detail: string, fix: string): Verdict => ({ status: 'warn', detail, fix });
-const fail = (detail: string, fix: string): Verdict => ({ status: 'fail', detail, fix });
 
 const CHECKS: Readonly<Record<string, (patient: Patient) => Promise<Verdict>>> = {
   node: checkNode,
@@ -56,7 +48,13 @@ const CHECKS: Readonly<Record<string, (patient: Patient) => Promise<Verdict>>> =
   bus: checkBus,
   ports: checkPorts,
   disk: checkDisk,
-  gpu: checkGpu,
+  gpu: ({ config }) =>
+    checkGpu({
+      declared: config.node.gpus ?? [],
+      platform: process.platform,
+      root: '',
+      env: wholeEnvironment(),
+    }),
   ollama: checkOllama,
   actors: checkActors,
 };
@@ -222,29 +220,6 @@ async function checkDisk({ config }: Patient): Promise<Verdict> {
 function firstExisting(folder: string): string {
   return existsSync(folder) ? folder : firstExisting(join(folder, '..'));
 }
-
-async function checkGpu(): Promise<Verdict> {
-  const hasNvidia = existsSync('/proc/driver/nvidia/version') || existsSync('/dev/nvidia0');
-  const query = ['--query-gpu=name,memory.total', '--format=csv,noheader'];
-  const nvidia = await runProgram('nvidia-smi', query, { timeoutMs: PROGRAM_TIMEOUT_MS });
-  if (nvidia.failure === null && /\d+ MiB/.test(nvidia.stdout)) {
-    return ok(nvidia.stdout.trim().replaceAll('\n', '; '));
-  }
-  if (hasNvidia) {
-    // Memory that cannot be read cannot be given out: models would go to the CPU.
-    return fail(
-      `an NVIDIA driver is loaded, but its memory cannot be read: ${nvidia.failure ?? nvidia.stdout.trim()}`,
-      'install nvidia-smi of the same driver version, or declare node.gpus',
-    );
-  }
-  const amd = readdirIfThere('/sys/class/drm').filter(card =>
-    existsSync(`/sys/class/drm/${card}/device/mem_info_vram_total`),
-  );
-  return ok(amd.length > 0 ? `AMD: ${amd.join(', ')}` : 'none; models run on the CPU');
-}
-
-const readdirIfThere = (folder: string): string[] =>
-  existsSync(folder) ? readdirSync(folder) : [];
 
 async function checkOllama({ config }: Patient): Promise<Verdict> {
   const { host } = config.ollama;

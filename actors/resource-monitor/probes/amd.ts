@@ -1,86 +1,46 @@
 /**
- * AMD cards through sysfs: `/sys/class/drm/card<N>/device/mem_info_{vram,gtt}_{total,used}`.
+ * AMD cards: sysfs first, and where it has no memory figures `amd-smi`, then `rocm-smi`.
  *
- * A1: an APU's VRAM is only a carve-out of the host's memory; what it can really use is GTT. A card
- *     whose GTT is larger than its VRAM, and whose VRAM is 4 GiB or less, is taken for one.
+ * A1: one card is listed once: what a tool says fills the gaps of the card at the same address.
+ * A2: a tool runs only where there is an AMD card whose memory is still unknown.
  */
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { GpuAdvert } from '../../../protocol/node.ts';
-import type { GpuProbe } from './nvidia.ts';
+import { type Card, type Findings, isSame, type Problem } from '../card.ts';
+import { amdSysfsProbe } from './amd-sysfs.ts';
+import { probeAmdSmi, probeRocmSmi } from './amd-tools.ts';
+import type { Probe } from './site.ts';
 
-const AMD_VENDOR = '0x1002';
-const CARVE_OUT_BYTES_MAX = 4 * 1024 ** 3;
-const CARDS_MAX = 64;
+const TOOLS: readonly Probe[] = [probeAmdSmi, probeRocmSmi];
 
-/** @param root normally `/sys/class/drm` */
-export async function probeAmd(root: string, now: number): Promise<GpuProbe> {
-  let entries: string[];
-  try {
-    entries = await readdir(root);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { kind: 'absent' };
-    return { kind: 'unknown', reason: `${root}: ${String(error)}` };
-  }
-  const cards = entries.filter(entry => /^card[0-9]+$/.test(entry)).sort(byNumber);
-  const gpus: GpuAdvert[] = [];
-  for (const card of cards.slice(0, CARDS_MAX)) {
-    const gpu = await readCard(join(root, card, 'device'), Number(card.slice(4)), now);
-    if (gpu !== null) gpus.push(gpu);
-  }
-  return gpus.length === 0 ? { kind: 'absent' } : { kind: 'found', gpus };
-}
-
-async function readCard(device: string, index: number, now: number): Promise<GpuAdvert | null> {
-  if ((await text(join(device, 'vendor'))) !== AMD_VENDOR) return null;
-  const [vramTotal, vramUsed, gttTotal, gttUsed, busy, product] = await Promise.all([
-    count(join(device, 'mem_info_vram_total')),
-    count(join(device, 'mem_info_vram_used')),
-    count(join(device, 'mem_info_gtt_total')),
-    count(join(device, 'mem_info_gtt_used')),
-    count(join(device, 'gpu_busy_percent')),
-    text(join(device, 'product_name')),
-  ]);
-  const unified =
-    vramTotal !== null &&
-    gttTotal !== null &&
-    vramTotal <= CARVE_OUT_BYTES_MAX &&
-    gttTotal > vramTotal;
-  const total = unified ? gttTotal : vramTotal;
-  const used = unified ? gttUsed : vramUsed;
-  return {
-    index,
-    uuid: await text(join(device, 'unique_id')),
-    name: product ?? 'AMD GPU',
-    vendor: 'amd',
-    total_bytes: total,
-    used_bytes: used,
-    free_bytes: total === null || used === null ? null : Math.max(0, total - used),
-    unified,
-    utilization: busy === null ? null : Math.min(1, busy / 100),
-    temperature_c: null,
-    power_w: null,
-    source: 'sysfs',
-    measured_at: now,
+export function amdProbe(): Probe {
+  const probeSysfs = amdSysfsProbe();
+  return async site => {
+    const found = await probeSysfs(site);
+    let cards = found.cards;
+    const problems: Problem[] = [...found.problems];
+    for (const probe of TOOLS) {
+      if (cards.every(isMeasured)) break; // A2
+      const said: Findings = await probe(site);
+      cards = cards.map((card, place) => filled(card, said.cards, place));
+      problems.push(...said.problems);
+    }
+    const unread = cards.filter(card => !isMeasured(card)).map(({ name, bus }) => `${name} ${bus}`);
+    if (unread.length === 0) return { cards, problems: [] };
+    problems.push({
+      probe: 'amd',
+      reason: `no readable memory of ${unread.join(', ')}: load amdgpu, install amd-smi, or declare node.gpus`,
+    });
+    return { cards, problems };
   };
 }
 
-/** A file's trimmed text, or null: sysfs leaves out what a card does not have. */
-async function text(path: string): Promise<string | null> {
-  try {
-    const content = (await readFile(path, 'utf8')).trim();
-    return content === '' ? null : content;
-  } catch {
-    // Absent and unreadable attributes are both unknown figures; the card itself is still there.
-    return null;
-  }
-}
+const isMeasured = (card: Card): boolean => card.free_bytes !== null;
 
-async function count(path: string): Promise<number | null> {
-  const content = await text(path);
-  return content !== null && /^[0-9]+$/.test(content) ? Number(content) : null;
-}
-
-function byNumber(one: string, other: string): number {
-  return Number(one.slice(4)) - Number(other.slice(4));
+/** A1; tools that give no addresses list the cards in the order of the system. */
+function filled(card: Card, said: readonly Card[], place: number): Card {
+  if (isMeasured(card)) return card;
+  const isNumbered = said.every(({ bus }) => bus === null);
+  const same = isNumbered ? said[place] : said.find(other => isSame(card, other));
+  if (same === undefined) return card;
+  const { bus, uuid, processes, integrated } = card;
+  return { ...same, bus, uuid: uuid ?? same.uuid, processes, integrated };
 }

@@ -1,10 +1,15 @@
 /**
- * CPU, memory and disk of this machine through `systeminformation`, which is asynchronous for these
- * (it is not used for GPUs: it loses zeros and blocks on drivers).
+ * CPU, memory and disk of this machine. `systeminformation` is asynchronous for the first two (it is
+ * not used for GPUs: it loses zeros and blocks on drivers).
+ *
+ * H1: memory is known always: where the finer figure does not come in time, the operating system's
+ *     coarser one stands in, under its own name.
  */
+import { statfs } from 'node:fs/promises';
 import os from 'node:os';
-import { cpu, currentLoad, fsSize, mem } from 'systeminformation';
+import { cpu, currentLoad, mem } from 'systeminformation';
 import type { CapacityAdvert } from '../../../protocol/node.ts';
+import type { Clock } from '../../../runtime/clock.ts';
 import type { Pulse } from '../ports.ts';
 
 export interface HostFigures {
@@ -13,40 +18,70 @@ export interface HostFigures {
   readonly disk: CapacityAdvert['disk'];
 }
 
+const WAIT_MS = 3_000;
+const SOURCE = 'systeminformation';
+
 let processor: { readonly model: string; readonly cores: number } | null = null;
 
 /** @param dataDir the folder whose file system counts as this node's disk */
-export async function probeHost(dataDir: string): Promise<HostFigures> {
-  processor ??= await describeProcessor();
-  const [memory, load, disks] = await Promise.all([mem(), currentLoad(), fsSize()]);
-  const disk = disks
-    .filter(candidate => isWithin(dataDir, candidate.mount))
-    .sort((one, other) => other.mount.length - one.mount.length)[0];
+export async function probeHost(dataDir: string, clock: Clock): Promise<HostFigures> {
+  processor ??= await inTime(describeProcessor(), clock);
+  const [memory, load, disk] = await Promise.all([
+    inTime(mem(), clock),
+    inTime(currentLoad(), clock),
+    inTime(statfs(dataDir), clock),
+  ]);
+  const measured_at = clock.now();
+  const measured = { source: SOURCE, measured_at };
   return {
-    cpu: { ...processor, load: fraction(load.currentLoad) },
-    ram: { total_bytes: memory.total, available_bytes: memory.available },
+    cpu: {
+      ...(processor ?? { model: 'unknown', cores: cores() }),
+      load: load === null ? null : fraction(load.currentLoad),
+      ...measured,
+    },
+    ram:
+      memory === null
+        ? { total_bytes: os.totalmem(), available_bytes: os.freemem(), source: 'os', measured_at }
+        : { total_bytes: memory.total, available_bytes: memory.available, ...measured },
     disk: {
-      total_bytes: disk === undefined ? null : Math.round(disk.size),
-      free_bytes: disk === undefined ? null : Math.round(disk.available),
+      total_bytes: disk === null ? null : disk.blocks * disk.bsize,
+      free_bytes: disk === null ? null : disk.bavail * disk.bsize,
+      source: 'statfs',
+      measured_at,
     },
   };
 }
 
-export async function probePulse(): Promise<Pulse> {
-  const [memory, load] = await Promise.all([mem(), currentLoad()]);
-  return { cpu_load: fraction(load.currentLoad), ram_available_bytes: memory.available };
+export async function probePulse(clock: Clock): Promise<Pulse> {
+  const [memory, load] = await Promise.all([inTime(mem(), clock), inTime(currentLoad(), clock)]);
+  return {
+    cpu_load: load === null ? null : fraction(load.currentLoad),
+    ram_available_bytes: memory?.available ?? os.freemem(),
+  };
+}
+
+/** Null for what fails or does not come: the figure is unknown, the others are not. */
+async function inTime<T>(work: Promise<T>, clock: Clock): Promise<T | null> {
+  const done = new AbortController();
+  const late = clock.sleep(WAIT_MS, done.signal).then(
+    () => null,
+    () => null, // Called off: the answer came.
+  );
+  try {
+    return await Promise.race([work.catch(() => null), late]);
+  } finally {
+    done.abort();
+  }
 }
 
 async function describeProcessor() {
   const found = await cpu();
   const model = `${found.manufacturer} ${found.brand}`.trim();
-  return { model: model === '' ? 'unknown' : model, cores: Math.max(1, os.cpus().length) };
+  return { model: model === '' ? 'unknown' : model, cores: cores() };
 }
+
+const cores = (): number => Math.max(1, os.cpus().length);
 
 function fraction(percent: number): number | null {
   return Number.isFinite(percent) ? Math.min(1, Math.max(0, percent / 100)) : null;
-}
-
-function isWithin(path: string, mount: string): boolean {
-  return path === mount || path.startsWith(mount.endsWith('/') ? mount : `${mount}/`);
 }

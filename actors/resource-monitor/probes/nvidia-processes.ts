@@ -1,0 +1,30 @@
+/** The processes that compute on NVIDIA cards, as `nvidia-smi --query-compute-apps` lists them. */
+import type { GpuProcess } from '../../../protocol/node.ts';
+import { gpuProcess } from './runtime-process.ts';
+
+export const processQuery: readonly string[] = [
+  '--query-compute-apps=gpu_uuid,pid,process_name,used_memory',
+  '--format=csv,noheader,nounits',
+];
+
+const MIB = 1024 * 1024;
+
+export interface NvidiaProcess {
+  /** Of the card it computes on. */
+  readonly uuid: string;
+  readonly process: GpuProcess;
+}
+
+/** Memory in MiB, or `[N/A]` where the driver does not tell. Null for anything but such a list. */
+export function parseProcesses(output: string): NvidiaProcess[] | null {
+  const found: NvidiaProcess[] = [];
+  for (const line of output.split('\n').filter(text => text.trim() !== '')) {
+    // Commas may stand in a program's path, nowhere else.
+    const parts = /^\s*([^,]+),\s*([0-9]+),\s*(.*),\s*([^,]*?)\s*$/.exec(line);
+    if (parts === null) return /^no running processes/i.test(line) ? [] : null;
+    const [, uuid = '', pid, program = '', memory = ''] = parts;
+    const bytes = /^[0-9]+$/.test(memory) ? Number(memory) * MIB : null;
+    found.push({ uuid: uuid.trim(), process: gpuProcess(Number(pid), program, bytes) });
+  }
+  return found;
+}
