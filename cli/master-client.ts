@@ -29,17 +29,25 @@ export function masterUrl(config: Config): string | null {
  * GET, as parsed JSON.
  * @throws CliError with the door's own code and hint; `bus_unavailable` where nothing answers
  */
-export async function getFromMaster(
+export const getFromMaster = (config: Config, path: string, knockMs = KNOCK_MS): Promise<unknown> =>
+  askMaster(config, path, undefined, knockMs);
+
+/** POST of a question that changes nothing, so that it may be asked again. Throws like GET. */
+export const postToMaster = (config: Config, path: string, body: unknown): Promise<unknown> =>
+  askMaster(config, path, body, KNOCK_MS);
+
+async function askMaster(
   config: Config,
   path: string,
-  knockMs = KNOCK_MS,
+  body: unknown,
+  knockMs: number,
 ): Promise<unknown> {
   const deadline = systemClock.monotonic() + knockMs;
   for (;;) {
     const url = masterUrl(config);
     const mayAppear = config.origins['bus.url'] !== 'flag' && runningSystem(config.paths.state);
     if (url === null && !mayAppear) throw noDoor(config);
-    const answer = url === null ? null : await knock(new URL(path, url));
+    const answer = url === null ? null : await knock(new URL(path, url), body, config.http.key);
     if (answer !== null && !(answer instanceof Error)) return answer.body;
     if (systemClock.monotonic() > deadline) {
       if (answer instanceof CliError) throw answer;
@@ -66,10 +74,21 @@ export const nothingRuns = (): CliError =>
   new CliError('bus_unavailable', 'nothing runs here', 'start the system with `codegod up -d`');
 
 /** The answer, or why there is none yet. Throws what no waiting mends. */
-async function knock(url: URL): Promise<{ readonly body: unknown } | Error> {
+async function knock(
+  url: URL,
+  question: unknown,
+  key: string | undefined,
+): Promise<{ readonly body: unknown } | Error> {
   let response: Response;
   try {
-    response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
+    response = await fetch(url, {
+      signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+      headers: {
+        'content-type': 'application/json',
+        ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+      },
+      ...(question === undefined ? {} : { method: 'POST', body: JSON.stringify(question) }),
+    });
   } catch (error) {
     const { cause, message } = error as Error;
     return cause instanceof Error ? cause : new Error(message);

@@ -2,16 +2,17 @@
  * The commands, their arguments and flags. Each command's code is imported when it runs, so that
  * `--help` costs little more than Node itself.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { type Environment, packageRoot } from '../runtime/paths.ts';
+import { Argument, Command, CommanderError, Option } from 'commander';
+import type { Environment } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
+import { command, count, type Run, seconds } from './command-line.ts';
 import type { Shell } from './commands/completion.ts';
-import type { EstimateOptions } from './commands/estimate.ts';
 import type { LogsOptions } from './commands/logs.ts';
-import { type CommandContext, createContext } from './context.ts';
+import { createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
+import { joinCommands } from './join-commands.ts';
+import { poolCommands } from './pool-commands.ts';
+import { release } from './release.ts';
 import type { ActorsOf } from './supervisor/system.ts';
 import { createTerminal, type Terminal, type TextStream } from './terminal.ts';
 
@@ -23,10 +24,6 @@ export interface CliWorld {
   /** Default: that of the process. */
   readonly env?: Environment;
 }
-
-type Handler = (context: CommandContext) => Promise<number>;
-/** Hands a command's work over to be run with its context. */
-type Run = (handler: Handler) => Promise<void>;
 
 /** Runs one command line; answers its exit code and never throws. */
 export async function runCli(argv: readonly string[], world: CliWorld = process): Promise<number> {
@@ -65,14 +62,10 @@ function globalFlags(program: Command): Record<string, unknown> {
   return { 'bus.url': nats };
 }
 
-function version(): string {
-  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version;
-}
-
 function buildProgram(terminal: Terminal, run: Run): Command {
   const program = new Command('codegod')
     .description('One prompt in, one finished and tested git project out.')
-    .version(version())
+    .version(release())
     .option('--nats <url>', 'use this bus instead of an own one (CODEGOD_BUS_URL)')
     .option('--json', 'print JSON on stdout')
     .exitOverride()
@@ -86,17 +79,10 @@ function buildProgram(terminal: Terminal, run: Run): Command {
   buildCommands(program, run);
   readCommands(program, run);
   controlCommands(program, run);
+  poolCommands(program, run);
   systemCommands(program, run);
   busCommands(program, run);
   return program;
-}
-
-/** A command that knows `--json` after its name as well. */
-function command(program: Command, synopsis: string, description: string): Command {
-  return program
-    .command(synopsis)
-    .description(description)
-    .addOption(new Option('--json', 'print JSON on stdout'));
 }
 
 function buildCommands(program: Command, run: Run): void {
@@ -116,8 +102,6 @@ function buildCommands(program: Command, run: Run): void {
 }
 
 /** As in `protocol/model-profile.ts`, whose schemas are not loaded for a list of words. */
-const KV_TYPES = ['f16', 'q8_0', 'q4_0', 'bf16', 'f32', 'q5_1', 'q5_0', 'q4_1'];
-const BACKENDS = ['cuda', 'rocm', 'metal', 'vulkan', 'cpu'];
 
 function readCommands(program: Command, run: Run): void {
   command(program, 'builds', 'builds, newest first')
@@ -127,9 +111,6 @@ function readCommands(program: Command, run: Run): void {
     );
   command(program, 'show <id>', 'one build (`b42`, `42`, `latest`)').action((id: string) =>
     run(async context => (await import('./commands/read.ts')).show(context, id)),
-  );
-  command(program, 'explain <id>', 'where each task of a build went, and why').action(
-    (id: string) => run(async context => (await import('./commands/read.ts')).explain(context, id)),
   );
   command(program, 'logs [id]', 'what happened to one build, or to all')
     .option('-f, --follow', 'go on until the build ends, or Ctrl-C', false)
@@ -143,23 +124,6 @@ function readCommands(program: Command, run: Run): void {
     .option('-o, --out <file>', 'where to write it; default NAME.tar.gz')
     .action((id: string, options: { out?: string }) =>
       run(async context => (await import('./commands/archive.ts')).archive(context, id, options)),
-    );
-  command(program, 'nodes', 'the machines, their memory and models').action(() =>
-    run(async context => (await import('./commands/read.ts')).nodes(context)),
-  );
-  command(program, 'estimate [model]', 'the memory a model takes, and where it fits')
-    .option('--show <file>', 'an Ollama /api/show answer with its size added (`-`: from stdin)')
-    .option('--gguf <file>', 'a GGUF file, of which only the header is read')
-    .option('--ctx <tokens>', 'context of one slot, such as 8192 or 32k', '8192')
-    .addOption(new Option('--slots <n>', 'requests at once').argParser(count).default(1))
-    .addOption(new Option('--kv <type>', 'type of the cache').choices(KV_TYPES).default('f16'))
-    .option('--gpu <sizes>', 'free memory of each card: 24GiB,8GiB or none; default: the own ones')
-    .option('--ram <size>', 'free main memory, for what no card holds')
-    .addOption(new Option('--backend <name>').choices(BACKENDS).default('cuda'))
-    .action((model: string | undefined, options: EstimateOptions) =>
-      run(async context =>
-        (await import('./commands/estimate.ts')).estimate(context, model, options),
-      ),
     );
   command(program, 'mcp', 'the tool servers').action(() =>
     run(async context => (await import('./commands/read.ts')).mcp(context)),
@@ -204,24 +168,13 @@ function busCommands(program: Command, run: Run): void {
     );
 }
 
-function seconds(text: string): number {
-  const value = Number(text);
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a number of seconds');
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a whole number');
-}
-
 function systemCommands(program: Command, run: Run): void {
   command(program, 'up', 'start the system: the bus and the four actors')
     .option('-d, --detach', 'return when everything is ready', false)
     .action((options: { detach: boolean }) =>
       run(async context => (await import('./commands/up.ts')).up(context, options)),
     );
+  joinCommands(program, run);
   program
     .command('supervise', { hidden: true })
     .action(() => run(async context => (await import('./commands/up.ts')).supervise(context)));

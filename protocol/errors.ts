@@ -124,6 +124,7 @@ export const ERRORS = {
     503,
     true,
   ),
+  rate_limited: code('a key is over a limit', 'the door', 'wait for Retry-After', 429, true),
 
   // Planning and placement.
   plan_invalid: code(
@@ -254,12 +255,7 @@ export const ERRORS = {
     'nothing',
     422,
   ),
-  nothing_changed: code(
-    'an attempt changed no file',
-    'the attempt counts as failed',
-    'nothing',
-    422,
-  ),
+  nothing_changed: code('an attempt changed no file', 'it counts as failed', 'nothing', 422),
   merge_conflict: code(
     'an attempt does not fit onto the present main branch',
     'the task is generated again on the new base',

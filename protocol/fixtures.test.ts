@@ -23,6 +23,8 @@ import {
   Telemetry,
 } from './node.ts';
 import { Plan } from './plan.ts';
+import { PlaceQuery, PoolStatus, RequestRecord } from './pool.ts';
+import { ServerAttestation } from './server-attestation.ts';
 import { TaskMessage, TaskReport } from './task.ts';
 import { ArchiveReply, CheckReply, CheckRequest } from './workspace.ts';
 
@@ -44,11 +46,15 @@ const SCHEMAS: Record<string, ZodType> = {
   'fact-task-reported': Fact,
   'gateway-advert': GatewayAdvert,
   'placement-decision': PlacementDecision,
+  'place-query': PlaceQuery,
   plan: Plan,
+  'pool-status': PoolStatus,
+  'request-record': RequestRecord,
   'reserve-reply-granted': ReserveReply,
   'reserve-reply-refused': ReserveReply,
   'reserve-request': ReserveRequest,
   'runtime-advert': RuntimeAdvert,
+  'server-attestation': ServerAttestation,
   'task-message': TaskMessage,
   'task-report': TaskReport,
   telemetry: Telemetry,

@@ -9,19 +9,19 @@
  * E2: no victim goes without need: without any one of the set the newcomer would not fit.
  * E3: the same input gives the same victims.
  */
-import { isIdle, type Resident } from './node-room.ts';
+import { isIdle, type Resident } from './node-resident.ts';
 
 /** After this long without use a model is half as likely to be wanted soon. */
 const RECENCY_HALF_LIFE_MS = 300_000;
 /** In steps, so that the same question within one of them has the same answer. */
-export const RECENCY_STEP_MS = 1_000;
+export const RECENCY_STEP_MS = 5_000;
 /** Up to so many idle models every set is looked at; above, the least valuable go first. */
 const EXACT_RESIDENTS_MAX = 6;
 
 export interface EvictionOptions {
   readonly now: number;
   /** How long a model stays after it was loaded. */
-  readonly residency?: (resident: Resident) => number;
+  readonly residency_ms?: number;
   /** Models that must stay. */
   readonly spared?: (resident: Resident) => boolean;
   /** Models that are wanted again for certain: losing one costs its whole load. */
@@ -49,9 +49,8 @@ export function lossOf(resident: Resident, options: EvictionOptions): number {
 export function isEvictable(resident: Resident, options: EvictionOptions): boolean {
   if (options.busy === true) return !resident.kept;
   if (!isIdle(resident) || options.spared?.(resident) === true) return false;
-  const residencyMs = options.residency?.(resident) ?? 0;
-  if (resident.loaded_at === null) return residencyMs !== Number.POSITIVE_INFINITY;
-  return options.now - resident.loaded_at >= residencyMs;
+  const residencyMs = options.residency_ms ?? 0;
+  return resident.loaded_at === null || options.now - resident.loaded_at >= residencyMs;
 }
 
 /**

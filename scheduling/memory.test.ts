@@ -64,6 +64,10 @@ test('recurrent state: per slot, in 32 bits, beside one full layer in four', () 
   assert.equal(needOf('qwen3.5:4b').recurrent_bytes / MIB, 50.25);
 });
 
+test('Mamba layers have state, attention layers a cache, feed-forward layers neither', () => {
+  assert.equal(kvMib('nemotron-h:9b'), 128 + 138.796875);
+});
+
 test('slots multiply the cache; each is padded by itself', () => {
   assert.equal(kvMib('qwen3:4b', { slots: 3 }), 3 * kvMib('qwen3:4b'));
   assert.equal(
@@ -136,6 +140,7 @@ test('the compute buffer of newer builds is that of the widest block', () => {
     'gpt-oss:20b': 101.14,
     'deepseek-v2:16b': 97.01,
     'glm-4.7-flash': 90.01,
+    'nemotron-h:9b': 158.29,
   };
   for (const [name, mib] of Object.entries(printed)) {
     const ours = needOf(name as Name, plain(false)).compute_bytes / MIB;

@@ -40,7 +40,7 @@ const OVERHEAD_BYTES: Readonly<Record<Backend, number>> = {
 };
 
 /** Tokens that an engine computes at once, unless it takes more in larger contexts. */
-const UBATCH_TOKENS = 512;
+export const UBATCH_TOKENS = 512;
 /** Beside the tensors of a projector: what its own graph needs. */
 const PROJECTOR_COMPUTE_BYTES = 256 * MIB;
 /** Caches are allocated in steps of so many tokens. */

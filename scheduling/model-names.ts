@@ -23,11 +23,16 @@ export function sameModel(left: string, right: string): boolean {
   return canonicalModelName(left) === canonicalModelName(right);
 }
 
+const tables = new WeakMap<Readonly<Record<string, string>>, ReadonlyMap<string, string>>();
+
 /** What `name` stands for. Aliases of aliases are followed no further than there are aliases. */
 export function resolveAlias(name: string, aliases: Readonly<Record<string, string>>): string {
-  const table = new Map(
-    Object.entries(aliases).map(([alias, model]) => [canonicalModelName(alias), model]),
-  );
+  let table = tables.get(aliases);
+  if (table === undefined) {
+    const entries = Object.entries(aliases);
+    table = new Map(entries.map(([alias, model]) => [canonicalModelName(alias), model]));
+    tables.set(aliases, table);
+  }
   let model = name;
   for (let step = 0; step < table.size; step += 1) {
     const next = table.get(canonicalModelName(model));

@@ -1,17 +1,14 @@
 /**
  * All offers for one request, and their order. Only models that can matter are judged: the one that
  * is named, or for each node the largest that it could take.
- *
- * C1: an offer that needs a load ranks before a loaded copy only where it is clearly faster, so that
- *     small errors of estimates don't make models wander.
  */
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
 import { RECENCY_STEP_MS } from './eviction.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
-import type { Resident } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
+import { judge } from './placement-judge.ts';
 import {
   absenceOf,
   type Entry,
@@ -23,18 +20,24 @@ import {
   nodeStateOf,
   profileOf,
 } from './placement-node.ts';
-import { judge, type Offer, offerOf, type Terms } from './placement-offer.ts';
+import { type Offer, offerOf, type Terms } from './placement-offer.ts';
+import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
-const JUDGEMENTS_MAX = 1_024;
-/** Offers of nodes on which nothing has changed, by what was asked for. */
-const judgements = new WeakMap<NodeState, Map<string, Offer>>();
-/** By how much a load has to be faster than a loaded copy (C1). */
-const HYSTERESIS_FACTOR = 1.1;
-const HYSTERESIS_MS = 500;
-/** More than any time that is expected: nodes to avoid come last. */
-const AVOIDED_MS = 1e12;
+const NO_ALIASES = {};
+
+/**
+ * Judgements of one wish under the same rules, by place of the node: used again where the state of
+ * the node is the same. Losing it changes nothing.
+ */
+export interface Memo {
+  readonly offers: (Offer | undefined)[];
+  step: number;
+  isCopied: boolean;
+}
+
+export const newMemo = (): Memo => ({ offers: [], step: -1, isCopied: false });
 
 export class Candidates {
   readonly request: PlacementRequest;
@@ -48,11 +51,14 @@ export class Candidates {
   readonly #terms: Terms;
   /** Where it would be a second copy of a model that is loaded already. */
   readonly #copyTerms: Terms;
-  readonly #wish: string;
+  readonly #step: number;
+  readonly #memo: Memo | undefined;
+  readonly #hasRules: boolean;
   readonly #copied = new Map<string, boolean>();
   readonly #judged = new Map<Entry, Offer>();
   /** Models that may be meant, and what became of them. */
-  readonly #seen = new Set<Offer>();
+  readonly #seen: Offer[] = [];
+  #able: readonly Offer[] | null = null;
 
   constructor(
     request: PlacementRequest,
@@ -67,43 +73,47 @@ export class Candidates {
     this.key =
       request.model === null
         ? null
-        : canonicalModelName(resolveAlias(request.model, context.aliases ?? {}));
-    this.#states = [...nodes]
-      .sort((left, right) => compareText(left.node, right.node))
-      .map(view => nodeStateOf(view, context.news?.(view.node)));
+        : canonicalModelName(resolveAlias(request.model, context.aliases ?? NO_ALIASES));
+    this.#states = context.states ?? statesOf(nodes);
+    this.#memo = context.memo;
+    this.#hasRules =
+      request.exclude !== undefined ||
+      request.nodes !== undefined ||
+      request.selector !== undefined ||
+      (context.policies ?? []).length > 0;
     this.#terms = {
       now,
       residency_ms: context.residency_ms ?? 0,
-      demanded_residency_ms: context.demanded_residency_ms ?? Number.POSITIVE_INFINITY,
       spare_used_ms: 0,
     };
     this.#copyTerms = {
       ...this.#terms,
       spare_used_ms: context.replica_idle_ms ?? REPLICA_IDLE_MS,
     };
-    const { context_tokens, context_max, kind, capability, prompt_tokens, output_tokens } = request;
-    this.#wish = [
-      ...[context_tokens, context_max, kind, capability, prompt_tokens, output_tokens],
-      ...[request.prefers, Math.floor(now / RECENCY_STEP_MS)],
-      ...[this.#terms.residency_ms, this.#terms.demanded_residency_ms],
-    ].join(' ');
+    this.#step = Math.floor(now / RECENCY_STEP_MS);
     this.#policies = new Map(
       (context.policies ?? []).map(policy => [canonicalModelName(policy.model), policy]),
     );
   }
 
-  /** The best first: what could take the request, now or later. */
+  /** What could take the request now or later, in no order. */
+  able(): readonly Offer[] {
+    this.#able ??= this.#choose().filter(offer => offer.when !== 'never');
+    return this.#able;
+  }
+
+  /** The best first. */
   ranked(): readonly Offer[] {
-    return this.#choose()
-      .filter(offer => offer.when !== 'never')
+    return this.able()
       .map(offer => ({ offer, rank: this.#rankMs(offer) }))
-      .sort((left, right) => left.rank - right.rank || this.#compare(left.offer, right.offer))
+      .sort((left, right) => left.rank - right.rank || compareOffers(left.offer, right.offer))
       .map(({ offer }) => offer);
   }
 
   /** All that was looked at, in no order. */
   seen(): readonly Offer[] {
-    return [...this.#seen];
+    this.able();
+    return this.#seen;
   }
 
   states(): readonly NodeState[] {
@@ -135,11 +145,51 @@ export class Candidates {
   /** Whoever has the model, however it stands there. */
   #named(key: string): readonly Offer[] {
     const { remote } = this.request;
-    return this.#states.flatMap(state =>
-      (state.entries.get(key) ?? [])
-        .filter(entry => isCapable(this.request, entry.model))
-        .filter(entry => remote !== 'deny' || !isOutside(entry.engine.name))
-        .map(entry => this.#judge(state, entry)),
+    const offers: Offer[] = [];
+    const memo = this.key === null ? undefined : this.#freshMemo(key);
+    for (const [place, state] of this.#states.entries()) {
+      const known = memo?.offers[place];
+      if (known !== undefined && this.#stillHolds(known, state)) {
+        offers.push(known);
+        this.#seen.push(known);
+        continue;
+      }
+      const entries = state.entries.get(key) ?? [];
+      for (const entry of entries) {
+        if (!isCapable(this.request, entry.model)) continue;
+        if (remote === 'deny' && isOutside(entry.engine.name)) continue;
+        const offer = this.#judge(state, entry);
+        offers.push(offer);
+        if (memo !== undefined && entries.length === 1) memo.offers[place] = offer;
+      }
+    }
+    return offers;
+  }
+
+  /** Without what time, or a copy elsewhere, may have changed. */
+  #freshMemo(key: string): Memo | undefined {
+    const memo = this.#memo;
+    if (memo === undefined || this.#hasRules) return undefined;
+    const isCopied = this.#isCopied(key);
+    if (memo.isCopied !== isCopied) memo.offers.length = 0;
+    else if (memo.step !== this.#step) {
+      for (const [place, offer] of memo.offers.entries()) {
+        if (offer?.timed === true) memo.offers[place] = undefined;
+      }
+    }
+    memo.step = this.#step;
+    memo.isCopied = isCopied;
+    return memo;
+  }
+
+  #stillHolds(offer: Offer, state: NodeState): boolean {
+    return (
+      offer.state === state &&
+      (!offer.timed || !state.timed) &&
+      offer.verdict !== 'not_ready' &&
+      offer.verdict !== 'refused' &&
+      this.request.refused[state.node] === undefined &&
+      this.absence(state) === null
     );
   }
 
@@ -233,11 +283,12 @@ export class Candidates {
   }
 
   #judge(state: NodeState, entry: Entry): Offer {
-    const known = this.#judged.get(entry);
+    // Where a model is named, each of its entries is asked for once.
+    const known = this.key === null ? this.#judged.get(entry) : undefined;
     if (known !== undefined) return known;
     const offer = this.#judgeAnew(state, entry);
-    this.#judged.set(entry, offer);
-    this.#seen.add(offer);
+    if (this.key === null) this.#judged.set(entry, offer);
+    this.#seen.push(offer);
     return offer;
   }
 
@@ -247,53 +298,32 @@ export class Candidates {
       this.absence(state) ??
       (engine.available ? null : (engine.reason ?? `${engine.name} does not answer`));
     if (absent !== null) return offerOf(state, entry, 'not_ready', absent, 'never');
-    const excluded = exclusionOf(this.request, state.view, this.#policies.get(key));
-    if (excluded !== null) return offerOf(state, entry, 'excluded', excluded, 'never');
+    if (this.#hasRules) {
+      const excluded = exclusionOf(this.request, state.view, this.#policies.get(key));
+      if (excluded !== null) return offerOf(state, entry, 'excluded', excluded, 'never');
+    }
     const refusal = this.request.refused[state.node];
     if (refusal !== undefined) return offerOf(state, entry, 'refused', refusal, 'never');
     return this.#judgement(state, entry);
   }
 
-  /** Remembered for as long as nothing that it depends on changes. */
   #judgement(state: NodeState, entry: Entry): Offer {
     const terms = this.#isCopied(entry.key) ? this.#copyTerms : this.#terms;
-    if (state.room.residents.some(isTimed)) return judge(this.request, state, entry, terms);
-    const key = `${entry.engine.name} ${entry.key} ${terms.spare_used_ms} ${this.#wish}`;
-    let known = judgements.get(state);
-    if (known === undefined) {
-      known = new Map();
-      judgements.set(state, known);
-    }
-    const judged = known.get(key);
-    if (judged !== undefined) return judged;
-    if (known.size >= JUDGEMENTS_MAX) known.clear();
-    const offer = judge(this.request, state, entry, terms);
-    known.set(key, offer);
-    return offer;
+    return judge(this.request, state, entry, terms);
   }
 
   /** Whether some node has it loaded, or is loading it: another copy would be a second one. */
   #isCopied(key: string): boolean {
     let copied = this.#copied.get(key);
     if (copied === undefined) {
-      copied = this.#states.some(({ room }) => room.residents.some(held => held.key === key));
+      copied = this.#states.some(({ residents }) => residents.has(key));
       this.#copied.set(key, copied);
     }
     return copied;
   }
 
   #rankMs(offer: Offer): number {
-    const ahead = this.#context.ahead?.(offer.node, offer.key) ?? 0;
-    const rank = rankMs(offer, ahead, this.#context.waited_ms ?? 0);
-    return this.request.avoid.includes(offer.node) ? AVOIDED_MS + rank : rank;
-  }
-
-  #compare(left: Offer, right: Offer): number {
-    return (
-      left.effort - right.effort ||
-      freeOf(right) - freeOf(left) ||
-      compareText(left.node, right.node)
-    );
+    return rankMs(offer, this.request, { ahead: 0, waited_ms: this.#context.waited_ms ?? 0 });
   }
 }
 
@@ -307,34 +337,16 @@ const isLarger = (left: Entry, right: Entry): boolean =>
   left.model.size_bytes > right.model.size_bytes ||
   (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
 
-/** Whether time alone may change what can be evicted. */
-const isTimed = (resident: Resident): boolean => resident.loaded_at !== null;
+/** In the order of their names, whatever order they come in (P2). */
+export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] =>
+  [...nodes]
+    .sort((left, right) => compareText(left.node, right.node))
+    .map(view => nodeStateOf(view));
 
-export const takes = (offer: Offer): boolean => offer.when === 'takes';
 export const isOutside = (engine: EngineName): boolean =>
   engine === 'anthropic' || engine === 'openai';
 const isAvailable = (offer: Offer): boolean =>
   offer.verdict !== 'not_ready' && offer.verdict !== 'excluded';
-
-/**
- * C1. The expected time, and what it takes to outweigh it.
- * @param ahead requests that come before for the same copy
- */
-export function rankMs(offer: Offer, ahead: number, waitedMs: number): number {
-  const { total_ms, wait_ms } = offer.score;
-  if (offer.effort > 0 && offer.when === 'takes')
-    return total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
-  return total_ms - wait_ms + waitMs(offer, ahead, waitedMs);
-}
-
-/** Who has waited for long already was told too little, and is told at least as much again. */
-export function waitMs(offer: Offer, ahead: number, waitedMs: number): number {
-  const { wait_ms, prefill_ms, decode_ms } = offer.score;
-  const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
-  return offer.when === 'waits' ? Math.max(queued, waitedMs) : queued;
-}
-
-export const freeOf = (offer: Offer): number => offer.state?.room.free_bytes ?? 0;
 
 /** Of the largest model among them, by name where two are equal; null where there is none. */
 function largest(offers: readonly Offer[]): readonly Offer[] | null {
@@ -343,6 +355,3 @@ function largest(offers: readonly Offer[]): readonly Offer[] | null {
   );
   return best === undefined ? null : offers.filter(offer => offer.key === best.key);
 }
-
-export const compareText = (left: string, right: string): number =>
-  left < right ? -1 : left > right ? 1 : 0;

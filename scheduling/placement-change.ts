@@ -3,10 +3,10 @@
  * something that a person can do, with its effect.
  */
 import { gib } from './memory.ts';
-import { bytesOf } from './node-room.ts';
-import { freeOf, takes } from './placement-candidates.ts';
+import { bytesOf } from './node-resident.ts';
 import type { Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
+import { freeOf, takes } from './placement-rank.ts';
 import { closestOf } from './placement-reason.ts';
 
 const VICTIMS_SHOWN_MAX = 4;
@@ -91,7 +91,7 @@ function adding({ candidates }: Outcome): string | null {
   const { need, short_bytes } = closest.fit;
   const room = gib(need.total_bytes + need.reserve_bytes);
   const offload =
-    closest.state?.view.runtime?.advert.offload === true || freeOf(closest) <= 0
+    closest.state.view.runtime?.advert.offload === true || freeOf(closest) <= 0
       ? ''
       : `, or let ${closest.node} use main memory (\`node.offload\`)`;
   return `add a node with ${room} free, free ${gib(short_bytes)} on ${closest.node}${offload}`;

@@ -4,9 +4,10 @@
  */
 import type { PlacementCandidate, PlacementDecision } from '../protocol/node.ts';
 import type { PlacementRequest } from './placement.ts';
-import { type Candidates, compareText } from './placement-candidates.ts';
+import type { Candidates } from './placement-candidates.ts';
 import { wouldChange } from './placement-change.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareText } from './placement-rank.ts';
 import { chosenReason, offerReason, waitingReason } from './placement-reason.ts';
 
 /** Candidates kept in a decision; the best come first. */
@@ -61,12 +62,12 @@ const sentence = (text: string): string =>
   text.length <= SENTENCE_MAX ? text : `${text.slice(0, SENTENCE_MAX - 1)}…`;
 
 function isMeasured(offer: Offer | null): boolean {
-  const entries = offer?.state?.entries.get(offer.key) ?? [];
+  const entries = offer?.state.entries.get(offer.key) ?? [];
   return entries.some(entry => entry.model.observed !== undefined);
 }
 
 function candidateOf(offer: Offer): PlacementCandidate {
-  const room = offer.state?.room;
+  const room = offer.state.room;
   return {
     node: offer.node,
     engine: offer.engine,

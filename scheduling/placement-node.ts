@@ -16,7 +16,8 @@ import {
   profileOfSize,
 } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
-import { type NodeNews, type NodeRoom, roomOf } from './node-room.ts';
+import type { NodeNews } from './node-resident.ts';
+import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementRequest } from './placement.ts';
 
@@ -46,6 +47,10 @@ export interface NodeState {
   /** Models, by canonical name, that somebody waits for, and copies that take nothing new. */
   readonly demanded: ReadonlySet<string>;
   readonly closed: ReadonlySet<string>;
+  /** Canonical names of what is loaded, or on its way. */
+  readonly residents: ReadonlySet<string>;
+  /** Whether time alone changes what can be evicted here: something was loaded just now. */
+  readonly timed: boolean;
 }
 
 interface Index {
@@ -56,7 +61,9 @@ interface Index {
 
 const NOTHING: ReadonlySet<string> = new Set();
 const indices = new WeakMap<RuntimeAdvert, Index>();
-const states = new WeakMap<RuntimeAdvert, Remembered>();
+/** One advert is looked at with different news by requests that are overdue and those that are not. */
+const VARIANTS_MAX = 4;
+const states = new WeakMap<RuntimeAdvert, Remembered[]>();
 
 interface Remembered {
   readonly capacity: CapacityAdvert | null;
@@ -73,11 +80,19 @@ export function nodeStateOf(view: NodeView, news?: NodeNews): NodeState {
   const capacity = view.capacity?.advert ?? null;
   const signature = news === undefined ? '' : news.signature;
   if (signature === undefined) return computeState(view, news);
-  const known = states.get(runtime);
-  const isSame = known?.capacity === capacity && known.signature === signature;
-  if (known !== undefined && isSame && known.seen_at === view.runtime?.seen_at) return known.state;
+  const seenAt = view.runtime?.seen_at ?? 0;
+  const variants = states.get(runtime) ?? [];
+  const known = variants.find(
+    variant =>
+      variant.capacity === capacity &&
+      variant.signature === signature &&
+      variant.seen_at === seenAt,
+  );
+  if (known !== undefined) return known.state;
   const state = computeState(view, news);
-  states.set(runtime, { capacity, signature, seen_at: view.runtime?.seen_at ?? 0, state });
+  variants.unshift({ capacity, signature, seen_at: seenAt, state });
+  variants.length = Math.min(variants.length, VARIANTS_MAX);
+  states.set(runtime, variants);
   return state;
 }
 
@@ -99,6 +114,8 @@ function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
     bound_bytes: boundOf(view, room),
     demanded: news?.demanded ?? NOTHING,
     closed: news?.closed ?? NOTHING,
+    residents: new Set(room.residents.map(({ key }) => key)),
+    timed: room.residents.some(({ loaded_at }) => loaded_at !== null),
   };
 }
 

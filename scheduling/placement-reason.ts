@@ -3,17 +3,18 @@
  */
 import { gib } from './memory.ts';
 import { nearestName, sameModel } from './model-names.ts';
-import { bytesOf } from './node-room.ts';
-import { freeOf, isOutside } from './placement-candidates.ts';
+import { bytesOf } from './node-resident.ts';
+import { isOutside } from './placement-candidates.ts';
 import type { Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
+import { freeOf } from './placement-rank.ts';
 
 const NAMES_MAX = 4;
 
 /** What is to be said of one candidate. */
 export function offerReason(offer: Offer): string {
   if (offer.refusal !== null) return offer.refusal;
-  const memory = offer.state?.room.kind === 'gpu' ? 'GPU memory' : 'memory';
+  const memory = offer.state.room.kind === 'gpu' ? 'GPU memory' : 'memory';
   const free = gib(Math.max(0, freeOf(offer)));
   switch (offer.verdict) {
     case 'loaded':
@@ -157,7 +158,7 @@ function nothingFits(model: string, offers: readonly Offer[]): string {
     const unknown = offers.filter(offer => offer.verdict === 'unknown_memory');
     return `${namesOf(unknown)} may hold ${model}, but the free memory there is unknown; declare it in the configuration`;
   }
-  const evictable = closest.state?.room.evictable ?? [];
+  const evictable = closest.state.room.evictable ?? [];
   const unload =
     evictable.length === 0 ? '' : ` beyond what unloading ${evictable.join(', ')} gives`;
   return (

@@ -19,10 +19,11 @@ import type { NodeId } from '../protocol/ids.ts';
 import type { PlacementDecision } from '../protocol/node.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
-import type { CardBytes, NodeNews } from './node-room.ts';
+import type { CardBytes } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
-import { Candidates } from './placement-candidates.ts';
+import { Candidates, type Memo } from './placement-candidates.ts';
 import { decisionOf } from './placement-decision.ts';
+import type { NodeState } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 
 export type Capability = 'completion' | 'embedding' | 'vision' | 'tools';
@@ -61,18 +62,15 @@ export interface PlacementContext {
   readonly policies?: readonly ModelPolicy[];
   /** Further names of models: `{"gpt-4o": "qwen2.5-coder:14b"}`. */
   readonly aliases?: Readonly<Record<string, string>>;
-  /** What was decided since a node wrote its adverts. */
-  readonly news?: (node: NodeId) => NodeNews | undefined;
+  /** The nodes with what was decided since their adverts; absent: as they say themselves. */
+  readonly states?: readonly NodeState[];
+  readonly memo?: Memo;
   /** A model that was loaded less long ago than this is not evicted. */
   readonly residency_ms?: number;
-  /** The same of models that others wait for; absent: those are not evicted at all. */
-  readonly demanded_residency_ms?: number;
   /** A model that was used less long ago than this is not evicted for a second copy of another. */
   readonly replica_idle_ms?: number;
   /** How long the request has waited already: its estimates of waiting were at least that wrong. */
   readonly waited_ms?: number;
-  /** Requests ahead of this one for a copy, by canonical name of the model. */
-  readonly ahead?: (node: NodeId, model: string) => number;
 }
 
 /** Where a request goes and what to reserve there. */

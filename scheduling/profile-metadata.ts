@@ -23,6 +23,11 @@ export class MetadataReader {
     return isCount(value) ? value : null;
   }
 
+  /** Whether there is such a value, but nobody was told which. */
+  isBlanked(name: string): boolean {
+    return this.#value(name) === null;
+  }
+
   /** One value for each layer, from a list of them or from one for all. */
   perLayer(name: string, layers: number, otherwise: number): readonly number[] {
     const value = this.#value(name);
@@ -44,6 +49,18 @@ export class MetadataReader {
       const item: unknown = value[layer];
       return item === true || (isCount(item) && item > 0);
     });
+  }
+
+  /** `general.file_type`: the mixture of element types. */
+  get fileType(): number | null {
+    const value = this.#metadata['general.file_type'];
+    return isCount(value) ? value : null;
+  }
+
+  /** Parameters of all tensors together. */
+  get parameters(): number | null {
+    const value = this.#metadata['general.parameter_count'];
+    return Number.isSafeInteger(value) && Number(value) > 0 ? Number(value) : null;
   }
 
   /** Size of the vocabulary, where the tokens are listed or counted. */

@@ -134,6 +134,37 @@ test('an answer without its longer lists still gives a figure near the true one'
   }
 });
 
+test('without tensors the size, the mixture and the number of parameters do', () => {
+  const options = {
+    context_tokens: 8_192,
+    slots: 1,
+    kv_type: 'f16',
+    flash_attention: true,
+    backend: 'cuda',
+  } as const;
+  for (const name of names) {
+    for (const [mixture, type] of [
+      ['Q4_K_M', 15],
+      ['Q4_0', 2],
+      ['Q8_0', 7],
+      ['F16', 1],
+    ] as const) {
+      const model = testModel(SHAPES[name], mixture);
+      const size = fileBytes(model) + 40 * model.vocabulary;
+      const parameters = model.tensors.map(({ shape }) => shape.reduce((one, two) => one * two, 1));
+      const model_info = {
+        ...model.metadata,
+        'general.file_type': type,
+        'general.parameter_count': parameters.reduce((sum, count) => sum + count, 0),
+        'tokenizer.ggml.tokens': { length: model.vocabulary },
+      };
+      const whole = memoryNeed(profileOfShow(showOf(model), size), options).total_bytes;
+      const bare = memoryNeed(profileOfShow({ model_info }, size), options).total_bytes;
+      assert.ok(Math.abs(bare / whole - 1) < 0.02, `${name} ${mixture}: ${bare / whole}`);
+    }
+  }
+});
+
 test('a projector lies beside the model, in the same file or in its own', () => {
   const model = modelNamed('gemma3:4b');
   const vision = { name: 'v.blk.0.attn_q.weight', type: 'F16', shape: [1_152, 1_152] };
@@ -146,6 +177,19 @@ test('a projector lies beside the model, in the same file or in its own', () => 
   const apart = { ...showOf(model), projector_info: { 'general.architecture': 'clip' } };
   const beside = profileOfShow(apart, size + 900e6).projector_bytes;
   assert.ok(beside > 880e6 && beside <= 900e6);
+});
+
+test('a model that only reads keeps no cache', () => {
+  for (const architecture of [
+    'bert',
+    'nomic-bert',
+    'nomic-bert-moe',
+    'jina-bert-v2',
+    'modern-bert',
+  ]) {
+    const model = testModel({ ...SHAPES['llama3.2:1b'], architecture }, 'F16');
+    assert.deepEqual(profileOfShow(showOf(model), fileBytes(model)).caches, []);
+  }
 });
 
 test('an element type made after this release is taken for one of four bits', () => {

@@ -4,13 +4,15 @@
  * model gives the same profile.
  *
  * R1: what the metadata says counts; what it leaves open follows llama.cpp's own defaults.
- * R2: without a list of tensors the layers share the size of the file evenly; it is never refused.
+ * R2: without a list of tensors the size of the file and the shapes must do; it is never refused.
  * R3: layers that only predict further tokens (MTP) are neither loaded nor cached by default.
  */
 import type { CacheGroup, ModelProfile } from '../protocol/model-profile.ts';
 import { ggmlTypeOfName, tensorBytes } from './ggml-types.ts';
-import { type LayerCache, layerCaches } from './profile-layers.ts';
+import { UBATCH_TOKENS } from './memory.ts';
+import { isLinearAttention, type LayerCache, layerCaches } from './profile-layers.ts';
 import { type Metadata, MetadataReader } from './profile-metadata.ts';
+import { TOKEN_BYTES, type Weights, weightsOfSize } from './profile-size.ts';
 
 export interface ProfileTensor {
   readonly name: string;
@@ -31,11 +33,7 @@ export interface ProfileInput {
 
 /** Engines run these with one sequence whatever they are configured to. */
 const SINGLE_SLOT = /^(qwen35|qwen3next|qwen3vl|lfm2|mllama|nemotron_h)/;
-/** Bytes that a token of the vocabulary takes in a file: text, kind, score, merges. */
-const TOKEN_BYTES = 40;
 const VOCABULARY_DEFAULT = 151_936;
-/** Bits per weight that embeddings take beside 4-bit blocks: Q6_K. */
-const EMBEDDING_BYTES_PER_ELEMENT = 210 / 256;
 const GROUPS_MAX = 128;
 
 export function profileOf(input: ProfileInput): ModelProfile {
@@ -45,7 +43,7 @@ export function profileOf(input: ProfileInput): ModelProfile {
   const vocabulary = vocabularyOf(reader, input.tensors);
   const weights =
     input.tensors === null
-      ? weightsOfSize(input.file_bytes, layers.length, embedding, vocabulary)
+      ? weightsOfSize(reader, input.file_bytes, layers, vocabulary)
       : weightsOf(input, layers.length);
   return {
     architecture: reader.architecture.slice(0, 64),
@@ -67,8 +65,6 @@ function vocabularyOf(reader: MetadataReader, tensors: ProfileInput['tensors']):
   const table = tensors?.find(({ name }) => name === 'token_embd.weight');
   return table?.shape[1] ?? reader.number('vocab_size') ?? reader.tokens ?? VOCABULARY_DEFAULT;
 }
-
-type Weights = Pick<ModelProfile, 'host_bytes' | 'output_bytes' | 'blocks' | 'projector_bytes'>;
 
 function weightsOf(input: ProfileInput, layers: number): Weights {
   const tensors = input.tensors ?? [];
@@ -117,28 +113,6 @@ function bytesOf(type: string, shape: readonly number[]): number {
     : tensorBytes(known, shape);
 }
 
-/** R2. */
-function weightsOfSize(
-  bytes: number,
-  layers: number,
-  embedding: number,
-  vocabulary: number,
-): Weights {
-  const table = Math.min(
-    Math.ceil(embedding * vocabulary * EMBEDDING_BYTES_PER_ELEMENT),
-    Math.floor(bytes / 2),
-  );
-  const each = Math.floor(
-    Math.max(0, bytes - TOKEN_BYTES * vocabulary - table) / Math.max(1, layers),
-  );
-  return {
-    host_bytes: table,
-    output_bytes: table,
-    blocks: [{ count: Math.max(1, layers), bytes: each }],
-    projector_bytes: 0,
-  };
-}
-
 /** Runs of equal blocks; where there are too many, their mean. */
 function runsOf(blocks: readonly number[]): ModelProfile['blocks'] {
   const runs: { count: number; bytes: number }[] = [];
@@ -184,5 +158,16 @@ function activationWidth(reader: MetadataReader, embedding: number, layers: numb
   const steps = used > 0 ? [3 * used * expert, used * (2 * embedding + expert)] : [];
   const isAllExperts = used > 0 && (reader.number('leading_dense_block_count') ?? 0) === 0;
   if (!isAllExperts) steps.push(3 * dense);
+  steps.push(scanWidth(reader));
   return Math.ceil(3 * embedding + heads * head + Math.max(0, ...steps) + perLayer);
+}
+
+/** What a Mamba layer keeps: its input, twice the convolved part, its output and the state. */
+function scanWidth(reader: MetadataReader): number {
+  const inner = reader.number('ssm.inner_size') ?? 0;
+  const state = reader.number('ssm.state_size') ?? 0;
+  if (inner === 0 || isLinearAttention(reader)) return 0;
+  const convolved = inner + 2 * (reader.number('ssm.group_count') ?? 0) * state;
+  const copies = Math.ceil((2 * inner * state) / UBATCH_TOKENS);
+  return inner + 3 * convolved + inner + copies;
 }

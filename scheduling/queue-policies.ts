@@ -6,10 +6,10 @@
 import type { ModelPolicy } from '../protocol/policy.ts';
 import { canonicalModelName } from './model-names.ts';
 import { planOf } from './placement.ts';
-import { takes } from './placement-candidates.ts';
 import { decisionOf } from './placement-decision.ts';
+import { takes } from './placement-rank.ts';
 import type { WantedLoad } from './queue.ts';
-import type { Waiting } from './queue-state.ts';
+import { NOBODY, type Waiting } from './queue-state.ts';
 import type { QueueView } from './queue-view.ts';
 
 /** Of a kept copy for which the rule names none. */
@@ -26,7 +26,7 @@ function missingCopies(view: QueueView, policy: ModelPolicy): WantedLoad[] {
   const key = canonicalModelName(policy.model);
   for (let copy = 0; copy < policy.replicas_min; copy += 1) {
     const waiting = wish(policy, copy, view.now);
-    const candidates = view.candidatesFor(waiting);
+    const candidates = view.candidatesFor(waiting, null);
     const ranked = candidates.ranked();
     const copies = ranked.filter(offer => offer.effort === 0).length;
     const best = ranked.find(offer => takes(offer) && offer.effort > 0 && offer.effort < 3);
@@ -57,6 +57,6 @@ function wish(policy: ModelPolicy, copy: number, now: number): Waiting {
         ...{ prompt_tokens: 0, output_tokens: 0 },
       },
     },
-    ...{ rank: 0, turn: 0, declined: {} },
+    ...{ rank: 0, turn: 0, declined: NOBODY },
   };
 }

@@ -8,7 +8,7 @@
  */
 import type { NodeId } from '../protocol/ids.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
-import type { Booking } from './node-room.ts';
+import type { Booking } from './node-resident.ts';
 import type { PlacementPlan, PlacementRequest } from './placement.ts';
 
 export interface Job {
@@ -63,11 +63,15 @@ export interface QueueState {
   readonly ended: readonly Ended[];
   /** When models were loaded, by node and canonical name. */
   readonly loaded_at: ReadonlyMap<string, number>;
+  /** When one that was overdue last took the place of models that others waited for, by node. */
+  readonly turned_at: ReadonlyMap<string, number>;
   /** Turn of the request that was started last, and the end of the last turn of each share. */
   readonly virtual_ms: number;
   readonly shares: ReadonlyMap<string, number>;
 }
 
+/** `declined` of a request that no node has declined. */
+export const NOBODY: Waiting['declined'] = {};
 /** A point of priority is worth this part of the age bound. */
 const PRIORITY_FRACTION = 0.1;
 /** Service that a turn is counted as. */
@@ -83,6 +87,7 @@ export const emptyQueue = (options: QueueOptions): QueueState => ({
   running: new Map(),
   ended: [],
   loaded_at: new Map(),
+  turned_at: new Map(),
   virtual_ms: 0,
   shares: new Map(),
 });
@@ -103,7 +108,7 @@ export function entered(state: QueueState, job: Job): QueueState {
   shares.set(job.share, turn + TURN_MS / weight);
   if (shares.size > SHARES_MAX) forgetPast(shares, state.virtual_ms);
   const ahead = job.priority * PRIORITY_FRACTION * state.options.age_bound_ms;
-  return inserted({ ...state, shares }, { job, turn, rank: turn - ahead, declined: {} });
+  return inserted({ ...state, shares }, { job, turn, rank: turn - ahead, declined: NOBODY });
 }
 
 /** A share whose turns are all over is like one that was never there. */

@@ -7,21 +7,30 @@
  */
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
-import type { Booking, NodeNews } from './node-room.ts';
+import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates } from './placement-candidates.ts';
-import { loadedKeys } from './placement-node.ts';
+import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
+import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareText } from './placement-rank.ts';
 import { UNLOAD_MS } from './placement-score.ts';
 import {
   bookingOf,
   type Ended,
+  NOBODY,
+  type QueueOptions,
   type QueueState,
   type Running,
   residentKey,
   type Waiting,
 } from './queue-state.ts';
+
+/** By place in `nodes`; whole where `version` is that of the view. */
+interface States {
+  list: readonly (NodeState | undefined)[];
+  version: number;
+}
 
 /** A copy that a request is overdue for, closed to all that come after it. */
 interface Claim {
@@ -29,6 +38,10 @@ interface Claim {
   readonly id: string;
 }
 
+/** Groups whose judgements are remembered. */
+const MEMOS_MAX = 512;
+const NO_ALIASES = {};
+const NOTHING: ReadonlySet<string> = new Set();
 const bookings = new WeakMap<Running, Booking>();
 const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
 const wants = new WeakMap<PlacementRequest, string>();
@@ -38,22 +51,27 @@ export class QueueView {
   readonly nodes: readonly NodeView[];
   readonly now: number;
   version = 0;
+  /** Grows with what makes room: all else only takes it. */
+  freed = 0;
   readonly #running: Map<string, Running>;
   readonly #byNode = new Map<string, Running[]>();
   readonly #ended: readonly Ended[];
   readonly #loadedAt: Map<string, number>;
+  readonly #turnedAt: Map<string, number>;
   /** How many wait for a model, by canonical name. */
   readonly #demand = new Map<string, number>();
   readonly #ahead = new Map<string, number>();
   readonly #claims = new Map<string, Claim>();
   readonly #claimed = new Set<string>();
-  readonly #news = new Map<string, NodeNews | undefined>();
+  /** By place in `nodes`; for those that are overdue, the second. */
+  readonly #states: States = { list: [], version: -1 };
+  readonly #freeStates: States = { list: [], version: -1 };
   readonly #kept: ReadonlySet<string>;
   readonly #views: ReadonlyMap<string, NodeView>;
 
   constructor(state: QueueState, nodes: readonly NodeView[], now: number) {
     this.state = state;
-    this.nodes = nodes;
+    this.nodes = inOrder(nodes);
     this.#views = new Map(nodes.map(view => [view.node, view]));
     this.now = now;
     this.#running = new Map(state.running);
@@ -62,9 +80,9 @@ export class QueueView {
     this.#ended = state.ended.filter(
       ({ node, at }) => at > (seen.get(node) ?? 0) && now - at <= ADVERT_TTL_MS,
     );
-    this.#loadedAt = new Map(
-      [...state.loaded_at].filter(([, at]) => now - at <= this.#longestResidency()),
-    );
+    const { age_bound_ms, residency_ms } = state.options;
+    this.#loadedAt = new Map([...state.loaded_at].filter(([, at]) => now - at < residency_ms));
+    this.#turnedAt = new Map([...state.turned_at].filter(([, at]) => now - at < age_bound_ms));
     for (const { job } of state.waiting) {
       const key = this.keyOf(job.request);
       if (key !== null) this.#demand.set(key, (this.#demand.get(key) ?? 0) + 1);
@@ -79,58 +97,60 @@ export class QueueView {
   /** Canonical name of what is asked for, aliases followed. */
   keyOf({ model }: PlacementRequest): string | null {
     if (model === null) return null;
-    return canonicalModelName(resolveAlias(model, this.state.options.aliases ?? {}));
+    return canonicalModelName(resolveAlias(model, this.state.options.aliases ?? NO_ALIASES));
   }
 
   isOverdue({ job }: Waiting): boolean {
     return this.now - job.arrived_at >= this.state.options.age_bound_ms;
   }
 
-  candidatesFor(waiting: Waiting): Candidates {
+  /** @param group its key, where judgements are to be remembered for the next pass */
+  candidatesFor(waiting: Waiting, group: string | null): Candidates {
     const { age_bound_ms, residency_ms, policies, aliases } = this.state.options;
     const context: PlacementContext = {
       ...(policies === undefined ? {} : { policies }),
       ...(aliases === undefined ? {} : { aliases }),
+      ...(group === null ? {} : { memo: memoOf(this.state.options, group) }),
       residency_ms,
       replica_idle_ms: age_bound_ms,
-      ...(this.isOverdue(waiting) ? { demanded_residency_ms: age_bound_ms } : {}),
-      news: node => this.#newsOf(node, waiting),
+      states: this.#statesFor(waiting),
     };
     return new Candidates(this.#requestOf(waiting), this.nodes, this.now, context);
   }
 
   /** Requests of one group are judged alike. */
   groupKeyOf(waiting: Waiting): string {
-    const declined = Object.keys(waiting.declined).length > 0 ? waiting.job.id : '';
+    const declined = waiting.declined === NOBODY ? '' : waiting.job.id;
     const claims = this.#claims.size === 0 ? '' : this.#isClosedTo(waiting);
     return `${wantOf(roundedOf(waiting.job.request))}|${this.isOverdue(waiting)}|${declined}|${claims}`;
   }
 
   aheadOf(offer: Offer): number {
-    return this.#ahead.get(residentKey(offer.node, offer.key)) ?? 0;
+    return this.#ahead.get(offer.copy) ?? 0;
   }
 
   queueAhead(offer: Offer): void {
-    this.#ahead.set(residentKey(offer.node, offer.key), this.aheadOf(offer) + 1);
+    this.#ahead.set(offer.copy, this.aheadOf(offer) + 1);
   }
 
   /** D3: closes what is in the way of one that is overdue. One claim for a node, one for a model. */
   claim({ job, rank }: Waiting, offer: Offer): void {
     const want = `${offer.key} ${offer.node}`;
     if (this.#claimed.has(offer.node) || offer.blockers.length === 0) return;
-    const { age_bound_ms } = this.state.options;
-    const hadTheirTime = offer.blockers.every(
-      ({ key, loaded_at }) =>
-        !this.#demand.has(key) || loaded_at === null || this.now - loaded_at >= age_bound_ms,
-    );
-    if (!hadTheirTime || offer.blockers.some(({ key }) => key === offer.key)) return;
+    if (this.#hasTurned(offer.node) || offer.blockers.some(({ key }) => key === offer.key)) return;
     this.#claimed.add(offer.node);
     for (const { key } of offer.blockers) {
       this.#claims.set(residentKey(offer.node, key), { rank, id: job.id });
     }
     this.#claimed.add(want);
-    this.#news.delete(offer.node);
+    this.#forget(offer.node);
     this.version += 1;
+  }
+
+  /** Whether the node changed hands less than an age bound ago: it is not to go to and fro. */
+  #hasTurned(node: string): boolean {
+    const at = this.#turnedAt.get(node);
+    return at !== undefined && this.now - at < this.state.options.age_bound_ms;
   }
 
   begin(waiting: Waiting, plan: PlacementPlan): void {
@@ -142,9 +162,15 @@ export class QueueView {
     if (key !== null && left <= 0) this.#demand.delete(key);
     else if (key !== null) this.#demand.set(key, left);
     if (plan.load) this.#noteLoad(plan);
+    if (plan.evict.some(victim => this.#demand.has(canonicalModelName(victim)))) {
+      this.#turnedAt.set(plan.node, this.now);
+    }
     // Demand for a model is news for every node that has it loaded.
-    if (key !== null && left <= 0) this.#news.clear();
-    else this.#news.delete(plan.node);
+    if (key !== null && left <= 0) {
+      this.#forgetHolders(key);
+      this.freed += 1;
+    }
+    this.#forget(plan.node);
     this.version += 1;
   }
 
@@ -153,25 +179,36 @@ export class QueueView {
     let next = Number.POSITIVE_INFINITY;
     if (this.state.waiting.length === 0) return next;
     const { age_bound_ms, residency_ms } = this.state.options;
-    for (const at of this.#loadedAt.values()) {
-      for (const end of [at + residency_ms, at + age_bound_ms]) {
-        if (end > this.now) next = Math.min(next, end);
-      }
-    }
+    for (const at of this.#loadedAt.values()) next = Math.min(next, at + residency_ms);
+    for (const at of this.#turnedAt.values()) next = Math.min(next, at + age_bound_ms);
     return next;
   }
 
-  rest(): Pick<QueueState, 'running' | 'ended' | 'loaded_at'> {
-    return { running: this.#running, ended: this.#ended, loaded_at: this.#loadedAt };
+  rest(): Pick<QueueState, 'running' | 'ended' | 'loaded_at' | 'turned_at'> {
+    return {
+      running: this.#running,
+      ended: this.#ended,
+      loaded_at: this.#loadedAt,
+      turned_at: this.#turnedAt,
+    };
   }
 
   demandOf(key: string): number {
     return this.#demand.get(key) ?? 0;
   }
 
-  #longestResidency(): number {
-    const { age_bound_ms, residency_ms } = this.state.options;
-    return Math.max(age_bound_ms, residency_ms);
+  #forgetHolders(key: string): void {
+    for (const view of this.nodes) if (loadedKeys(view).includes(key)) this.#forget(view.node);
+    for (const running of this.#running.values()) {
+      if (canonicalModelName(running.plan.model) === key) this.#forget(running.plan.node);
+    }
+  }
+
+  #forget(node: string): void {
+    const index = this.nodes.findIndex(view => view.node === node);
+    for (const states of [this.#states, this.#freeStates]) {
+      if (index in states.list) states.list = states.list.with(index, undefined);
+    }
   }
 
   #note(running: Running): void {
@@ -192,6 +229,7 @@ export class QueueView {
 
   #requestOf({ job, declined }: Waiting): PlacementRequest {
     const request = roundedOf(job.request);
+    if (declined === NOBODY) return request;
     const refused = Object.entries(declined).filter(([, { until }]) => until > this.now);
     if (refused.length === 0) return request;
     const reasons = Object.fromEntries(refused.map(([node, { reason }]) => [node, reason]));
@@ -207,13 +245,34 @@ export class QueueView {
     return closed;
   }
 
-  #newsOf(node: string, waiting: Waiting): NodeNews | undefined {
-    const closed = this.#closedOn(node, waiting);
-    if (closed !== null) return this.#makeNews(node, closed);
-    if (this.#news.has(node)) return this.#news.get(node);
-    const news = this.#makeNews(node, new Set());
-    this.#news.set(node, news);
-    return news;
+  /**
+   * D2: to one that is overdue, models that others wait for are not sacred, but in turn. Where copies
+   * are closed to it, it has states of its own.
+   */
+  #statesFor(waiting: Waiting): readonly NodeState[] {
+    const isOverdue = this.isOverdue(waiting);
+    const common = this.#commonStates(isOverdue);
+    if (this.#claimed.size === 0) return common;
+    return common.map(state => {
+      const closed = this.#closedOn(state.node, waiting);
+      return closed === null ? state : this.#stateOf(state.view, closed, isOverdue);
+    });
+  }
+
+  #commonStates(isOverdue: boolean): readonly NodeState[] {
+    const known = isOverdue ? this.#freeStates : this.#states;
+    if (known.version === this.version) return known.list as readonly NodeState[];
+    const list = this.nodes.map((view, index) => {
+      return known.list[index] ?? this.#stateOf(view, NOTHING, isOverdue);
+    });
+    known.list = list;
+    known.version = this.version;
+    return list;
+  }
+
+  #stateOf(view: NodeView, closed: ReadonlySet<string>, isOverdue: boolean): NodeState {
+    const isFree = isOverdue && !this.#hasTurned(view.node);
+    return nodeStateOf(view, this.#makeNews(view.node, closed, isFree));
   }
 
   #closedOn(node: string, { job, rank }: Waiting): ReadonlySet<string> | null {
@@ -227,7 +286,7 @@ export class QueueView {
     return closed.size === 0 ? null : closed;
   }
 
-  #makeNews(node: string, closed: ReadonlySet<string>): NodeNews | undefined {
+  #makeNews(node: string, closed: ReadonlySet<string>, isFree: boolean): NodeNews | undefined {
     const running = this.#byNode.get(node) ?? [];
     const view = this.#views.get(node);
     const ended = new Map<string, number>();
@@ -243,7 +302,7 @@ export class QueueView {
     for (const key of new Set([...here, ...coming])) {
       const at = this.#loadedAt.get(residentKey(node, key));
       if (at !== undefined) loaded_at.set(key, at);
-      if (this.#demand.has(key)) demanded.add(key);
+      if (!isFree && this.#demand.has(key)) demanded.add(key);
     }
     const kept = new Set([...this.#kept].filter(key => here.includes(key)));
     const isNews =
@@ -264,6 +323,31 @@ function bookingFor(running: Running): Booking {
   const booking = bookingOf(running);
   bookings.set(running, booking);
   return booking;
+}
+
+/** By name, so that the order in which nodes are listed does not matter. */
+function inOrder(nodes: readonly NodeView[]): readonly NodeView[] {
+  const isSorted = nodes.every(
+    (view, index) => index === 0 || (nodes[index - 1]?.node ?? '') <= view.node,
+  );
+  return isSorted ? nodes : [...nodes].sort((left, right) => compareText(left.node, right.node));
+}
+
+const memos = new WeakMap<QueueOptions, Map<string, Memo>>();
+
+/** Of one group, as long as the options are the same. */
+function memoOf(options: QueueOptions, group: string): Memo {
+  let known = memos.get(options);
+  if (known === undefined || known.size >= MEMOS_MAX) {
+    known = new Map();
+    memos.set(options, known);
+  }
+  let memo = known.get(group);
+  if (memo === undefined) {
+    memo = newMemo();
+    known.set(group, memo);
+  }
+  return memo;
 }
 
 /** With its tokens rounded up, so that requests that hardly differ are judged together. */

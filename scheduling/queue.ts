@@ -12,13 +12,14 @@
  */
 import type { PlacementDecision } from '../protocol/node.ts';
 import type { NodeView } from './node-view.ts';
-import { type PlacementPlan, type PlacementRequest, planOf } from './placement.ts';
-import { type Candidates, rankMs, takes, waitMs } from './placement-candidates.ts';
-import { decisionOf } from './placement-decision.ts';
+import { type PlacementPlan, planOf } from './placement.ts';
+import type { Candidates } from './placement-candidates.ts';
+import { decisionOf, type Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareOffers, rankMs, takes, waitMs } from './placement-rank.ts';
 import { waitingReason } from './placement-reason.ts';
 import { wantedLoads } from './queue-policies.ts';
-import type { Job, QueueState, Waiting } from './queue-state.ts';
+import { type Job, NOBODY, type QueueState, type Waiting } from './queue-state.ts';
 import { QueueView } from './queue-view.ts';
 
 export interface Start {
@@ -73,7 +74,7 @@ export function explainWait(
 ): PlacementDecision | null {
   const waiting = state.waiting.find(({ job }) => job.id === id);
   if (waiting === undefined) return null;
-  const candidates = new QueueView(state, nodes, now).candidatesFor(waiting);
+  const candidates = new QueueView(state, nodes, now).candidatesFor(waiting, null);
   const ranked = candidates.ranked();
   return decisionOf({ request: candidates.request, candidates, ranked, taken: null, now });
 }
@@ -81,11 +82,47 @@ export function explainWait(
 /** Requests that want the same: what is found for one holds for the next. */
 interface Group {
   readonly candidates: Candidates;
-  readonly ranked: readonly Offer[];
   readonly version: number;
-  /** Requests of this pass that wait, per place in `ranked`. */
-  readonly ahead: number[];
+  /** Copies, and nodes that could load one now. */
+  readonly live: readonly Offer[];
+  /** Where it could go once others are done, the best of those. */
+  readonly blocked: Offer | null;
+  /** Some node could load it now; or has it loaded, with a free slot. */
+  readonly isLoadable: boolean;
+  readonly isTakeable: boolean;
+  readonly freed: number;
   reason: string | null;
+  impossible: boolean | null;
+}
+
+/** In words only where somebody reads them. */
+class LazyWait implements Wait {
+  readonly position: number;
+  readonly expected_ms: number | null;
+  readonly #group: Group;
+  readonly #now: number;
+
+  constructor(group: Group, now: number, position: number, expectedMs: number | null) {
+    this.#group = group;
+    this.#now = now;
+    this.position = position;
+    this.expected_ms = expectedMs;
+  }
+
+  get reason(): string {
+    this.#group.reason ??= waitingReason(outcomeOf(this.#group, this.#now));
+    return this.#group.reason;
+  }
+
+  get impossible(): boolean {
+    this.#group.impossible ??= this.expected_ms === null && isImpossible(this.#group);
+    return this.#group.impossible;
+  }
+}
+
+function outcomeOf({ candidates }: Group, now: number): Outcome {
+  const { request } = candidates;
+  return { request, candidates, ranked: candidates.ranked(), taken: null, now };
 }
 
 class Pass {
@@ -107,24 +144,16 @@ class Pass {
 
   run(): QueueDecision {
     const left = this.#state.waiting.filter(waiting => !this.#start(waiting));
-    left.forEach((waiting, position) => {
-      const wait = this.#waits.get(waiting.job.id);
-      if (wait !== undefined) this.#waits.set(waiting.job.id, { ...wait, position });
-      this.#wakeFor(waiting);
-    });
     const loads = wantedLoads(this.#view);
     const state = {
       ...this.#state,
       ...this.#view.rest(),
-      waiting: left.length === this.#state.waiting.length ? this.#state.waiting : left,
+      waiting: this.#starts.length === 0 ? this.#state.waiting : left,
       virtual_ms: this.#virtualMs,
     };
     const wake = Math.min(this.#wakeAt, this.#view.nextChange());
     return {
-      state,
-      starts: this.#starts,
-      loads,
-      waits: this.#waits,
+      ...{ state, loads, starts: this.#starts, waits: this.#waits },
       wake_at: Number.isFinite(wake) ? Math.max(this.#now + 1, wake) : null,
     };
   }
@@ -132,90 +161,93 @@ class Pass {
   /** Starts it, or says why it waits. */
   #start(waiting: Waiting): boolean {
     const group = this.#groupOf(waiting);
-    const waitedMs = this.#now - waiting.job.arrived_at;
-    const index = bestOf(group, waitedMs, waiting.job.request);
-    const best = group.ranked[index];
-    if (best !== undefined && takes(best)) {
+    const waited_ms = this.#now - waiting.job.arrived_at;
+    const best = this.#bestOf(group, waiting, waited_ms);
+    if (best !== null && takes(best)) {
       this.#begin(waiting, group, best);
       return true;
     }
-    if (best !== undefined) {
-      group.ahead[index] = (group.ahead[index] ?? 0) + 1;
-      this.#view.queueAhead(best);
-      if (this.#view.isOverdue(waiting)) this.#view.claim(waiting, best);
-    }
-    const expected_ms =
-      best === undefined ? null : waitMs(best, (group.ahead[index] ?? 1) - 1, waitedMs);
-    group.reason ??= waitingReason(this.#outcome(group));
-    const impossible = best === undefined && isImpossible(group);
-    this.#waits.set(waiting.job.id, {
-      ...{ reason: group.reason, position: 0, expected_ms, impossible },
-    });
+    this.#waits.set(waiting.job.id, this.#waitOf(group, best, waited_ms));
+    this.#wakeFor(waiting, group);
+    if (best === null) return false;
+    this.#view.queueAhead(best);
+    if (this.#view.isOverdue(waiting)) this.#view.claim(waiting, best);
     return false;
+  }
+
+  #bestOf(group: Group, { job }: Waiting, waited_ms: number): Offer | null {
+    let best = group.blocked;
+    let bestMs = best === null ? Number.POSITIVE_INFINITY : this.#rankMs(best, job, waited_ms);
+    for (const offer of group.live) {
+      const ms = this.#rankMs(offer, job, waited_ms);
+      if (ms > bestMs || (ms === bestMs && best !== null && compareOffers(best, offer) <= 0)) {
+        continue;
+      }
+      best = offer;
+      bestMs = ms;
+    }
+    return best;
+  }
+
+  #rankMs(offer: Offer, { request }: Job, waited_ms: number): number {
+    return rankMs(offer, request, { ahead: this.#view.aheadOf(offer), waited_ms });
+  }
+
+  #waitOf(group: Group, best: Offer | null, waited_ms: number): Wait {
+    const ahead = best === null ? 0 : this.#view.aheadOf(best);
+    const expected_ms = best === null ? null : waitMs(best, { ahead, waited_ms });
+    return new LazyWait(group, this.#now, this.#waits.size, expected_ms);
   }
 
   #begin(waiting: Waiting, group: Group, best: Offer): void {
     const plan = planOf(best);
-    const ranked = [best, ...group.ranked.filter(offer => offer !== best)];
     const { candidates } = group;
-    const outcome = {
-      request: candidates.request,
-      candidates,
-      ranked,
-      taken: best,
-      now: this.#now,
-    };
+    const ranked = [best, ...candidates.ranked().filter(offer => offer !== best)];
+    const outcome = { ...outcomeOf(group, this.#now), ranked, taken: best };
     this.#starts.push({ job: waiting.job, plan, decision: decisionOf(outcome) });
     this.#view.begin(waiting, plan);
     this.#virtualMs = Math.max(this.#virtualMs, waiting.turn);
   }
 
-  #outcome({ candidates, ranked }: Group) {
-    return { request: candidates.request, candidates, ranked, taken: null, now: this.#now };
-  }
-
   #groupOf(waiting: Waiting): Group {
     const key = this.#view.groupKeyOf(waiting);
     const known = this.#groups.get(key);
-    if (known !== undefined && known.version === this.#view.version) return known;
-    const candidates = this.#view.candidatesFor(waiting);
-    const ranked = candidates.ranked();
+    const { version, freed } = this.#view;
+    if (known !== undefined && known.version === version) return known;
+    // What starts takes room: who found none before finds none now.
+    if (known !== undefined && !known.isTakeable && known.freed === freed) return known;
+    const candidates = this.#view.candidatesFor(waiting, key);
+    const live: Offer[] = [];
+    let blocked: Offer | null = null;
+    for (const offer of candidates.able()) {
+      if (offer.effort === 0 || takes(offer)) live.push(offer);
+      else if (blocked === null || isSooner(offer, blocked)) blocked = offer;
+    }
+    const isLoadable = live.some(offer => offer.effort > 0);
+    const isTakeable = live.some(takes);
     const group = {
-      ...{ candidates, ranked, reason: null, version: this.#view.version },
-      ahead: ranked.map(offer => this.#view.aheadOf(offer)),
+      ...{ candidates, live, blocked, isLoadable, isTakeable, version, freed },
+      ...{ reason: null, impossible: null },
     };
     this.#groups.set(key, group);
     return group;
   }
 
   /** When the answer for one that waits may be another by itself. */
-  #wakeFor(waiting: Waiting): void {
-    const { arrived_at } = waiting.job;
-    const overdueAt = arrived_at + this.#state.options.age_bound_ms;
-    if (overdueAt > this.#now) this.#wakeAt = Math.min(this.#wakeAt, overdueAt);
-    for (const { until } of Object.values(waiting.declined)) {
+  #wakeFor({ job, declined }: Waiting, group: Group): void {
+    const overdueAt = job.arrived_at + this.#state.options.age_bound_ms;
+    if (overdueAt > this.#now && overdueAt < this.#wakeAt) this.#wakeAt = overdueAt;
+    if (group.isLoadable) this.#wakeAt = Math.min(this.#wakeAt, this.#now + LOOK_AGAIN_MS);
+    if (declined === NOBODY) return;
+    for (const { until } of Object.values(declined)) {
       if (until > this.#now) this.#wakeAt = Math.min(this.#wakeAt, until);
-    }
-    const group = this.#groups.get(this.#view.groupKeyOf(waiting));
-    if (group?.ranked.some(takes) === true) {
-      this.#wakeAt = Math.min(this.#wakeAt, this.#now + LOOK_AGAIN_MS);
     }
   }
 }
 
-/** Index of the best offer for the next request of the group; -1 where there is none. */
-function bestOf(group: Group, waitedMs: number, request: PlacementRequest): number {
-  let best = -1;
-  let bestMs = Number.POSITIVE_INFINITY;
-  group.ranked.forEach((offer, index) => {
-    const avoided = request.avoid.includes(offer.node) ? 1e12 : 0;
-    const ms = avoided + rankMs(offer, group.ahead[index] ?? 0, waitedMs);
-    if (ms >= bestMs) return;
-    best = index;
-    bestMs = ms;
-  });
-  return best;
-}
+const isSooner = (left: Offer, right: Offer): boolean =>
+  left.score.total_ms < right.score.total_ms ||
+  (left.score.total_ms === right.score.total_ms && compareOffers(left, right) < 0);
 
 /** Nothing that may pass by itself is in the way. */
 function isImpossible({ candidates }: Group): boolean {

@@ -84,7 +84,8 @@ function writerOf(key: string, value: TestValue): (writer: Writer) => void {
     if (typeof value === 'string') writer.uint32(8).text(value);
     else if (typeof value === 'boolean') writer.uint32(7).uint8(value ? 1 : 0);
     else if (typeof value === 'number') {
-      const isFloat = !Number.isInteger(value) || /epsilon|freq_base|scale$/.test(key);
+      const isFloat =
+        !Number.isInteger(value) || /epsilon|freq_base|scale$|scaling.factor|multiplier/.test(key);
       if (isFloat) writer.uint32(6).float32(value);
       else writer.uint32(4).uint32(value);
     } else {

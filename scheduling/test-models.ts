@@ -295,7 +295,7 @@ function mambaOf(mamba: NonNullable<Shape['mamba']>, embd: number): Named[] {
 function feedForwardOf(shape: Shape, layer: number): Named[] {
   const { embd, experts } = shape;
   const ff = at(shape.ff, layer);
-  const normName = shape.architecture === 'gpt-oss' ? 'post_attention_norm' : 'ffn_norm';
+  const normName = /^gpt-?oss$/.test(shape.architecture) ? 'post_attention_norm' : 'ffn_norm';
   const norm: Named[] =
     shape.delta === undefined && shape.architecture !== 'nemotron_h'
       ? [[`${normName}.weight`, [embd]]]

@@ -33,7 +33,24 @@ const QWEN3_MOE: Shape = {
 const gemma4Pattern = (layers: number, every: number): boolean[] =>
   Array.from({ length: layers }, (_, layer) => (layer + 1) % every !== 0);
 
+/** Layers of Nemotron-H: M is Mamba-2, `-` feed-forward, `*` attention. */
+const NEMOTRON = 'M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-';
+const nemotron = (layer: string, value: number): number[] =>
+  [...NEMOTRON].map(one => (one === layer ? value : 0));
+
 export const SHAPES = {
+  'nemotron-h:9b': {
+    architecture: 'nemotron_h',
+    layers: 56,
+    embd: 4_480,
+    heads: 40,
+    kv: nemotron('*', 8),
+    head: 128,
+    ff: nemotron('-', 15_680),
+    vocabulary: 131_072,
+    context: 131_072,
+    mamba: { inner: 10_240, state: 128, groups: 8, heads: 128 },
+  },
   'llama3.1:8b': llama({
     layers: 32,
     embd: 4_096,

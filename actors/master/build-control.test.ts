@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BUILD_ENDS, type BuildState } from '../../protocol/build.ts';
 import { BuildId } from '../../protocol/ids.ts';
+import { ADVERT_TTL_MS } from '../../protocol/streams.ts';
 import { controlApplies } from './build-control.ts';
-import { lostAttempts, NODE_LOST_MS } from './lost-attempts.ts';
+import { lostAttempts } from './lost-attempts.ts';
 import { TestBuild } from './test-build.ts';
 
 const B1 = BuildId.parse('b1');
@@ -55,8 +56,8 @@ test('whatever a control may do, the machine does: no state refuses what was all
 test('attempts on a node that went silent are lost after a minute, others are not', () => {
   const build = new TestBuild().receive().runTo('executing').dispatchAll();
   const heardAt = (): number => 1_000;
-  assert.deepEqual(lostAttempts(build.context, heardAt, 1_000 + NODE_LOST_MS), []);
-  const keys = lostAttempts(build.context, heardAt, 1_001 + NODE_LOST_MS);
+  assert.deepEqual(lostAttempts(build.context, heardAt, 999 + ADVERT_TTL_MS), []);
+  const keys = lostAttempts(build.context, heardAt, 1_000 + ADVERT_TTL_MS);
   assert.deepEqual(keys, ['task:store.1']);
   for (const key of keys) build.send({ type: 'deadline.passed', key });
   assert.equal(build.task('store').state, 'retry_wait');

@@ -73,9 +73,18 @@ function placeWish(
       context_tokens: task.context_tokens,
       remote: remoteOf(context),
       avoid: task.avoid,
+      prefers: modelsOf(context),
     },
     gateway,
   };
+}
+
+/** What this build has used so far: its roles share models rather than push each other out. */
+function modelsOf({ tasks }: BuildContext): readonly string[] {
+  const models = tasks.flatMap(({ engine, model }) =>
+    engine === 'ollama' && model !== null ? [model] : [],
+  );
+  return [...new Set(models)].sort();
 }
 
 function remoteOf(context: BuildContext): 'deny' | 'last' | 'first' {

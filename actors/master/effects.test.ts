@@ -7,10 +7,13 @@ import { BuildId, type GatewayId, LeaseId, NodeId, TaskId } from '../../protocol
 import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import { SimulatedClock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';
+import { createMetrics } from '../../runtime/metrics.ts';
 import type { NodeView } from '../../scheduling/node-view.ts';
 import { GIB, type NodeInput, nodeView } from '../../scheduling/test-nodes.ts';
 import type { BuildEffect } from './build-context.ts';
 import { createPerformer, type EffectOptions, failedEffect } from './effects.ts';
+import { Pool } from './pool/pool.ts';
+import { PoolMetrics } from './pool/pool-metrics.ts';
 import { GATEWAY, NODE, SHA, TestBuild, TWO_TASKS } from './test-build.ts';
 
 const BUILD = 'b7';
@@ -34,6 +37,20 @@ class World {
   masterModel = 'auto';
   workerModel = 'auto';
   readonly #listeners = new Set<() => void>();
+  readonly pool = new Pool({
+    nodes: {
+      views: () => this.views,
+      onChange: listener => {
+        this.#listeners.add(listener);
+        return () => void this.#listeners.delete(listener);
+      },
+    },
+    policies: { all: () => [], of: () => null, onChange: () => () => {} },
+    aliases: {},
+    clock: this.clock,
+    metrics: new PoolMetrics(createMetrics('test')),
+    settings: { queueMax: 16, waitMaxMs: 60_000, ageBoundMs: 30_000, residencyMs: 0 },
+  });
 
   /** Its adverts, seen just now. */
   show(...nodes: NodeInput[]): this {
@@ -53,6 +70,7 @@ class World {
     const call = (name: string): void => void this.calls.push(name);
     return {
       clock: this.clock,
+      pool: this.pool,
       log: silentLogger,
       taskTimeoutMs: 300_000,
       masterModel: this.masterModel,

@@ -9,15 +9,16 @@
  */
 import { CodeGodError, toWireError, type WireError } from '../../protocol/errors.ts';
 import type { FactBody } from '../../protocol/fact.ts';
-import { BuildId, type GatewayId, type NodeId } from '../../protocol/ids.ts';
+import { BuildId, type GatewayId } from '../../protocol/ids.ts';
 import type { PlacementDecision, ReserveReply } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
-import { type PlacementPlan, place } from '../../scheduling/placement.ts';
+import type { PlacementPlan } from '../../scheduling/placement.ts';
 import type { BuildEffect } from './build-context.ts';
 import { planFaults } from './plan-validation.ts';
-import type { AdmissionPort, GatewayPort, NodePort, NodesPort } from './ports.ts';
+import type { Asking, Grant } from './pool/grant.ts';
+import type { AdmissionPort, GatewayPort, NodePort, NodesPort, PoolPort } from './ports.ts';
 
 /** Cold loads of large models from slow disks; on top of the task's own time. The others load nothing. */
 const LOAD_MS: Readonly<Partial<Record<EngineName, number>>> = {
@@ -27,8 +28,8 @@ const LOAD_MS: Readonly<Partial<Record<EngineName, number>>> = {
 /** A reservation outlives its attempt by this much, for the report and its merge. */
 const LEASE_MARGIN_MS = 60_000;
 const LEASE_MS_MAX = 86_400_000;
-/** Between two looks at nodes that change all the time. */
-const LOOK_AGAIN_MS = 200;
+/** A node that declined is asked again after this; by then it has said how things are. */
+const DECLINED_MS = 2_000;
 const UNPLACED_PAUSE_MS = 2_000;
 const UNPLACED_PAUSE_MAX_MS = 600_000;
 const FILES_MAX = 4_096;
@@ -37,6 +38,7 @@ export interface EffectOptions {
   readonly gateways: GatewayPort;
   readonly workers: NodePort;
   readonly nodes: NodesPort;
+  readonly pool: PoolPort;
   readonly admission: AdmissionPort;
   readonly clock: Clock;
   readonly log: Logger;
@@ -47,6 +49,7 @@ export interface EffectOptions {
 }
 
 type EffectOf<K extends BuildEffect['kind']> = Extract<BuildEffect, { kind: K }>;
+type Granted = Extract<ReserveReply, { granted: true }>;
 type Perform = (
   entity: string,
   key: string,
@@ -188,12 +191,13 @@ async function archive(
   };
 }
 
-/** Placing one attempt: choose, reserve, and where that fails wait for the nodes to change. */
+/** Placing one attempt: wait for a place, reserve it, and where that fails wait for another. */
 class Placing {
   readonly #options: EffectOptions;
   readonly #build: BuildId;
   readonly #effect: EffectOf<'place'>;
   readonly #signal: AbortSignal;
+  readonly #patienceEndsAt: number;
 
   constructor(
     options: EffectOptions,
@@ -205,47 +209,58 @@ class Placing {
     this.#build = build;
     this.#effect = effect;
     this.#signal = signal;
+    const { tries } = effect;
+    const pauseMs = Math.min(UNPLACED_PAUSE_MAX_MS, UNPLACED_PAUSE_MS * 2 ** Math.min(tries, 16));
+    const now = options.clock.now();
+    this.#patienceEndsAt = tries === 0 ? now : now + pauseMs;
   }
 
   /** Answers `task.placed`; or `task.unplaced`, at once at first, then after a growing pause. */
   async run(): Promise<FactBody> {
-    const { clock } = this.#options;
-    const { task, attempt, tries } = this.#effect;
-    const pauseMs = Math.min(UNPLACED_PAUSE_MAX_MS, UNPLACED_PAUSE_MS * 2 ** Math.min(tries, 16));
-    const patienceEndsAt = tries === 0 ? clock.now() : clock.now() + pauseMs;
-    for (;;) {
-      const outcome = await this.#try();
-      if (!('candidates' in outcome)) return outcome;
-      if (clock.now() >= patienceEndsAt) {
-        const at = clock.now();
-        return { type: 'task.unplaced', at, task, attempt, tries: tries + 1, decision: outcome };
+    const { pool } = this.#options;
+    const gateway = this.#effect.gateway ?? (await this.#gateway());
+    const asking = this.#asking();
+    if (gateway === null) {
+      const reason = 'no gateway is ready; `codegod status` shows why';
+      return this.#unplaced({ ...pool.preview(asking.request), chosen: null, reason });
+    }
+    const leave = (): void => pool.cancel(asking.id);
+    this.#signal.addEventListener('abort', leave, { once: true });
+    try {
+      this.#signal.throwIfAborted();
+      let place = pool.acquire(asking, this.#patienceMs());
+      for (;;) {
+        const grant = await place;
+        if (grant === null) return this.#unplaced(pool.preview(asking.request, asking.id));
+        const reply = await this.#reserve(grant.plan);
+        if (reply.granted) return await this.#taken(grant, gateway, reply);
+        const error: WireError = { code: 'reservation_refused', message: reply.reason };
+        const patienceMs = this.#patienceMs();
+        place = pool.again(grant, error, { pauseMs: DECLINED_MS, patienceMs });
       }
-      await this.#nodesChange(patienceEndsAt - clock.now());
+    } finally {
+      this.#signal.removeEventListener('abort', leave);
     }
   }
 
-  /** One look at the nodes: the fact that it is placed, or the decision why not. */
-  async #try(): Promise<FactBody | PlacementDecision> {
-    const { nodes, clock } = this.#options;
-    const refused: Record<string, string> = {};
-    for (;;) {
-      const request = { ...this.#effect.request, model: this.#model(), refused };
-      const { decision, plan } = place(request, nodes.views(), clock.now());
-      if (plan === null) return decision;
-      const gateway = this.#effect.gateway ?? nodes.gateways()[0];
-      if (gateway === undefined) {
-        const reason = 'no gateway is ready; `codegod status` shows why';
-        return { ...decision, chosen: null, reason };
-      }
-      const reply = await this.#reserve(plan);
-      // Nobody waits for this place any more: it is given back rather than left to its time.
-      if (this.#signal.aborted && reply.granted) {
-        await this.#options.workers.release(plan.node, reply.lease);
-      }
-      this.#signal.throwIfAborted();
-      if (reply.granted) return this.#placed(plan, gateway, reply.lease, decision);
-      refused[plan.node] = reply.reason;
-    }
+  #asking(): Asking {
+    const { task, attempt, request } = this.#effect;
+    return {
+      id: `${this.#build}.${task}.${attempt}`,
+      share: this.#build,
+      priority: 0,
+      request: { ...request, model: this.#model() },
+    };
+  }
+
+  #patienceMs(): number {
+    return Math.max(0, this.#patienceEndsAt - this.#options.clock.now());
+  }
+
+  #unplaced(decision: PlacementDecision): FactBody {
+    const { task, attempt, tries } = this.#effect;
+    const at = this.#options.clock.now();
+    return { type: 'task.unplaced', at, task, attempt, tries: tries + 1, decision };
   }
 
   /** What the request names, else what the configuration names, else the best there is. */
@@ -272,62 +287,49 @@ class Placing {
     }
   }
 
-  #placed(
-    plan: PlacementPlan,
-    gateway: GatewayId,
-    lease: Extract<ReserveReply, { granted: true }>['lease'],
-    decision: PlacementDecision,
-  ): FactBody {
+  async #taken(grant: Grant, gateway: GatewayId, reply: Granted): Promise<FactBody> {
+    const { pool, workers, clock, nodes, taskTimeoutMs } = this.#options;
     const { task, attempt } = this.#effect;
-    const { node, engine, model, context_tokens } = plan;
-    const at = this.#options.clock.now();
-    this.#noteLease(node, plan, lease, at);
+    const { node, engine, model, context_tokens, need_bytes: bytes } = grant.plan;
+    const { lease } = reply;
+    if (this.#signal.aborted) {
+      // Nobody waits for this place any more: it is given back rather than left to its time.
+      pool.failed(grant, { code: 'cancelled', message: 'the build does not wait any more' });
+      await workers.release(node, lease);
+      this.#signal.throwIfAborted();
+    }
+    const at = clock.now();
+    const build = this.#build;
+    const expires_at = at + taskTimeoutMs;
+    nodes.granted(node, { lease, build, task, attempt, model, bytes, expires_at });
+    pool.handedOver(grant);
+    const { decision } = grant;
     return {
-      type: 'task.placed',
-      at,
-      task,
-      attempt,
-      node,
-      engine,
-      model,
-      context_tokens,
-      gateway,
-      lease,
-      decision,
+      ...{ type: 'task.placed', at, task, attempt, node, engine, model, context_tokens },
+      ...{ gateway, lease, decision },
     };
   }
 
-  #noteLease(
-    node: NodeId,
-    plan: PlacementPlan,
-    lease: Extract<ReserveReply, { granted: true }>['lease'],
-    at: number,
-  ): void {
-    const { task, attempt } = this.#effect;
-    this.#options.nodes.granted(node, {
-      lease,
-      build: this.#build,
-      task,
-      attempt,
-      model: plan.model,
-      bytes: plan.need_bytes,
-      expires_at: at + this.#options.taskTimeoutMs,
-    });
+  /** A gateway that is ready, or null where none is before patience is over. */
+  async #gateway(): Promise<GatewayId | null> {
+    const { nodes } = this.#options;
+    for (;;) {
+      const gateway = nodes.gateways()[0];
+      if (gateway !== undefined) return gateway;
+      if (this.#patienceMs() === 0) return null;
+      await this.#nodesChange(this.#patienceMs());
+    }
   }
 
   /** Until an advert changes, but no longer than `limitMs`. */
   async #nodesChange(limitMs: number): Promise<void> {
     const { clock, nodes } = this.#options;
-    await clock.sleep(Math.min(limitMs, LOOK_AGAIN_MS), this.#signal);
     const change = new AbortController();
     const stop = nodes.onChange(() => change.abort());
     try {
-      await clock.sleep(
-        Math.max(0, limitMs - LOOK_AGAIN_MS),
-        AbortSignal.any([change.signal, this.#signal]),
-      );
+      await clock.sleep(limitMs, AbortSignal.any([change.signal, this.#signal]));
     } catch (error) {
-      if (!change.signal.aborted) throw error;
+      if (!change.signal.aborted || this.#signal.aborted) throw error;
     } finally {
       stop();
     }

@@ -1,11 +1,11 @@
 /**
- * Which attempts run on nodes that went silent. A worker that is only restarted comes back within
- * its supervisor's pause and goes on from its journal; one that stays away this long is given up.
+ * Which attempts run on nodes that went silent: as long as its adverts would live, a worker may be
+ * one that is only restarted and goes on from its journal; after that it is given up, so that the
+ * attempt runs elsewhere within seconds.
  */
 import type { NodeId } from '../../protocol/ids.ts';
+import { ADVERT_TTL_MS } from '../../protocol/streams.ts';
 import type { BuildContext } from './build-context.ts';
-
-export const NODE_LOST_MS = 60_000;
 
 /** Keys of their deadlines, to be passed early. `heardAt`: ms since the epoch, 0 for never. */
 export function lostAttempts(
@@ -16,7 +16,7 @@ export function lostAttempts(
   return context.tasks
     .filter(({ state, lease }) => {
       if (state !== 'running' || lease === null) return false;
-      return now - heardAt(lease.node) > NODE_LOST_MS;
+      return now - heardAt(lease.node) >= ADVERT_TTL_MS;
     })
     .map(({ id, attempt }) => `task:${id}.${attempt}`);
 }

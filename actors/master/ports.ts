@@ -15,6 +15,7 @@ import type {
   MergeRequest,
 } from '../../protocol/workspace.ts';
 import type { NodeView } from '../../scheduling/node-view.ts';
+import type { Pool } from './pool/pool.ts';
 
 /** Gateways: tools and workspaces. */
 export interface GatewayPort {
@@ -63,6 +64,12 @@ export interface NodesPort {
   heardAt(node: NodeId): number;
   onChange(listener: () => void): () => void;
 }
+
+/** The queue before all nodes. */
+export type PoolPort = Pick<
+  Pool,
+  'acquire' | 'again' | 'cancel' | 'handedOver' | 'failed' | 'preview'
+>;
 
 /** Who may begin. */
 export interface AdmissionPort {

@@ -10,10 +10,8 @@ import { silentLogger } from '../../runtime/log.ts';
 import { createMessenger, type Messenger } from '../../runtime/messages.ts';
 import { createMetrics } from '../../runtime/metrics.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
-import { BusDoor } from './adapters/bus-door.ts';
 import { Master } from './adapters/master.ts';
-import { createApp } from './http/app.ts';
-import { type Listening, listen } from './http/listen.ts';
+import { type OpenDoor, openDoor } from './adapters/open-door.ts';
 
 export const POLL_MS = 25;
 
@@ -23,20 +21,40 @@ export interface TestMasterOptions {
   readonly epoch?: number;
   readonly buildsMax?: number;
   readonly taskTimeoutS?: number;
+  readonly aliases?: Readonly<Record<string, string>>;
+  readonly queueMax?: number;
+  readonly waitMaxS?: number;
+  readonly auth?: 'auto' | 'required';
+  readonly signOfLifeMs?: number;
 }
+
+export const testConfig = (options: Partial<TestMasterOptions>) => ({
+  lease_ttl_ms: 2_000,
+  builds_max: options.buildsMax ?? 4,
+  task_timeout_s: options.taskTimeoutS ?? 300,
+  ...{ master_model: 'auto', worker_model: 'auto', ack_wait_ms: 5_000, max_parallel_tasks: 5 },
+  fallback: 'deny' as const,
+  prefer_local: true,
+  pool: {
+    queue_max: options.queueMax ?? 512,
+    wait_max_s: options.waitMaxS ?? 60,
+    ...{ age_bound_s: 30, residency_s: 0 },
+  },
+  models: { aliases: { ...options.aliases } },
+});
 
 export class TestMaster {
   readonly master: Master;
   readonly bus: Bus;
   readonly messenger: Messenger;
-  readonly http: Listening;
+  readonly http: OpenDoor;
   readonly directory: string;
 
   private constructor(parts: {
     master: Master;
     bus: Bus;
     messenger: Messenger;
-    http: Listening;
+    http: OpenDoor;
     directory: string;
   }) {
     this.master = parts.master;
@@ -62,34 +80,16 @@ export class TestMaster {
         log: silentLogger,
         node: NodeId.parse('test'),
         epoch,
-        config: {
-          lease_ttl_ms: 2_000,
-          builds_max: options.buildsMax ?? 4,
-          task_timeout_s: options.taskTimeoutS ?? 300,
-          master_model: 'auto',
-          worker_model: 'auto',
-          ack_wait_ms: 5_000,
-          max_parallel_tasks: 5,
-          fallback: 'deny',
-          prefer_local: true,
-        },
+        config: testConfig(options),
       },
       directory,
     );
-    const door = new BusDoor({ messenger, master, log: silentLogger });
-    const app = createApp({
-      door,
-      clock,
-      log: silentLogger,
-      metrics,
-      version: '0.0.0',
-      isLoopback: true,
-    });
-    const http = await listen(app, {
-      host: '127.0.0.1',
-      port: 0,
-      isConfigured: true,
-      log: silentLogger,
+    const http = await openDoor({
+      ...{ master, messenger, clock, metrics, log: silentLogger, version: '0.0.0' },
+      ...{ host: '127.0.0.1', port: 0, isConfigured: true },
+      auth: options.auth ?? 'auto',
+      waitMaxMs: (options.waitMaxS ?? 60) * 1_000,
+      ...(options.signOfLifeMs === undefined ? {} : { signOfLifeMs: options.signOfLifeMs }),
     });
     return new TestMaster({ master, bus, messenger, http, directory });
   }

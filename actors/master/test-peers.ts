@@ -42,6 +42,11 @@ export class TestPeers {
   readonly cancelled: CancelRequest[] = [];
   readonly checks: CheckRequest[] = [];
   readonly finished: string[] = [];
+  readonly merged: MergeRequest[] = [];
+  /** Its worker says nothing any more; what it is sent it does not answer. */
+  isSilent = false;
+  /** Of the worker's advert; grows when it is started again. */
+  workerEpoch = 1;
   plan: Plan = TWO_TASKS;
   work: Work = () => ({});
   /** Of the gateway's advert; grows when it is started again. */
@@ -106,8 +111,11 @@ export class TestPeers {
       sandbox: 'none',
       servers: [],
     };
-    await kv.put(advertKey(this.node, 'capacity'), encode(capacity?.advert));
-    await kv.put(advertKey(this.node, 'runtime'), encode(runtime?.advert));
+    if (!this.isSilent) {
+      const epoch = this.workerEpoch;
+      await kv.put(advertKey(this.node, 'capacity'), encode(capacity?.advert));
+      await kv.put(advertKey(this.node, 'runtime'), encode({ ...runtime?.advert, epoch }));
+    }
     await kv.put(advertKey(this.node, 'gateway'), encode(gateway));
   }
 
@@ -124,7 +132,7 @@ export class TestPeers {
 
   async report(message: TaskMessage): Promise<void> {
     const more = this.work(message);
-    if (more === null) return;
+    if (more === null || this.isSilent) return;
     const { build, task, attempt } = message;
     const report: TaskReport = {
       build,
@@ -195,10 +203,10 @@ export class TestPeers {
           head: SHA,
         }),
       ),
-      messenger.serve(workspaceSubject(gateway, 'merge'), MergeRequest, async () => ({
-        merged: true,
-        commit: SHA,
-      })),
+      messenger.serve(workspaceSubject(gateway, 'merge'), MergeRequest, async request => {
+        this.merged.push(request);
+        return { merged: true, commit: SHA };
+      }),
       messenger.serve(workspaceSubject(gateway, 'check'), CheckRequest, async request => {
         this.checks.push(request);
         await this.checkBegins(request);

@@ -161,7 +161,7 @@ function thousand(): Trace {
   const models = Array.from({ length: 40 }, (_, index) =>
     modelOf(`m${index}:7b`, SIZES[index % SIZES.length] ?? 5),
   );
-  return zipf('thousand', { nodes, models, jobs: 3_000, seed: 7, load: 0.5 });
+  return zipf('thousand', { nodes, models, jobs: 300, seed: 7, load: 0.5 });
 }
 
 /** All published traces, by name. */

@@ -1,12 +1,12 @@
-/** `builds`, `show`, `nodes`, `mcp`: what the master tells at its HTTP door. */
+/** `builds`, `show`, `mcp`: what the master tells at its HTTP door. */
 import type { BuildSummary } from '../../protocol/build.ts';
 import type { ToolServerStatus } from '../../protocol/mcp.ts';
-import type { EngineAdvert, GpuAdvert, PlacementDecision } from '../../protocol/node.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { byNewest, parseBuildId } from '../build-id.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import { getFromMaster } from '../master-client.ts';
+import { duration, listIn } from '../pool-view.ts';
 import { table } from '../terminal.ts';
 
 export async function builds(
@@ -24,7 +24,7 @@ export async function builds(
             one.state,
             one.name ?? '-',
             `${one.tasks.filter(task => task.state === 'merged').length}/${one.tasks.length}`,
-            age(one.created_at),
+            duration(systemClock.now() - one.created_at),
             firstLine(one.prompt, 60),
           ]),
         ]),
@@ -90,77 +90,6 @@ function renderBuild(build: BuildSummary): string {
   return lines.join('\n');
 }
 
-interface DecisionView {
-  readonly task: string;
-  readonly attempt: number;
-  readonly decision: PlacementDecision;
-}
-
-/** `explain`: where each attempt went, and what spoke for and against each candidate. */
-export async function explain(context: CommandContext, text: string): Promise<number> {
-  const id = await resolveBuild(context, text);
-  const answer = await getFromMaster(await context.config(), `/builds/${id}/decisions`);
-  const list = listIn<DecisionView>(answer, 'decisions');
-  context.terminal.result(list, () =>
-    list
-      .map(({ task, attempt, decision }) =>
-        [
-          `${task} (attempt ${attempt}): ${decision.reason}`,
-          ...decision.candidates.map(
-            ({ node, engine, model, verdict, reason }) =>
-              `    ${verdict.padEnd(14)}  ${node}  ${engine} ${model}: ${reason}`,
-          ),
-        ].join('\n'),
-      )
-      .join('\n'),
-  );
-  return EXIT.ok;
-}
-
-interface NodeView {
-  readonly node: string;
-  readonly state?: string;
-  readonly capacity?: {
-    readonly ram?: { readonly available_bytes: number; readonly total_bytes: number };
-    readonly gpus?: readonly GpuAdvert[];
-  } | null;
-  readonly runtime?: {
-    readonly engines?: readonly EngineAdvert[];
-    readonly slots?: number;
-    readonly slots_used?: number;
-  } | null;
-}
-
-export async function nodes(context: CommandContext): Promise<number> {
-  const answer = await getFromMaster(await context.config(), '/nodes');
-  const list = listIn<NodeView>(answer, 'nodes');
-  context.terminal.result(list, () =>
-    table([
-      ['NODE', 'RAM FREE', 'GPU', 'MODELS', 'SLOTS'],
-      ...list.map(one => [
-        one.node,
-        gib(one.capacity?.ram?.available_bytes),
-        gpuLine(one.capacity?.gpus ?? []),
-        modelLine(one.runtime?.engines ?? []),
-        `${one.runtime?.slots_used ?? '-'}/${one.runtime?.slots ?? '-'}`,
-      ]),
-    ]),
-  );
-  return EXIT.ok;
-}
-
-const gpuLine = (gpus: readonly GpuAdvert[]): string =>
-  gpus.length === 0
-    ? '-'
-    : gpus.map(gpu => `${gpu.name} ${gib(gpu.free_bytes)}/${gib(gpu.total_bytes)}`).join(', ');
-
-function modelLine(engines: readonly EngineAdvert[]): string {
-  const names = engines
-    .filter(engine => engine.available)
-    .flatMap(engine => engine.models.map(model => `${model.name}${model.loaded ? '*' : ''}`));
-  return names.length === 0 ? '-' : names.join(', ');
-}
-
 export async function mcp(context: CommandContext): Promise<number> {
   const answer = await getFromMaster(await context.config(), '/mcp/servers');
   const list = listIn<ToolServerStatus>(answer, 'servers');
@@ -179,27 +108,7 @@ export async function mcp(context: CommandContext): Promise<number> {
   return EXIT.ok;
 }
 
-/** A list, alone or under its name. */
-function listIn<T>(answer: unknown, name: string): T[] {
-  if (Array.isArray(answer)) return answer as T[];
-  const list = (answer as Readonly<Record<string, unknown>> | null)?.[name];
-  if (Array.isArray(list)) return list as T[];
-  throw new CliError('bad_message', `the master's answer holds no ${name}`);
-}
-
 function firstLine(text: string, lengthMax: number): string {
   const line = text.trim().split('\n', 1)[0] ?? '';
   return line.length > lengthMax ? `${line.slice(0, lengthMax - 1)}…` : line;
-}
-
-function gib(bytes: number | null | undefined): string {
-  return bytes === null || bytes === undefined ? '?' : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-}
-
-function age(since: number): string {
-  const seconds = Math.max(0, Math.round((systemClock.now() - since) / 1_000));
-  if (seconds < 120) return `${seconds} s`;
-  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 172_800) return `${Math.round(seconds / 3_600)} h`;
-  return `${Math.round(seconds / 86_400)} d`;
 }

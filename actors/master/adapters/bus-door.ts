@@ -6,6 +6,8 @@ import { type BuildRequest, BuildSummary, type ControlRequest } from '../../../p
 import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import { Fact } from '../../../protocol/fact.ts';
 import { type BuildId, buildIdOf, type GatewayId } from '../../../protocol/ids.ts';
+import type { PlacementDecision } from '../../../protocol/node.ts';
+import type { PlaceQuery, PoolStatus, RequestRecord } from '../../../protocol/pool.ts';
 import { ARTIFACTS, STREAMS } from '../../../protocol/streams.ts';
 import { BUILD_SUBJECT, controlSubject, eventsOf } from '../../../protocol/subjects.ts';
 import type { StoredMessage } from '../../../runtime/bus.ts';
@@ -126,6 +128,32 @@ export class BusDoor implements Door {
     const gateways = this.#master.nodes.gateways();
     const lists = await Promise.all(gateways.map(gateway => this.#serversOf(gateway)));
     return lists.flat();
+  }
+
+  pool(): PoolStatus {
+    return this.#master.poolStatus();
+  }
+
+  request(id: string): RequestRecord {
+    return this.#master.pool.decisions.get(id);
+  }
+
+  recentRequests(limit: number): readonly RequestRecord[] {
+    return this.#master.pool.decisions.recent(limit);
+  }
+
+  place(query: PlaceQuery): PlacementDecision {
+    const { directory, pool } = this.#master;
+    const { context_tokens, prompt_tokens, output_tokens, capability, selector, nodes } = query;
+    const model = query.model === undefined ? null : directory.resolve(query.model);
+    return pool.preview({
+      ...{ model, context_tokens, remote: 'deny', avoid: [], kind: 'inference' },
+      ...(prompt_tokens === undefined ? {} : { prompt_tokens }),
+      ...(output_tokens === undefined ? {} : { output_tokens }),
+      ...(capability === undefined ? {} : { capability }),
+      ...(selector === undefined ? {} : { selector }),
+      ...(nodes === undefined ? {} : { nodes }),
+    });
   }
 
   /** A gateway that does not answer shows no servers; the others do. */

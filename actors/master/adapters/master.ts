@@ -8,11 +8,18 @@
 import type { BuildSummary } from '../../../protocol/build.ts';
 import { toWireError } from '../../../protocol/errors.ts';
 import type { BuildId } from '../../../protocol/ids.ts';
+import type { PoolStatus } from '../../../protocol/pool.ts';
 import { BUCKETS } from '../../../protocol/streams.ts';
 import type { ActorContext } from '../../../runtime/actor.ts';
 import { type Journal, openJournal } from '../../../runtime/journal.ts';
 import { createLeadership, type Leadership, leaseHolder } from '../../../runtime/leadership.ts';
 import { ensureStores } from '../../../runtime/stores.ts';
+import { ApiKeys } from '../pool/api-keys.ts';
+import { ModelDirectory } from '../pool/model-directory.ts';
+import { Policies } from '../pool/policies.ts';
+import { Pool } from '../pool/pool.ts';
+import { PoolMetrics } from '../pool/pool-metrics.ts';
+import { poolStatus } from '../pool/pool-status.ts';
 import { BuildIndex } from './build-index.ts';
 import { NodeTable } from './node-table.ts';
 import { Term, type TermSettings } from './term.ts';
@@ -27,6 +34,11 @@ export type MasterRole = 'standby' | 'recovering' | 'leading';
 export class Master {
   readonly nodes: NodeTable;
   readonly index: BuildIndex;
+  readonly keys: ApiKeys;
+  readonly policies: Policies;
+  readonly directory: ModelDirectory;
+  readonly pool: Pool;
+  readonly poolMetrics: PoolMetrics;
   readonly #context: MasterContext;
   readonly #journal: Journal;
   readonly #leadership: Leadership;
@@ -36,11 +48,21 @@ export class Master {
   #terms: Promise<void> = Promise.resolve();
 
   private constructor(context: MasterContext, journal: Journal, index: BuildIndex) {
-    const { bus, clock, log, node, config, epoch } = context;
+    const { bus, clock, log, node, config, epoch, metrics } = context;
     this.#context = context;
     this.#journal = journal;
     this.index = index;
     this.nodes = new NodeTable({ bus, clock, log, ownNode: node });
+    this.keys = new ApiKeys({ bus, clock, log });
+    this.policies = new Policies({ bus, log });
+    this.poolMetrics = new PoolMetrics(metrics);
+    const { aliases } = config.models;
+    const { nodes, policies } = this;
+    this.directory = new ModelDirectory({ nodes, aliases, clock });
+    this.pool = new Pool({
+      ...{ nodes, policies, aliases, clock, metrics: this.poolMetrics },
+      settings: poolSettingsOf(config.pool),
+    });
     this.#leadership = createLeadership({
       kv: bus.kv(BUCKETS.lease.name),
       holder: leaseHolder(`${node}-${epoch}`),
@@ -54,7 +76,12 @@ export class Master {
     await ensureStores(context.bus);
     const journal = await openJournal(journalDirectory, context.log);
     const master = new Master(context, journal, await BuildIndex.open(journal, context.log));
-    await master.nodes.watch(master.#stopping.signal);
+    const { signal } = master.#stopping;
+    await Promise.all([
+      master.nodes.watch(signal),
+      master.policies.watch(signal),
+      master.keys.watch(signal),
+    ]);
     master.#terms = master.#lead();
     return master;
   }
@@ -79,8 +106,15 @@ export class Master {
     return listed === null || error === undefined ? listed : { ...listed, error };
   }
 
+  poolStatus(): PoolStatus {
+    const { clock, config } = this.#context;
+    const limits = { now: clock.now(), queueMax: config.pool.queue_max };
+    return poolStatus(this.pool, this.directory, limits);
+  }
+
   /** Stops taking in; what is at work on other machines goes on there. */
   async drain(): Promise<void> {
+    this.pool.close();
     this.#stopping.abort();
     await this.#terms;
   }
@@ -125,6 +159,7 @@ export class Master {
       journal: this.#journal,
       index: this.index,
       nodes: this.nodes,
+      pool: this.pool,
       fence,
       leader: `${node}-${epoch}`,
       metrics,
@@ -162,7 +197,18 @@ type MasterConfig = Pick<
   | 'max_parallel_tasks'
   | 'fallback'
   | 'prefer_local'
+  | 'pool'
+  | 'models'
 >;
+
+function poolSettingsOf(pool: MasterConfig['pool']) {
+  return {
+    queueMax: pool.queue_max,
+    waitMaxMs: pool.wait_max_s * 1_000,
+    ageBoundMs: pool.age_bound_s * 1_000,
+    residencyMs: pool.residency_s * 1_000,
+  };
+}
 
 function settingsOf(config: MasterConfig): TermSettings {
   return {

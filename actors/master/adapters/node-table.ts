@@ -6,6 +6,8 @@
  * T2: an advert of an older epoch is a ghost of a process that is gone, and is not taken.
  * T3: a lease that was just granted counts until its node's own advert can show it, and one that was
  *     just given back does not count, until the advert shows that.
+ * T4: as long as nothing has changed the same views are answered, so that what is computed from one
+ *     can be kept with it.
  */
 import type { output, ZodType } from 'zod';
 import { decode } from '../../../protocol/codec.ts';
@@ -64,6 +66,9 @@ export class NodeTable implements NodesPort {
   /** When each worker was last heard of, also after its adverts are gone. */
   readonly #heard = new Map<NodeId, number>();
   readonly #listeners = new Set<() => void>();
+  /** By node; gone where an advert or a lease has changed since (T4). */
+  readonly #views = new Map<NodeId, NodeView>();
+  #allViews: readonly NodeView[] | null = null;
 
   constructor(options: NodeTableOptions) {
     this.#options = options;
@@ -88,11 +93,27 @@ export class NodeTable implements NodesPort {
   }
 
   views(): readonly NodeView[] {
-    return this.rows().map(({ node, capacity, runtime }) => ({
+    // What was granted counts for a time only.
+    for (const node of this.#granted.keys()) this.#stale(node);
+    this.#allViews ??= this.rows().map(row => this.#viewOf(row));
+    return this.#allViews;
+  }
+
+  #viewOf({ node, capacity, runtime }: NodeRow): NodeView {
+    const known = this.#views.get(node);
+    if (known !== undefined) return known;
+    const view = {
       node,
       capacity,
       runtime: runtime === null ? null : this.#withGranted(node, runtime),
-    }));
+    };
+    this.#views.set(node, view);
+    return view;
+  }
+
+  #stale(node: NodeId): void {
+    this.#views.delete(node);
+    this.#allViews = null;
   }
 
   gateways(): readonly GatewayId[] {
@@ -112,6 +133,7 @@ export class NodeTable implements NodesPort {
   granted(node: NodeId, lease: LeaseAdvert): void {
     const others = this.#grantedOf(node).filter(({ lease: known }) => known.lease !== lease.lease);
     this.#granted.set(node, [...others, { lease, at: this.#options.clock.now() }]);
+    this.#stale(node);
   }
 
   heardAt(node: NodeId): number {
@@ -125,10 +147,11 @@ export class NodeTable implements NodesPort {
 
   released(node: NodeId, lease: LeaseId): void {
     const now = this.#options.clock.now();
-    this.#granted.set(
+    this.#keepGranted(
       node,
       this.#grantedOf(node).filter(granted => granted.lease.lease !== lease),
     );
+    this.#stale(node);
     this.#released.set(`${node} ${lease}`, now);
     for (const [old, at] of this.#released) {
       if (now - at > GRANT_SHOWN_MS) this.#released.delete(old);
@@ -140,13 +163,18 @@ export class NodeTable implements NodesPort {
     return this.#granted.get(node) ?? [];
   }
 
+  #keepGranted(node: NodeId, granted: readonly Granted[]): void {
+    if (granted.length === 0) this.#granted.delete(node);
+    else this.#granted.set(node, granted);
+  }
+
   /** T3 */
   #withGranted(node: NodeId, runtime: Seen<RuntimeAdvert>): Seen<RuntimeAdvert> {
     const now = this.#options.clock.now();
     const waiting = this.#grantedOf(node).filter(
       ({ at }) => at >= runtime.seen_at && now - at < GRANT_SHOWN_MS,
     );
-    this.#granted.set(node, waiting);
+    this.#keepGranted(node, waiting);
     const { advert } = runtime;
     const kept = advert.leases.filter(({ lease }) => !this.#released.has(`${node} ${lease}`));
     const known = new Set(kept.map(({ lease }) => lease));
@@ -183,6 +211,7 @@ export class NodeTable implements NodesPort {
   }
 
   #keep(row: NodeRow): void {
+    this.#stale(row.node);
     if (row.capacity === null && row.runtime === null && row.gateway === null) {
       this.#rows.delete(row.node);
       this.#granted.delete(row.node);

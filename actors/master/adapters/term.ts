@@ -29,6 +29,8 @@ import type { RequestDefaults } from '../build-request.ts';
 import { summaryOf } from '../build-summary.ts';
 import { createPerformer, failedEffect } from '../effects.ts';
 import { lostAttempts } from '../lost-attempts.ts';
+import type { Pool } from '../pool/pool.ts';
+import { Replicas } from '../pool/replicas.ts';
 import type { NodesPort } from '../ports.ts';
 import type { BuildIndex } from './build-index.ts';
 import { createGatewayPort } from './bus-gateways.ts';
@@ -40,7 +42,7 @@ import { Intake } from './intake.ts';
 const SCHEMA_VERSION = 1;
 /** Builds that wait for their turn hold an effect each; those at work are few. */
 const EFFECTS_MAX = 100_000;
-const LOOK_AT_NODES_MS = 5_000;
+const LOOK_AT_NODES_MS = 1_000;
 
 export interface TermOptions {
   readonly messenger: Messenger;
@@ -49,6 +51,7 @@ export interface TermOptions {
   readonly journal: Journal;
   readonly index: BuildIndex;
   readonly nodes: NodesPort;
+  readonly pool: Pool;
   readonly fence: number;
   /** `n1-17`: who leads. */
   readonly leader: string;
@@ -80,12 +83,13 @@ export class Term {
 
   constructor(options: TermOptions) {
     this.#options = options;
-    const { messenger, clock, log, journal, nodes, settings, fence, leader } = options;
+    const { messenger, clock, log, journal, nodes, pool, settings, fence, leader } = options;
     this.#admission = new Admission(settings.buildsMax);
     const perform = createPerformer({
       gateways: createGatewayPort(messenger, nodes),
       workers: createWorkerPort({ messenger, clock, log, fence: () => fence }),
       nodes,
+      pool,
       admission: this.#admission,
       clock,
       log,
@@ -130,9 +134,11 @@ export class Term {
     this.#subscriptions.push(this.#serveControl(), await this.#intake.reports());
     this.#subscriptions.push(await this.#intake.builds());
     this.#watching = this.#watchNodes();
+    this.#keepReplicas();
   }
 
   async end(): Promise<void> {
+    this.#options.pool.onLoads = null;
     this.#ending.abort(new CodeGodError('cancelled', 'the term of office is over'));
     await Promise.all(this.#subscriptions.map(subscription => subscription.stop()));
     await this.#watching;
@@ -177,6 +183,15 @@ export class Term {
     }
     await this.#intake.catchUp(this.openBuilds(), signal);
     log.info('master.recovered', { builds: builds.size });
+  }
+
+  /** Only one master asks nodes for the copies that rules want. */
+  #keepReplicas(): void {
+    const { pool } = this.#options;
+    const replicas = new Replicas(this.#options);
+    const ended = (id: string): void => pool.loadEnded(id);
+    pool.onLoads = loads => replicas.wanted(loads, this.#ending.signal, ended);
+    pool.decide();
   }
 
   /** Attempts on nodes that went silent are given up before their time is over. */

@@ -12,7 +12,9 @@ import type { Metrics } from '../../../runtime/metrics.ts';
 import { addBuildRoutes } from './build-routes.ts';
 import type { Door } from './door.ts';
 import { errorAnswer, wrongRequest } from './errors.ts';
+import type { Gate } from './gate.ts';
 import { guard } from './guards.ts';
+import { addPoolRoutes } from './pool-routes.ts';
 import { addSystemRoutes } from './system-routes.ts';
 
 export interface AppOptions {
@@ -22,6 +24,7 @@ export interface AppOptions {
   readonly metrics: Metrics;
   readonly version: string;
   readonly isLoopback: boolean;
+  readonly gate: Gate;
 }
 
 export function createApp(options: AppOptions): OpenAPIHono {
@@ -32,6 +35,7 @@ export function createApp(options: AppOptions): OpenAPIHono {
     },
   });
   app.use(guard(options));
+  app.use(options.gate.middleware);
   app.use(
     bodyLimit({
       maxSize: MESSAGE_BYTES_MAX,
@@ -42,6 +46,7 @@ export function createApp(options: AppOptions): OpenAPIHono {
   );
   addBuildRoutes(app, options);
   addSystemRoutes(app, options);
+  addPoolRoutes(app, options);
   app.doc31('/openapi.json', {
     openapi: '3.1.0',
     info: { title: 'Code-God', version, description: 'One prompt in, one tested project out.' },

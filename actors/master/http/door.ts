@@ -8,6 +8,7 @@ import type {
   PlacementDecision,
   RuntimeAdvert,
 } from '../../../protocol/node.ts';
+import type { PlaceQuery, PoolStatus, RequestRecord } from '../../../protocol/pool.ts';
 
 export interface BuildEvent {
   /** Place in the stream of facts. */
@@ -56,4 +57,11 @@ export interface Door {
   archive(build: BuildId): Promise<AsyncIterable<Uint8Array> | null>;
   nodes(): readonly NodeEntry[];
   toolServers(): Promise<readonly ToolServer[]>;
+  pool(): PoolStatus;
+  /** @throws CodeGodError `not_found` */
+  request(id: string): RequestRecord;
+  /** The newest first. */
+  recentRequests(limit: number): readonly RequestRecord[];
+  /** @throws CodeGodError `model_missing` */
+  place(query: PlaceQuery): PlacementDecision;
 }

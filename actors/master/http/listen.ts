@@ -2,13 +2,21 @@
  * Listening: on the configured port, or, where nobody asked for that very port, on the next free
  * one, which is said aloud and told to the supervisor.
  */
-import { type ServerType, serve } from '@hono/node-server';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import type { Logger } from '../../../runtime/log.ts';
 
 const PORTS_TRIED_MAX = 32;
 const PORT_MAX = 65_535;
+
+/** Clients keep connections for their next request; closing first races with it. */
+const KEEP_ALIVE_MS = 75_000;
+
+/** Routes in front of the router; answers whether the request is one of theirs. */
+export type Front = (request: IncomingMessage, response: ServerResponse) => boolean;
 
 export interface ListenOptions {
   readonly host: string;
@@ -17,6 +25,7 @@ export interface ListenOptions {
   /** Whether somebody asked for this very port. */
   readonly isConfigured: boolean;
   readonly log: Logger;
+  readonly front?: Front;
 }
 
 export interface Listening {
@@ -27,10 +36,14 @@ export interface Listening {
 
 /** @throws CodeGodError `port_in_use`, where the port was asked for or none is free */
 export async function listen(app: OpenAPIHono, options: ListenOptions): Promise<Listening> {
-  const { host, port, isConfigured, log } = options;
+  const { host, port, isConfigured, log, front } = options;
+  const router = getRequestListener(app.fetch);
+  const serve = (request: IncomingMessage, response: ServerResponse): void => {
+    if (front?.(request, response) !== true) void router(request, response);
+  };
   const last = isConfigured || port === 0 ? port : Math.min(PORT_MAX, port + PORTS_TRIED_MAX);
   for (let candidate = port; candidate <= last; candidate++) {
-    const listening = await tryListen(app, host, candidate);
+    const listening = await tryListen(serve, host, candidate);
     if (listening === null) continue;
     if (candidate !== port) log.warn('http.port_taken', { port, instead: candidate });
     log.info('http.listening', { url: listening.url });
@@ -42,22 +55,28 @@ export async function listen(app: OpenAPIHono, options: ListenOptions): Promise<
 }
 
 /** Null where the port is taken. */
-function tryListen(app: OpenAPIHono, host: string, port: number): Promise<Listening | null> {
+function tryListen(
+  serve: (request: IncomingMessage, response: ServerResponse) => void,
+  host: string,
+  port: number,
+): Promise<Listening | null> {
   return new Promise((resolve, reject) => {
-    const server = serve({ fetch: app.fetch, hostname: host, port }, ({ port: actual }) => {
-      const name = host.includes(':') ? `[${host}]` : host;
-      resolve({ url: `http://${name}:${actual}`, close: () => close(server) });
-    });
+    const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, serve);
     server.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EADDRINUSE') resolve(null);
       else reject(new CodeGodError('port_in_use', `cannot listen on ${host}: ${error.message}`));
     });
+    server.listen(port, host, () => {
+      const { port: actual } = server.address() as AddressInfo;
+      const name = host.includes(':') ? `[${host}]` : host;
+      resolve({ url: `http://${name}:${actual}`, close: () => close(server) });
+    });
   });
 }
 
-function close(server: ServerType): Promise<void> {
+function close(server: Server): Promise<void> {
   return new Promise(resolve => {
     server.close(() => resolve());
-    if ('closeAllConnections' in server) server.closeAllConnections();
+    server.closeAllConnections();
   });
 }

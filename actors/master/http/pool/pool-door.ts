@@ -1,0 +1,336 @@
+/**
+ * The pool's routes, in front of the router: what clients of OpenAI, Ollama and Anthropic ask, on
+ * bare `node:http`, since every microsecond here is paid once per token's way.
+ *
+ * H1: bodies are parsed once and answers not at all; errors have the shape of the client's dialect.
+ * H2: a client that hangs up ends its inference within the same tick.
+ * H3: whoever may ask is decided before a body is read.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { CodeGodError, toWireError } from '../../../../protocol/errors.ts';
+import {
+  type Dialect,
+  INFER_BODY_BYTES_MAX,
+  type RequestId,
+} from '../../../../protocol/inference.ts';
+import type { ApiKey } from '../../../../protocol/policy.ts';
+import type { Clock } from '../../../../runtime/clock.ts';
+import type { Logger } from '../../../../runtime/log.ts';
+import { type ApiKeys, permits } from '../../pool/api-keys.ts';
+import {
+  Inference,
+  type InferenceInput,
+  type InferenceOptions,
+  type Receiver,
+} from '../../pool/inference.ts';
+import type { Holder } from '../../pool/model-directory.ts';
+import type { Gate } from '../gate.ts';
+import { checkGuards, type HeaderOf } from '../guards.ts';
+import { Answer } from './answer.ts';
+import { type Asked, asked, promptTokens } from './asked.ts';
+import { type Body, BodyBudget, readBody } from './body.ts';
+import {
+  anthropicModelNamed,
+  anthropicModels,
+  ollamaPs,
+  ollamaShow,
+  ollamaTags,
+  openaiModelNamed,
+  openaiModels,
+} from './catalog.ts';
+import { asEmbed, EmbeddingReceiver } from './embedding.ts';
+import type { Family } from './error-shapes.ts';
+import { type PullOptions, pull, pullOf } from './pull.ts';
+import { selectorOf } from './selector.ts';
+
+export interface PoolDoorOptions extends InferenceOptions, PullOptions {
+  readonly keys: ApiKeys;
+  readonly gate: Gate;
+  readonly isLoopback: boolean;
+  readonly newRequestId: () => RequestId;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly version: string;
+  readonly signOfLifeMs?: number;
+}
+
+/** One request on its way through the door. */
+interface Visit {
+  readonly id: RequestId;
+  readonly path: string;
+  readonly family: Family;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly header: HeaderOf;
+  key: ApiKey | null;
+  /** Bytes of its body, as long as it goes on. */
+  held: number;
+}
+
+/** An inference that is asked for. */
+interface Asking {
+  readonly dialect: Dialect;
+  readonly wanted: Asked;
+  readonly body: Body;
+  readonly answer: Answer;
+  readonly receiver: Receiver & { end(): void };
+}
+
+type Route = (visit: Visit) => Promise<void> | void;
+
+const MODELS = '/v1/models/';
+const SHARE_LOCAL = 'local';
+
+export class PoolDoor {
+  readonly #options: PoolDoorOptions;
+  readonly #routes: ReadonlyMap<string, Route>;
+  readonly #running = new Set<Promise<void>>();
+  readonly #budget = new BodyBudget();
+  #isOpen = true;
+
+  constructor(options: PoolDoorOptions) {
+    this.#options = options;
+    const { directory } = options;
+    const infer =
+      (dialect: Dialect): Route =>
+      visit =>
+        this.#infer(visit, dialect);
+    this.#routes = new Map<string, Route>([
+      ['POST /v1/chat/completions', infer('openai-chat')],
+      ['POST /v1/completions', infer('openai-completion')],
+      ['POST /v1/embeddings', infer('openai-embedding')],
+      ['POST /v1/messages', infer('anthropic-messages')],
+      ['POST /api/chat', infer('ollama-chat')],
+      ['POST /api/generate', infer('ollama-generate')],
+      ['POST /api/embed', infer('ollama-embed')],
+      ['POST /api/embeddings', visit => this.#embeddings(visit)],
+      ['POST /v1/messages/count_tokens', visit => this.#countTokens(visit)],
+      ['POST /api/show', visit => this.#show(visit)],
+      ['POST /api/pull', visit => this.#pull(visit)],
+      ['GET /v1/models', visit => this.#models(visit)],
+      ['GET /api/tags', visit => this.#whole(visit).json(200, ollamaTags(directory))],
+      ['GET /api/ps', visit => this.#whole(visit).json(200, ollamaPs(directory))],
+      ['GET /api/version', visit => this.#whole(visit).json(200, { version: this.#version() })],
+    ]);
+  }
+
+  /** Takes nothing new; resolves when everything under way has been answered. */
+  async drain(): Promise<void> {
+    this.#isOpen = false;
+    await Promise.all(this.#running);
+  }
+
+  /** Whether the request is for the pool; then it is being answered. */
+  handle(request: IncomingMessage, response: ServerResponse): boolean {
+    const url = request.url ?? '/';
+    // The command line of Ollama asks this before anything else.
+    if (url === '/' && request.method === 'HEAD') {
+      response.end();
+      return true;
+    }
+    if (!url.startsWith('/v1/') && !url.startsWith('/api/')) return false;
+    const query = url.indexOf('?');
+    const path = query === -1 ? url : url.slice(0, query);
+    const visited = this.#visit(path, request, response).finally(() =>
+      this.#running.delete(visited),
+    );
+    this.#running.add(visited);
+    return true;
+  }
+
+  async #visit(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const id = this.#options.newRequestId();
+    const header: HeaderOf = name => {
+      const value = request.headers[name];
+      return Array.isArray(value) ? value[0] : value;
+    };
+    const family = familyOf(path, header);
+    const visit: Visit = { id, path, family, request, response, header, key: null, held: 0 };
+    try {
+      const { gate, isLoopback } = this.#options;
+      const method = request.method ?? 'GET';
+      checkGuards(method, header, { isLoopback, bodyBytesMax: INFER_BODY_BYTES_MAX });
+      visit.key = gate.admit(header); // H3
+      await this.#routeOf(method, path)(visit);
+    } catch (error) {
+      this.#fail(visit, error);
+    } finally {
+      this.#budget.give(visit.held);
+    }
+  }
+
+  #routeOf(method: string, path: string): Route {
+    if (!this.#isOpen) throw new CodeGodError('overloaded', 'this master stops; ask again');
+    const route = this.#routes.get(`${method} ${path}`);
+    if (route !== undefined) return route;
+    if (method === 'GET' && path.startsWith(MODELS)) return visit => this.#model(visit);
+    throw new CodeGodError('not_found', `there is no ${method} ${path.slice(0, 128)}`);
+  }
+
+  async #infer(visit: Visit, dialect: Dialect): Promise<void> {
+    const body = await this.#body(visit);
+    const wanted = asked(dialect, body.value);
+    const answer = this.#answer(visit, wanted.stream);
+    await this.#run(visit, { dialect, wanted, body, answer, receiver: answer });
+  }
+
+  async #embeddings(visit: Visit): Promise<void> {
+    const dialect = 'ollama-embed';
+    const body = asEmbed(await this.#body(visit));
+    const answer = this.#answer(visit, false);
+    const receiver = new EmbeddingReceiver(answer);
+    await this.#run(visit, { dialect, wanted: asked(dialect, body.value), body, answer, receiver });
+  }
+
+  async #run(visit: Visit, asking: Asking): Promise<void> {
+    const { key, response } = visit;
+    const { wanted, answer, receiver } = asking;
+    const model = this.#options.directory.resolve(wanted.model);
+    if (key !== null && !permits(key, model) && !permits(key, wanted.model)) {
+      throw new CodeGodError('denied', `the API key ${key.name} is not for ${wanted.model}`);
+    }
+    if (model !== null) requireAble(this.#options.directory.holders(model), wanted);
+    const input = inputOf(visit, asking, model);
+    const pass = key === null ? null : this.#options.keys.enter(key);
+    const inference = new Inference(this.#options, input, receiver);
+    response.on('close', () => {
+      if (!response.writableFinished) inference.cancel(); // H2
+    });
+    let tokens = 0;
+    try {
+      const usage = await inference.run();
+      tokens = usage === null ? 0 : usage.prompt_tokens + usage.output_tokens;
+      receiver.end();
+    } catch (error) {
+      answer.fail(error);
+      this.#note(visit, error);
+    } finally {
+      pass?.leave(tokens);
+    }
+  }
+
+  async #countTokens(visit: Visit): Promise<void> {
+    const { value } = await this.#body(visit);
+    this.#options.directory.resolve(typeof value['model'] === 'string' ? value['model'] : '');
+    this.#whole(visit).json(200, { input_tokens: promptTokens(value) });
+  }
+
+  async #show(visit: Visit): Promise<void> {
+    const { value } = await this.#body(visit);
+    const name = value['model'] ?? value['name'];
+    if (typeof name !== 'string') throw new CodeGodError('bad_request', 'model is required');
+    this.#whole(visit).json(200, ollamaShow(this.#options.directory, name));
+  }
+
+  async #pull(visit: Visit): Promise<void> {
+    const wanted = pullOf(this.#options, await this.#body(visit));
+    if (visit.key !== null && !permits(visit.key, wanted.model)) {
+      throw new CodeGodError('denied', `the API key ${visit.key.name} is not for ${wanted.model}`);
+    }
+    const answer = this.#answer(visit, wanted.stream);
+    const hangUp = new AbortController();
+    visit.response.on('close', () => hangUp.abort());
+    try {
+      await pull(this.#options, wanted, answer, hangUp.signal);
+    } catch (error) {
+      answer.fail(error);
+      this.#note(visit, error);
+    }
+  }
+
+  #models(visit: Visit): void {
+    const { directory } = this.#options;
+    const models = visit.family === 'anthropic' ? anthropicModels : openaiModels;
+    this.#whole(visit).json(200, models(directory));
+  }
+
+  #model(visit: Visit): void {
+    const { directory } = this.#options;
+    const named = visit.family === 'anthropic' ? anthropicModelNamed : openaiModelNamed;
+    this.#whole(visit).json(200, named(directory, nameIn(visit.path)));
+  }
+
+  /** Of the oldest engine: what clients may expect of every node. */
+  #version(): string {
+    const versions = this.#options.nodes
+      .views()
+      .flatMap(({ runtime }) => runtime?.advert.engines ?? [])
+      .flatMap(({ name, version }) => (name === 'ollama' && version !== null ? [version] : []));
+    const byNumber = new Intl.Collator('en', { numeric: true }).compare;
+    return versions.sort(byNumber)[0] ?? this.#options.version;
+  }
+
+  #body(visit: Visit): Promise<Body> {
+    return readBody(visit.request, bytes => {
+      this.#budget.take(bytes);
+      visit.held += bytes;
+    });
+  }
+
+  #whole(visit: Visit): Answer {
+    return this.#answer(visit, false);
+  }
+
+  #answer({ response, family, id }: Visit, isStream: boolean): Answer {
+    const { clock, signOfLifeMs } = this.#options;
+    const more = signOfLifeMs === undefined ? {} : { signOfLifeMs };
+    return new Answer({ response, family, id, isStream, clock, ...more });
+  }
+
+  #fail(visit: Visit, error: unknown): void {
+    this.#whole(visit).fail(error);
+    this.#note(visit, error);
+  }
+
+  #note({ id, path }: Visit, error: unknown): void {
+    const wire = toWireError(error);
+    if (wire.code === 'internal') this.#options.log.error('http.failed', { id, path, error: wire });
+  }
+}
+
+function inputOf(visit: Visit, asking: Asking, model: string | null): InferenceInput {
+  const { id, key, header } = visit;
+  const { dialect, body, wanted } = asking;
+  const { capability, context_tokens, prompt_tokens, output_tokens } = wanted;
+  const selector = selectorOf(header('x-codegod-selector'));
+  // A model that was named says itself what it cannot do.
+  const isChosen = model === null || capability === 'embedding';
+  return {
+    ...{ id, dialect, body: body.bytes, traceparent: header('traceparent') },
+    share: key === null ? SHARE_LOCAL : `key-${key.id}`,
+    priority: key?.priority ?? 0,
+    request: {
+      ...{ model, context_tokens, prompt_tokens, output_tokens, kind: 'inference' },
+      ...{ remote: 'deny', avoid: [] },
+      ...(isChosen ? { capability } : {}),
+      ...(selector === null ? {} : { selector }),
+    },
+  };
+}
+
+/** A model that only embeds does not chat, and one that only chats does not embed. */
+function requireAble(holders: readonly Holder[], { capability, model }: Asked): void {
+  const wanted = capability === 'embedding' ? 'embedding' : 'completion';
+  const isAble = holders.some(({ model: { capabilities } }) =>
+    capabilities.length === 0 ? wanted === 'completion' : capabilities.includes(wanted),
+  );
+  if (isAble || holders.length === 0) return;
+  const what = wanted === 'embedding' ? 'embeddings' : 'chat';
+  throw new CodeGodError('bad_request', `"${model.slice(0, 128)}" does not support ${what}`, {
+    details: { param: 'model' },
+  });
+}
+
+function familyOf(path: string, header: HeaderOf): Family {
+  if (path.startsWith('/api/')) return 'ollama';
+  if (path.startsWith('/v1/messages')) return 'anthropic';
+  return header('anthropic-version') === undefined ? 'openai' : 'anthropic';
+}
+
+function nameIn(path: string): string {
+  try {
+    return decodeURIComponent(path.slice(MODELS.length));
+  } catch (cause) {
+    throw new CodeGodError('bad_request', 'the name of the model is not encoded well', { cause });
+  }
+}

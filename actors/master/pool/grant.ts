@@ -1,0 +1,25 @@
+/** What is asked of the pool, and what it gives. */
+import type { CodeGodError } from '../../../protocol/errors.ts';
+import type { PlacementDecision } from '../../../protocol/node.ts';
+import type { PlacementPlan, PlacementRequest } from '../../../scheduling/placement.ts';
+import type { Job } from '../../../scheduling/queue-state.ts';
+
+/** A request for a place. The same id again is the same request. */
+export interface Asking {
+  /** `b7.store.1` or `r-…` */
+  readonly id: string;
+  readonly share: string;
+  readonly priority: number;
+  readonly request: Omit<PlacementRequest, 'refused'>;
+}
+
+/** A place: given back exactly once, by `ended`, `cancelled`, `handedOver` or `again`. */
+export interface Grant {
+  readonly job: Job;
+  readonly plan: PlacementPlan;
+  readonly decision: PlacementDecision;
+  readonly granted_at: number;
+  readonly epoch: number;
+  /** Set by whoever wants to know that the node is gone (O4). */
+  lost: ((error: CodeGodError) => void) | null;
+}

@@ -1,0 +1,150 @@
+/**
+ * Which models there are, over all nodes: names as clients write them become names as inventories
+ * spell them.
+ *
+ * D1: a model is known for a while after the last node that had it fell silent, so that a restart
+ *     makes clients wait and not fail.
+ * D2: only engines that answer clients directly count.
+ */
+import { CodeGodError } from '../../../protocol/errors.ts';
+import type { NodeId } from '../../../protocol/ids.ts';
+import type { ModelAdvert } from '../../../protocol/node.ts';
+import type { EngineName } from '../../../protocol/task.ts';
+import type { Clock } from '../../../runtime/clock.ts';
+import { canonicalModelName, nearestName } from '../../../scheduling/model-names.ts';
+import type { NodesPort } from '../ports.ts';
+
+/** D2 */
+export const DIRECT_ENGINES: readonly EngineName[] = ['ollama'];
+/** The best there is. */
+export const AUTO = 'auto';
+
+/** D1 */
+const REMEMBERED_MS = 600_000;
+const REMEMBERED_MAX = 4_096;
+
+export interface Holder {
+  readonly node: NodeId;
+  readonly engine: EngineName;
+  readonly model: ModelAdvert;
+}
+
+export interface DirectoryOptions {
+  readonly nodes: Pick<NodesPort, 'views' | 'onChange'>;
+  readonly aliases: Readonly<Record<string, string>>;
+  readonly clock: Clock;
+}
+
+export class ModelDirectory {
+  readonly #options: DirectoryOptions;
+  readonly #aliases: ReadonlyMap<string, string>;
+  /** By canonical name; null where an advert has changed since. */
+  #models: ReadonlyMap<string, readonly Holder[]> | null = null;
+  /** Canonical names, as they were spelled, and when they were last seen. */
+  readonly #remembered = new Map<string, { readonly name: string; readonly at: number }>();
+  /** Names as written by clients, resolved: most of them come again. */
+  readonly #resolved = new Map<string, string | null>();
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options;
+    this.#aliases = new Map(
+      Object.entries(options.aliases).map(([alias, name]) => [canonicalModelName(alias), name]),
+    );
+    options.nodes.onChange(() => {
+      this.#models = null;
+      this.#resolved.clear();
+    });
+  }
+
+  /** Who has which model, by canonical name, in the order of names. */
+  models(): ReadonlyMap<string, readonly Holder[]> {
+    this.#models ??= this.#read();
+    return this.#models;
+  }
+
+  /** Nodes that have a model; of `null` any model. */
+  holders(name: string | null): readonly Holder[] {
+    if (name !== null) return this.models().get(canonicalModelName(name)) ?? [];
+    return [...this.models().values()].flat();
+  }
+
+  /**
+   * A name as a client wrote it → a name as an inventory spells it; null for `auto`.
+   * @throws CodeGodError `model_missing` naming the nearest one
+   */
+  resolve(name: string): string | null {
+    const known = this.#resolved.get(name);
+    if (known !== undefined) return known;
+    const models = this.models();
+    const resolved = this.#find(name, models) ?? this.#findAlias(name, models);
+    if (resolved === undefined) throw this.#unknown(name);
+    if (this.#resolved.size < REMEMBERED_MAX) this.#resolved.set(name, resolved);
+    return resolved;
+  }
+
+  #find(name: string, models: ReadonlyMap<string, readonly Holder[]>): string | null | undefined {
+    if (name === AUTO) return models.size === 0 ? undefined : null;
+    const canonical = canonicalModelName(name);
+    const held = models.get(canonical)?.[0]?.model.name;
+    if (held !== undefined) return held;
+    const remembered = this.#remembered.get(canonical);
+    if (remembered === undefined) return undefined;
+    return this.#options.clock.now() - remembered.at > REMEMBERED_MS ? undefined : remembered.name;
+  }
+
+  #findAlias(name: string, models: ReadonlyMap<string, readonly Holder[]>) {
+    const target = this.#aliases.get(canonicalModelName(name));
+    return target === undefined ? undefined : this.#find(target, models);
+  }
+
+  #unknown(name: string): CodeGodError {
+    const names = [...this.models().values()].flatMap(holders => holders[0]?.model.name ?? []);
+    const shown = name.slice(0, 128);
+    const nearest = nearestName(shown, [...names, ...this.#aliases.keys()]);
+    if (nearest === null) {
+      return new CodeGodError(
+        'model_missing',
+        `model '${shown}' not found: no model is installed`,
+        {
+          hint: 'pull one: `codegod models pull NAME`',
+        },
+      );
+    }
+    return new CodeGodError(
+      'model_missing',
+      `model '${shown}' not found, did you mean '${nearest}'?`,
+      {
+        hint: 'GET /v1/models lists what is installed; `codegod models pull NAME` brings more',
+        details: { nearest },
+      },
+    );
+  }
+
+  #read(): ReadonlyMap<string, readonly Holder[]> {
+    const models = new Map<string, Holder[]>();
+    for (const { node, runtime } of this.#options.nodes.views()) {
+      for (const engine of runtime?.advert.engines ?? []) {
+        if (!DIRECT_ENGINES.includes(engine.name)) continue;
+        for (const model of engine.models) {
+          const canonical = canonicalModelName(model.name);
+          const holders = models.get(canonical) ?? [];
+          holders.push({ node, engine: engine.name, model });
+          models.set(canonical, holders);
+        }
+      }
+    }
+    this.#remember(models);
+    return new Map([...models].sort(([left], [right]) => (left < right ? -1 : 1)));
+  }
+
+  #remember(models: ReadonlyMap<string, readonly Holder[]>): void {
+    const now = this.#options.clock.now();
+    for (const [canonical, [first]] of models) {
+      if (first !== undefined) this.#remembered.set(canonical, { name: first.model.name, at: now });
+    }
+    for (const [canonical, { at }] of this.#remembered) {
+      const isOver = now - at > REMEMBERED_MS || this.#remembered.size > REMEMBERED_MAX;
+      if (isOver && !models.has(canonical)) this.#remembered.delete(canonical);
+    }
+  }
+}

@@ -1,0 +1,99 @@
+/** What the commands of the pool read from the master's door, and how they name it. */
+import type { CapacityAdvert, GpuAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
+import { ADVERT_TTL_MS } from '../protocol/streams.ts';
+import { canonicalModelName, nearestName, sameModel } from '../scheduling/model-names.ts';
+import type { CommandContext } from './context.ts';
+import { CliError } from './exit-code.ts';
+import { getFromMaster } from './master-client.ts';
+
+export interface NodeEntry {
+  readonly node: string;
+  readonly seen_at: number;
+  readonly capacity: CapacityAdvert | null;
+  readonly runtime: RuntimeAdvert | null;
+}
+
+export async function readNodes(context: CommandContext): Promise<readonly NodeEntry[]> {
+  const answer = await getFromMaster(await context.config(), '/nodes');
+  return listIn<NodeEntry>(answer, 'nodes');
+}
+
+/** A list, alone or under its name. */
+export function listIn<T>(answer: unknown, name: string): T[] {
+  if (Array.isArray(answer)) return answer as T[];
+  const list = (answer as Readonly<Record<string, unknown>> | null)?.[name];
+  if (Array.isArray(list)) return list as T[];
+  throw new CliError('bad_message', `the master's answer holds no ${name}`);
+}
+
+/** ready, draining, stale (silent for longer than an advert lives) or unknown (no worker heard of). */
+export function stateOf(entry: NodeEntry, now: number): string {
+  if (entry.runtime === null) return 'unknown';
+  if (now - entry.seen_at > ADVERT_TTL_MS) return 'stale';
+  return entry.runtime.state;
+}
+
+export interface InstalledModel {
+  readonly node: string;
+  readonly engine: string;
+  readonly model: ModelAdvert;
+}
+
+export const installedModels = (nodes: readonly NodeEntry[]): InstalledModel[] =>
+  nodes.flatMap(({ node, runtime }) =>
+    (runtime?.engines ?? [])
+      .filter(engine => engine.available && engine.name !== 'scaffold')
+      .flatMap(engine => engine.models.map(model => ({ node, engine: engine.name, model }))),
+  );
+
+/** The copies of a model, by whatever spelling. @throws CliError naming the nearest one */
+export function copiesOf(nodes: readonly NodeEntry[], name: string): InstalledModel[] {
+  const all = installedModels(nodes);
+  const copies = all.filter(({ model }) => sameModel(model.name, name));
+  if (copies.length > 0) return copies;
+  const nearest = nearestName(
+    name,
+    all.map(({ model }) => model.name),
+  );
+  throw new CliError(
+    'model_missing',
+    `no machine has ${canonicalModelName(name)}${nearest === null ? '' : `; the nearest is ${nearest}`}`,
+    `\`codegod models pull ${name} --nodes NODE\` brings it`,
+  );
+}
+
+/** The wanted nodes, checked against those that are there. @throws CliError `not_found` */
+export function nodesNamed(
+  nodes: readonly NodeEntry[],
+  wanted: readonly string[],
+): readonly NodeEntry[] {
+  return wanted.map(name => {
+    const found = nodes.find(({ node }) => node === name);
+    if (found !== undefined) return found;
+    const known = nodes.map(({ node }) => node);
+    const nearest = nearestName(name, known);
+    const hint = nearest === null ? '' : `; did you mean ${nearest}?`;
+    throw new CliError('not_found', `there is no machine ${name}${hint}`, '`codegod nodes`');
+  });
+}
+
+export const gib = (bytes: number | null | undefined): string =>
+  bytes === null || bytes === undefined ? '?' : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+/** `RTX 3090 18.2/24.0 GiB`: free of all. */
+export const gpuLine = (gpus: readonly GpuAdvert[]): string =>
+  gpus.length === 0
+    ? '-'
+    : gpus.map(gpu => `${gpu.name} ${gib(gpu.free_bytes)}/${gib(gpu.total_bytes)}`).join(', ');
+
+export const isLoaded = ({ loaded, state }: ModelAdvert): boolean =>
+  loaded || state === 'loading' || state === 'unloading';
+
+/** `42 s`, `5 min`: how long something takes or is away. */
+export function duration(milliseconds: number): string {
+  const seconds = Math.max(0, Math.round(milliseconds / 1_000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172_800) return `${Math.round(seconds / 3_600)} h`;
+  return `${Math.round(seconds / 86_400)} d`;
+}
