@@ -67,8 +67,6 @@ export interface NodeNews {
   readonly kept?: ReadonlySet<string>;
   readonly demanded?: ReadonlySet<string>;
   readonly closed?: ReadonlySet<string>;
-  /** The same for the same news: what was computed from them is used again. */
-  readonly signature?: string;
 }
 
 /** Nobody works on it, waits for it or has laid down that it stays. */

@@ -26,6 +26,9 @@ import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
 const NO_ALIASES = {};
+/** Where the walk through a node's models begins, by state and kind of request. */
+const firsts = new WeakMap<NodeState, Map<string, number>>();
+const FIRSTS_MAX = 64;
 
 /**
  * Judgements of one wish under the same rules, by place of the node: used again where the state of
@@ -229,7 +232,7 @@ export class Candidates {
    */
   #largestOf(): Found {
     const found: Found = { good: null, any: null, waits: null };
-    const walks = this.#states.map(state => ({ state, next: this.#nextOf(state, 0) }));
+    const walks = this.#states.map(state => ({ state, next: this.#firstOf(state) }));
     for (;;) {
       let largest: (typeof walks)[number] | null = null;
       let entry: Entry | undefined;
@@ -252,6 +255,18 @@ export class Candidates {
         ? largest.state.bySize.length
         : this.#nextOf(largest.state, largest.next + 1);
     }
+  }
+
+  /** The same for every request of one kind: remembered with the state. */
+  #firstOf(state: NodeState): number {
+    const { capability, context_tokens } = this.request;
+    const kind = `${context_tokens} ${capability}`;
+    const known = firsts.get(state) ?? new Map<string, number>();
+    firsts.set(state, known);
+    const first = known.get(kind) ?? this.#nextOf(state, 0);
+    if (known.size >= FIRSTS_MAX) known.clear();
+    known.set(kind, first);
+    return first;
   }
 
   /** The next model of the node that is not certain to be too large. */

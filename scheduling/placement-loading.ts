@@ -244,7 +244,7 @@ export class Loading {
 
   /** O3: it would fit without those at work, or it never will. */
   #refused(gone: readonly Resident[]): Offer {
-    const found = this.#fit(gone, false);
+    const found = this.#shortage(gone);
     if (found.kind === 'unknown') {
       return this.#not('unknown_memory', found, [], 'never', null);
     }
@@ -257,6 +257,20 @@ export class Loading {
     const later = chooseVictims(others, isEnough, { now: this.#eviction.now, busy: true });
     if (later !== null) return this.#not('does_not_fit', found, later.victims, 'waits', null);
     return this.#not('does_not_fit', found, others, 'never', null);
+  }
+
+  /** `#fit(gone)` where it is known not to fit: on one card that is a subtraction. */
+  #shortage(gone: readonly Resident[]): Fit {
+    const [card, ...rest] = this.#state.room.room.cards;
+    const free = card?.free_bytes ?? null;
+    const wanted = this.#needed();
+    const need = this.#need;
+    const isPlain = rest.length === 0 && free !== null && !this.#state.room.room.unified;
+    if (!isPlain || need === null || wanted <= free) return this.#fit(gone, false);
+    return {
+      ...{ kind: 'none', cards: [], ram_bytes: 0, slowdown: 1, need },
+      short_bytes: Math.max(1, wanted - free),
+    };
   }
 
   #blocked(refusal: string, blockers: readonly Resident[]): Offer {

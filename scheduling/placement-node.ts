@@ -74,12 +74,14 @@ interface Remembered {
 
 const EMPTY: Index = { entries: new Map(), bySize: [], loaded: [] };
 
-export function nodeStateOf(view: NodeView, news?: NodeNews): NodeState {
+/**
+ * @param signature the same for the same news: what was computed from them is used again
+ * @param newsOf what was decided since the node wrote its adverts; nothing where it is absent
+ */
+export function nodeStateOf(view: NodeView, signature = '', newsOf?: () => NodeNews): NodeState {
   const runtime = view.runtime?.advert;
-  if (runtime === undefined) return computeState(view, news);
+  if (runtime === undefined) return computeState(view, newsOf?.());
   const capacity = view.capacity?.advert ?? null;
-  const signature = news === undefined ? '' : news.signature;
-  if (signature === undefined) return computeState(view, news);
   const seenAt = view.runtime?.seen_at ?? 0;
   const variants = states.get(runtime) ?? [];
   const known = variants.find(
@@ -89,7 +91,7 @@ export function nodeStateOf(view: NodeView, news?: NodeNews): NodeState {
       variant.seen_at === seenAt,
   );
   if (known !== undefined) return known.state;
-  const state = computeState(view, news);
+  const state = computeState(view, signature === '' ? undefined : newsOf?.());
   variants.unshift({ capacity, signature, seen_at: seenAt, state });
   variants.length = Math.min(variants.length, VARIANTS_MAX);
   states.set(runtime, variants);
