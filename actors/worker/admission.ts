@@ -17,13 +17,12 @@ import { type Fit, fit } from '../../scheduling/fit.ts';
 import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
 import {
-  addTo,
   type Resident as Booked,
-  baseRoom,
   bytesOf,
   type CardBytes,
   isIdle,
-} from '../../scheduling/node-room.ts';
+} from '../../scheduling/node-resident.ts';
+import { addTo, baseRoom } from '../../scheduling/node-room.ts';
 import { backendOf, memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
 import type { Lease, Terms } from './lease.ts';
 import { spellingsOf } from './model-aliases.ts';
