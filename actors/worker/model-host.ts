@@ -60,6 +60,8 @@ const WAITING_MAX = 256;
 const LIGHT_SLOTS = 8;
 /** How long what an attempt was promised may wait for somebody to measure the memory. */
 const FIRST_MEASUREMENT_MS = 15_000;
+/** Uses may be given up many times a second. */
+const SUSPECT_EVERY_MS = 1_000;
 /** Nothing was asked of the copy. */
 const NOTHING_SAID: Measured = {
   ...{ prompt_tokens: null, prompt_ms: null, output_tokens: null, output_ms: null },
@@ -72,6 +74,7 @@ export class ModelHost implements ModelLender {
   readonly #options: ModelHostOptions;
   readonly #holders = new Set<string>();
   #loads = 0;
+  #suspectedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: ModelHostOptions) {
     this.#options = options;
@@ -291,13 +294,20 @@ export class ModelHost implements ModelLender {
         copy.revoked.delete(revoked);
         copy.ended(share, generation);
         this.#end(lease);
-        if (measured === undefined)
-          this.#options.moved(); // It did not end well: is all there?
+        if (measured === undefined) this.#suspect();
         else this.#spoke(copy, measured);
         this.#pump(copy);
         this.#options.changed();
       },
     };
+  }
+
+  /** A use did not end well, or was given up: is the engine's copy still there? */
+  #suspect(): void {
+    const nowMs = this.#options.clock.monotonic();
+    if (nowMs - this.#suspectedMs < SUSPECT_EVERY_MS) return;
+    this.#suspectedMs = nowMs;
+    this.#options.moved();
   }
 
   #spoke({ engine, model }: ModelCopy, measured: Measured): void {

@@ -143,7 +143,7 @@ class OllamaEngine implements Engine {
     const { stallMs, loadMs: blindMs, askMs } = this.#timeouts;
     const watchdog = new Watchdog(this.#clock, signal);
     const loaded = new AbortController();
-    const server = this.#process;
+    const server = await findOllamaProcess(this.#host); // It may be another one than at the last look.
     const watching = watchLoad(
       {
         ...{ clock: this.#clock, watchdog, model, stallMs, blindMs, onFraction },
