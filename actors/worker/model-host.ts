@@ -40,6 +40,8 @@ export interface ModelHostOptions {
   readonly situation: () => Situation;
   /** Resolves at the next measurement of the memory, or when the signal fires. */
   readonly measured: (signal: AbortSignal) => Promise<void>;
+  /** Has the memory measured now; false where nobody does that when asked. */
+  readonly measureNow: (signal: AbortSignal) => Promise<boolean>;
   /** Whether a policy keeps the model loaded. */
   readonly isKept: (model: string) => boolean;
   /** Told when something that the advert shows is not as it was. */

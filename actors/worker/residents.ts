@@ -149,7 +149,8 @@ function isUnseen({ state, since }: Resident, capacity: CapacityAdvert): boolean
   return state === 'loaded' && since >= measuredAt(capacity);
 }
 
-const measuredAt = ({ at, gpus, ram }: CapacityAdvert): number =>
+/** When the oldest figure of it was taken. */
+export const measuredAt = ({ at, gpus, ram }: CapacityAdvert): number =>
   gpus.length === 0 ? (ram.measured_at ?? at) : Math.min(...gpus.map(gpu => gpu.measured_at));
 
 function reloadMs(now: Situation, engine: EngineName, model: string): number {
