@@ -38,6 +38,7 @@ interface WorldOptions {
   readonly models?: readonly TestModel[];
   readonly kept?: readonly string[];
   readonly waitingMax?: number;
+  readonly offload?: boolean;
   readonly measureNow?: (memory: TestMemory, clock: Clock) => Promise<boolean>;
 }
 
@@ -52,7 +53,7 @@ async function worldOf(options: WorldOptions = {}) {
   const ready = { on: true };
   const situation = () => ({
     ...{ node: NodeId.parse('n1'), now: clock.now(), ready: ready.on, slots: 64, aliases: {} },
-    ...{ offload: false, capacity: memory.capacity, engines: engines() },
+    ...{ offload: options.offload ?? false, capacity: memory.capacity, engines: engines() },
     residents: host.copies.residents(),
   });
   const host: ModelHost = new ModelHost({
@@ -140,31 +141,34 @@ describe('a hold', () => {
     assert.deepEqual(memory.overrun, []);
   });
 
-  it('begins to load right after its memory is back, since it asks for measurements', async () => {
-    const asked: number[] = [];
-    const { clock, memory, use } = await worldOf({
-      measureNow: async (measuring, time) => {
-        await time.sleep(200); // What a driver may take.
-        asked.push(time.now());
-        measuring.measure();
-        return true;
-      },
+  for (const offload of [false, true]) {
+    it(`begins to load right after its memory is back${offload ? ', and not half in main memory before' : ''}`, async () => {
+      const asked: number[] = [];
+      const { clock, memory, use } = await worldOf({
+        offload,
+        measureNow: async (measuring, time) => {
+          await time.sleep(200); // What a driver may take.
+          asked.push(time.now());
+          measuring.measure();
+          return true;
+        },
+      });
+      (await use(CODER)).release();
+      await (clock as SimulatedClock).advance(1);
+      memory.measure();
+      memory.recoveryMs = 300;
+      await (clock as SimulatedClock).advance(1);
+      const from = clock.now();
+      const planner = use(PLANNER);
+      await (clock as SimulatedClock).advance(600);
+      (await planner).release();
+      assert.deepEqual(
+        asked.map(at => at - from),
+        [200, 450],
+      );
+      assert.deepEqual(memory.overrun, []);
     });
-    (await use(CODER)).release();
-    await (clock as SimulatedClock).advance(1);
-    memory.measure();
-    memory.recoveryMs = 300;
-    await (clock as SimulatedClock).advance(1);
-    const from = clock.now();
-    const planner = use(PLANNER);
-    await (clock as SimulatedClock).advance(600);
-    (await planner).release();
-    assert.deepEqual(
-      asked.map(at => at - from),
-      [200, 450],
-    );
-    assert.deepEqual(memory.overrun, []);
-  });
+  }
 
   it('loads at once where nobody measures when asked', async () => {
     const { clock, memory, use } = await worldOf({ measureNow: async () => false });

@@ -5,6 +5,8 @@
  * V1: what was unloaded counts as free when a measurement made afterwards shows it: the monitor is
  *     asked for one until it does. Where nobody measures, or none comes in RECOVERY_MS, the last one
  *     and the arithmetic of the promises decide.
+ * V2: a model that is to lie on the cards is not loaded half into main memory because theirs comes
+ *     back late: only after RECOVERY_MS it takes what there is.
  */
 import { CodeGodError } from '../../protocol/errors.ts';
 import type { InferProgress } from '../../protocol/inference.ts';
@@ -71,7 +73,7 @@ async function makeRoom(
   const late = new AbortController();
   const timer = clock.setTimeout(() => late.abort(), RECOVERY_MS);
   try {
-    await recovered(options, wanted, { cancelled: signal, late: late.signal });
+    await recovered(options, copy, wanted, { cancelled: signal, late: late.signal });
   } finally {
     clock.clearTimeout(timer);
   }
@@ -85,6 +87,7 @@ interface Waiting {
 /** Resolves when what is wanted fits (V1). */
 async function recovered(
   { clock, leases, log, measured, measureNow, situation }: LoaderOptions,
+  copy: ModelCopy,
   wanted: Terms,
   { cancelled, late }: Waiting,
 ): Promise<void> {
@@ -93,11 +96,16 @@ async function recovered(
   for (let asked = 0; ; asked += 1) {
     if (cancelled.aborted) throw new CodeGodError('cancelled', 'cancelled');
     const plan = planLoad(leases.ledger.leases, wanted, situation());
-    if (plan.kind === 'admitted' && plan.evict.length === 0) return;
+    const charge = plan.kind === 'admitted' && plan.evict.length === 0 ? plan.charge : null;
+    if (charge !== null && charge.ram_bytes <= copy.charge.ram_bytes) return; // V2
     const { capacity } = situation();
     const isUnseen = capacity === null || measuredAt(capacity) <= unloadedAt;
     if (late.aborted) {
       if (isUnseen) return;
+      if (charge !== null) {
+        copy.charge = charge;
+        return;
+      }
       const why = plan.kind === 'refused' ? plan.reason : 'others have taken it';
       throw new CodeGodError('reservation_refused', `the memory did not come back: ${why}`);
     }
