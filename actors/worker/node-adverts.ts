@@ -11,6 +11,7 @@ import { advertKey, nodeSubject } from '../../protocol/subjects.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Messenger } from '../../runtime/messages.ts';
+import { cardsOf } from '../../scheduling/node-cards.ts';
 
 /** Changes that come together are told together, and a large advert less often than a small one. */
 const GATHER_MS = 20;
@@ -42,7 +43,7 @@ export class NodeAdverts {
     this.#options = options;
   }
 
-  /** As measured last; null where nobody measures. */
+  /** As measured last, with the cards that models can lie on; null where nobody measures. */
   get capacity(): CapacityAdvert | null {
     return this.#capacity;
   }
@@ -156,8 +157,8 @@ export class NodeAdverts {
     const agoMs = known === null ? 0 : known.at - capacity.at;
     // A clock that was put back is not followed by figures that never grow newer.
     if (known?.epoch === capacity.epoch && agoMs > 0 && agoMs < ADVERT_TTL_MS) return;
-    this.#capacity = capacity;
-    this.#options.measured(capacity);
+    this.#capacity = { ...capacity, gpus: [...cardsOf(capacity)] };
+    this.#options.measured(this.#capacity);
     for (const end of [...this.#awaiting]) end();
   }
 }
