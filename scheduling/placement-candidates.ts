@@ -5,7 +5,7 @@
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
 import { RECENCY_STEP_MS } from './eviction.ts';
-import { canonicalModelName, resolveAlias } from './model-names.ts';
+import { canonicalModelName } from './model-names.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
 import { judge } from './placement-judge.ts';
@@ -14,6 +14,7 @@ import {
   type Entry,
   exclusionOf,
   isCapable,
+  meantBy,
   memoryOptionsOf,
   type NodeState,
   needOf,
@@ -25,7 +26,6 @@ import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
-const NO_ALIASES = {};
 /** Where the walk through a node's models begins, by state and kind of request. */
 const firsts = new WeakMap<NodeState, Map<string, number>>();
 const FIRSTS_MAX = 64;
@@ -44,7 +44,7 @@ export const newMemo = (): Memo => ({ offers: [], step: -1, isCopied: false });
 
 export class Candidates {
   readonly request: PlacementRequest;
-  /** The canonical name of the model that is asked for, aliases followed. */
+  /** The canonical name of the model that is asked for, aliases and usual misspellings followed. */
   readonly key: string | null;
   readonly nodes: readonly NodeView[];
   readonly #now: number;
@@ -73,10 +73,7 @@ export class Candidates {
     this.nodes = nodes;
     this.#now = now;
     this.#context = context;
-    this.key =
-      request.model === null
-        ? null
-        : canonicalModelName(resolveAlias(request.model, context.aliases ?? NO_ALIASES));
+    this.key = meantBy(request, context.aliases, nodes);
     this.#states = context.states ?? statesOf(nodes);
     this.#memo = context.memo;
     this.#hasRules =

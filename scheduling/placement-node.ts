@@ -16,6 +16,7 @@ import {
   profileOfSize,
 } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
+import { meantName } from './model-spellings.ts';
 import { backendOf } from './node-cards.ts';
 import type { NodeNews } from './node-resident.ts';
 import { type NodeRoom, roomOf } from './node-room.ts';
@@ -60,6 +61,7 @@ interface Index {
   readonly loaded: readonly string[];
 }
 
+const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
 const indices = new WeakMap<RuntimeAdvert, Index>();
 /** One advert is looked at with different news by requests that are overdue and those that are not. */
@@ -102,6 +104,18 @@ export function nodeStateOf(view: NodeView, signature = '', newsOf?: () => NodeN
 /** Canonical names of the models that are loaded, or being loaded, by the node's own word. */
 export const loadedKeys = (view: NodeView): readonly string[] =>
   view.runtime === null ? [] : indexOf(view.runtime.advert).loaded;
+
+/** Canonical name of the model that is meant by a request; null where none is named. */
+export function meantBy(
+  { model }: Pick<PlacementRequest, 'model'>,
+  aliases: Readonly<Record<string, string>> = NO_ALIASES,
+  nodes: readonly NodeView[],
+): string | null {
+  if (model === null) return null;
+  const has = (key: string) => (view: NodeView) =>
+    view.runtime !== null && indexOf(view.runtime.advert).entries.has(key);
+  return meantName(model, aliases, key => nodes.some(has(key)));
+}
 
 function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
   const room = roomOf(view, news);

@@ -6,12 +6,12 @@
  * V2: what a node says of its requests in flight and what is known here of them is not counted twice.
  */
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
-import { canonicalModelName, resolveAlias } from './model-names.ts';
+import { canonicalModelName } from './model-names.ts';
 import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
 import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
-import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
+import { loadedKeys, meantBy, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { compareText } from './placement-rank.ts';
 import { UNLOAD_MS } from './placement-score.ts';
@@ -25,6 +25,7 @@ import {
   residentKey,
   type Waiting,
 } from './queue-state.ts';
+import { roundedOf, wantOf } from './queue-wish.ts';
 
 /** By place in `nodes`; whole where `version` is that of the view. */
 interface States {
@@ -38,16 +39,10 @@ interface Claim {
   readonly id: string;
 }
 
-const WISHES_MAX = 8_192;
 /** Groups whose judgements are remembered. */
 const MEMOS_MAX = 512;
-const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
 const bookings = new WeakMap<Running, Booking>();
-const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
-const wants = new WeakMap<PlacementRequest, number>();
-const wishes = new Map<string, number>();
-let wishesSeen = 0;
 
 export class QueueView {
   readonly state: QueueState;
@@ -104,9 +99,8 @@ export class QueueView {
   }
 
   /** Canonical name of what is asked for, aliases followed. */
-  keyOf({ model }: PlacementRequest): string | null {
-    if (model === null) return null;
-    return canonicalModelName(resolveAlias(model, this.state.options.aliases ?? NO_ALIASES));
+  keyOf(request: PlacementRequest): string | null {
+    return meantBy(request, this.state.options.aliases, this.nodes);
   }
 
   isOverdue({ job }: Waiting): boolean {
@@ -370,36 +364,4 @@ function memoOf(options: QueueOptions, group: string): Memo {
     known.set(group, memo);
   }
   return memo;
-}
-
-/** With its tokens rounded up, so that requests that hardly differ are judged together. */
-function roundedOf(request: PlacementRequest): PlacementRequest {
-  const known = rounded.get(request);
-  if (known !== undefined) return known;
-  const { prompt_tokens, output_tokens } = request;
-  const round = {
-    ...request,
-    ...(prompt_tokens === undefined ? {} : { prompt_tokens: roundUp(prompt_tokens) }),
-    ...(output_tokens === undefined ? {} : { output_tokens: roundUp(output_tokens) }),
-  };
-  rounded.set(request, round);
-  return round;
-}
-
-const roundUp = (tokens: number): number => (tokens <= 0 ? 0 : 2 ** Math.ceil(Math.log2(tokens)));
-
-/** A number for each wish: requests that want the same have the same. */
-function wantOf(request: PlacementRequest): number {
-  const known = wants.get(request);
-  if (known !== undefined) return known;
-  const text = JSON.stringify(request);
-  let want = wishes.get(text);
-  if (want === undefined) {
-    if (wishes.size >= WISHES_MAX) wishes.clear();
-    wishesSeen += 1;
-    want = wishesSeen;
-    wishes.set(text, want);
-  }
-  wants.set(request, want);
-  return want;
 }

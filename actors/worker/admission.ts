@@ -15,6 +15,7 @@ import { chooseVictims } from '../../scheduling/eviction.ts';
 import { type Fit, fit } from '../../scheduling/fit.ts';
 import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
+import { spellingsOf } from '../../scheduling/model-spellings.ts';
 import { backendOf } from '../../scheduling/node-cards.ts';
 import {
   type Resident as Booked,
@@ -26,7 +27,6 @@ import {
 import { addTo, baseRoom } from '../../scheduling/node-room.ts';
 import { memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
 import type { Lease, Terms } from './lease.ts';
-import { spellingsOf } from './model-aliases.ts';
 import { type Resident, residentsOf } from './residents.ts';
 
 /** What a decision depends on besides the promises. */

@@ -5,7 +5,6 @@ import { RuntimeAdvert } from '../../protocol/node.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { profileOfSize } from '../../scheduling/memory.ts';
-import { spellingsOf } from './model-aliases.ts';
 import { ModelMeasures } from './model-measures.ts';
 import { boundedAdvert, boundedLeases, LEASES_MAX } from './runtime-advert.ts';
 
@@ -76,15 +75,5 @@ describe('what was measured of a model', () => {
       observed: { measured_bytes: 6, estimated_bytes: 7, context_tokens: 4_096 },
     });
     assert.deepEqual(again.of({ ...named, digest: 'other' }), {});
-  });
-});
-
-describe('a name of a model', () => {
-  it('means what people mean by it', () => {
-    const meant = (name: string) => spellingsOf(name, { 'gpt-4o': 'qwen2.5-coder:14b' }).at(-1);
-    assert.equal(meant('phi-3:3b'), 'phi3:mini');
-    assert.equal(meant('llama-3.2:3b'), 'llama3.2:3b');
-    assert.equal(meant('GPT-4o'), 'qwen2.5-coder:14b');
-    assert.deepEqual(spellingsOf('tiny', {}), ['tiny:latest']);
   });
 });
