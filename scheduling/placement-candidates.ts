@@ -5,8 +5,11 @@
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
 import { RECENCY_STEP_MS } from './eviction.ts';
+import { withReserve } from './fit-layers.ts';
 import { canonicalModelName } from './model-names.ts';
+import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import type { NodeView } from './node-view.ts';
+import { houseLoads, residualOf } from './observed-loads.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
 import { judge } from './placement-judge.ts';
 import {
@@ -15,11 +18,8 @@ import {
   exclusionOf,
   isCapable,
   meantBy,
-  memoryOptionsOf,
   type NodeState,
-  needOf,
   nodeStateOf,
-  profileOf,
 } from './placement-node.ts';
 import { type Offer, offerOf, type Terms } from './placement-offer.ts';
 import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
@@ -284,7 +284,12 @@ export class Candidates {
     if (entry.least_bytes > (state.bound_bytes ?? 0)) return entry.least_bytes;
     const options = memoryOptionsOf(state, entry, this.request.context_tokens);
     const need = needOf(profileOf(entry.model), options);
-    return need.total_bytes + need.reserve_bytes;
+    const { residual_bytes } = residualOf(
+      { ...entry, backend: state.backend },
+      state.residuals,
+      need,
+    );
+    return withReserve(need.total_bytes + residual_bytes);
   }
 
   /** Smaller models fare no better there. */
@@ -350,10 +355,11 @@ const isLarger = (left: Entry, right: Entry): boolean =>
   (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
 
 /** In the order of their names, whatever order they come in (P2). */
-export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] =>
-  [...nodes]
-    .sort((left, right) => compareText(left.node, right.node))
-    .map(view => nodeStateOf(view));
+export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] => {
+  const sorted = [...nodes].sort((left, right) => compareText(left.node, right.node));
+  const house = houseLoads(sorted);
+  return sorted.map(view => nodeStateOf(view, house));
+};
 
 export const isOutside = (engine: EngineName): boolean =>
   engine === 'anthropic' || engine === 'openai';

@@ -7,17 +7,14 @@
  */
 import { chooseVictims, type EvictionOptions, RECENCY_STEP_MS } from './eviction.ts';
 import { type Fit, fit, largestContext, type Room, tierOf } from './fit.ts';
+import { withReserve } from './fit-layers.ts';
 import type { MemoryNeed } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
+import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import { bytesOf, bytesOnCard, type Resident } from './node-resident.ts';
+import { residualOf } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
-import {
-  type Entry,
-  memoryOptionsOf,
-  type NodeState,
-  needOf,
-  profileOf,
-} from './placement-node.ts';
+import type { Entry, NodeState } from './placement-node.ts';
 import {
   EFFORT_NONE,
   isFull,
@@ -41,8 +38,9 @@ export class Loading {
   readonly #eviction: EvictionOptions;
   /** A copy of the model that has too small a context; it goes in any case. */
   readonly #old: Resident | null;
-  readonly #correction: number;
-  #need: MemoryNeed | null = null;
+  readonly #need: MemoryNeed;
+  /** What observed loads say that it takes beside its estimate. */
+  readonly #residual: number;
 
   constructor(
     request: PlacementRequest,
@@ -67,10 +65,8 @@ export class Loading {
         (used_at !== null && Math.max(0, step - used_at) < terms.spare_used_ms),
       wanted: ({ key }) => prefers.includes(key),
     };
-    const seen = entry.model.observed;
-    // What was measured here once is not estimated lower again.
-    this.#correction =
-      seen === undefined ? 0 : Math.max(0, seen.measured_bytes - seen.estimated_bytes);
+    this.#need = this.#needWith(request.context_tokens);
+    this.#residual = this.#residualOf(this.#need);
   }
 
   offer(): Offer {
@@ -122,7 +118,7 @@ export class Loading {
       if (ram !== null) ram += room.cards.length > 0 ? resident.ram_bytes : bytesOf(resident);
     }
     if (room.cards.length === 0) return ram !== null && wanted <= ram;
-    if (ram !== null && (this.#need?.host_bytes ?? 0) > ram) return false;
+    if (ram !== null && this.#need.host_bytes > ram) return false;
     for (const card of room.cards) {
       if (card.free_bytes === null) continue;
       let free = card.free_bytes;
@@ -132,40 +128,29 @@ export class Loading {
     return room.cards.length > 1 && this.#isGood(this.#fit(gone, false));
   }
 
-  /** Of one card, or of main memory where there is no card; reserve and correction included. */
+  #needWith(tokens: number): MemoryNeed {
+    return needOf(profileOf(this.#entry.model), memoryOptionsOf(this.#state, this.#entry, tokens));
+  }
+
+  #residualOf(need: MemoryNeed): number {
+    const { backend, residuals } = this.#state;
+    return residualOf({ ...this.#entry, backend }, residuals, need).residual_bytes;
+  }
+
+  /** Of one card, or of main memory where there is no card; reserve and residual included. */
   #needed(): number {
-    this.#need ??= needOf(
-      profileOf(this.#entry.model),
-      memoryOptionsOf(this.#state, this.#entry, this.#request.context_tokens),
-    );
-    return this.#need.total_bytes + this.#need.reserve_bytes + this.#correction;
+    return withReserve(Math.max(0, this.#need.total_bytes + this.#residual));
   }
 
   #isGood({ kind }: Fit): boolean {
     return kind === 'single' || kind === 'multi' || kind === 'cpu';
   }
 
-  #fit(gone: readonly Resident[], offload: boolean, context?: number): Fit {
-    const tokens = context ?? this.#request.context_tokens;
-    const options = memoryOptionsOf(this.#state, this.#entry, tokens);
-    return fit(profileOf(this.#entry.model), options, this.#room(gone), { offload });
-  }
-
-  #room(gone: readonly Resident[]): Room {
-    const room = this.#state.room.without(gone);
-    const less = this.#correction;
-    if (less === 0) return room;
-    return {
-      unified: room.unified,
-      cards: room.cards.map(card => ({
-        ...card,
-        free_bytes: card.free_bytes === null ? null : card.free_bytes - less,
-      })),
-      ram_free_bytes:
-        room.cards.length > 0 || room.ram_free_bytes === null
-          ? room.ram_free_bytes
-          : room.ram_free_bytes - less,
-    };
+  #fit(gone: readonly Resident[], offload: boolean): Fit {
+    const { context_tokens } = this.#request;
+    const options = memoryOptionsOf(this.#state, this.#entry, context_tokens);
+    const fitOptions = { offload, residual_bytes: this.#residual };
+    return fit(profileOf(this.#entry.model), options, this.#state.room.without(gone), fitOptions);
   }
 
   #made(found: Fit, gone: readonly Resident[], evict_ms: number): Offer {
@@ -188,7 +173,7 @@ export class Loading {
       effort,
       context_tokens: context,
       fit: taken,
-      need_bytes: bytesOfFit(taken) + this.#correction,
+      need_bytes: bytesOfFit(taken),
       gpus: taken.cards.map(({ index }) => index),
       evict: gone,
       score: scoreOf({
@@ -208,7 +193,7 @@ export class Loading {
     if (most <= asked || (found.kind !== 'single' && found.kind !== 'cpu')) {
       return { context: asked, found };
     }
-    const room = this.#room(gone);
+    const room = this.#state.room.without(gone);
     const index = found.cards[0]?.index;
     const spare = (bytes: number | null): number | null =>
       bytes === null ? null : bytes - Math.max(0, bytes - bytesOfFit(found)) * (1 - SPARE_FRACTION);
@@ -220,13 +205,16 @@ export class Loading {
       ram_free_bytes: room.cards.length > 0 ? room.ram_free_bytes : spare(room.ram_free_bytes),
     };
     const { context_tokens: _, ...options } = memoryOptionsOf(this.#state, this.#entry, asked);
-    const largest = largestContext(profile, options, half, { offload: false }, 'tiers');
+    const largest = largestContext(profile, options, half, this.#alone(this.#need), 'tiers');
     const context = Math.min(largest ?? asked, tierOf(most, profile));
     if (context <= asked) return { context: asked, found };
-    return {
-      context,
-      found: fit(profile, { ...options, context_tokens: context }, half, { offload: false }),
-    };
+    const alone = this.#alone(this.#needWith(context));
+    const larger = fit(profile, { ...options, context_tokens: context }, half, alone);
+    return this.#isGood(larger) ? { context, found: larger } : { context: asked, found };
+  }
+
+  #alone(need: MemoryNeed): { readonly offload: false; readonly residual_bytes: number } {
+    return { offload: false, residual_bytes: this.#residualOf(need) };
   }
 
   /** Loads of one node share its disk: this one comes after those on their way. */
@@ -266,7 +254,7 @@ export class Loading {
     const wanted = this.#needed();
     const need = this.#need;
     const isPlain = rest.length === 0 && free !== null && !this.#state.room.room.unified;
-    if (!isPlain || need === null || wanted <= free) return this.#fit(gone, false);
+    if (!isPlain || wanted <= free) return this.#fit(gone, false);
     return {
       ...{ kind: 'none', cards: [], ram_bytes: 0, slowdown: 1, need },
       short_bytes: Math.max(1, wanted - free),
@@ -292,7 +280,7 @@ export class Loading {
       effort: EFFORT_NONE,
       context_tokens: tierOf(this.#request.context_tokens, profileOf(this.#entry.model)),
       fit: found,
-      need_bytes: found.need.total_bytes + this.#correction,
+      need_bytes: Math.max(0, found.need.total_bytes + this.#residual),
       blockers,
       score: scoreOf({
         ...service,

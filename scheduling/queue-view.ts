@@ -9,6 +9,7 @@ import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import { canonicalModelName } from './model-names.ts';
 import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
+import { houseLoads } from './observed-loads.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
 import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
 import { loadedKeys, meantBy, type NodeState, nodeStateOf } from './placement-node.ts';
@@ -26,6 +27,7 @@ import {
   type Waiting,
 } from './queue-state.ts';
 import { roundedOf, wantOf } from './queue-wish.ts';
+import type { ResidualTable } from './residual.ts';
 
 /** By place in `nodes`; whole where `version` is that of the view. */
 interface States {
@@ -52,6 +54,8 @@ export class QueueView {
   /** Grows with what makes room: all else only takes it. */
   freed = 0;
   readonly #running: Map<string, Running>;
+  /** What the loads of all nodes teach. */
+  readonly #house: ResidualTable;
   readonly #byNode = new Map<string, Running[]>();
   readonly #ended: readonly Ended[];
   readonly #endedOn = new Map<string, Ended[]>();
@@ -71,6 +75,7 @@ export class QueueView {
   constructor(state: QueueState, nodes: readonly NodeView[], now: number) {
     this.state = state;
     this.nodes = inOrder(nodes);
+    this.#house = houseLoads(this.nodes);
     this.#views = new Map(nodes.map(view => [view.node, view]));
     this.now = now;
     this.#running = new Map(state.running);
@@ -290,7 +295,7 @@ export class QueueView {
     }
     for (const key of closed) signature += `/${key}`;
     const news = () => this.#newsOf(view.node, { keys, closed, isFree });
-    return nodeStateOf(view, signature, news);
+    return nodeStateOf(view, this.#house, signature, news);
   }
 
   #newsOf(

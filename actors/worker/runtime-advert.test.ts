@@ -62,9 +62,14 @@ describe('what was measured of a model', () => {
   it('is a mean of late, kept over restarts, and void for another file of that name', async () => {
     const journal = await memoryJournal();
     const measures = await ModelMeasures.open(journal, silentLogger);
-    const load = { model: named as never, context_tokens: 4_096, estimated_bytes: 7 };
-    measures.loaded({ ...load, load_ms: 1_000, measured_bytes: 6 });
-    measures.loaded({ ...load, load_ms: 2_000, measured_bytes: null });
+    const observed = {
+      ...{ measured_bytes: 6, estimated_bytes: 7, context_tokens: 4_096 },
+      ...{ engine_version: '1', backend: 'cuda' as const, kv_type: 'f16' as const },
+    };
+    const load = { model: named as never, load_ms: 1_000, observed };
+    measures.loaded(load);
+    measures.loaded({ ...load, observed: { ...observed, measured_bytes: 5 } });
+    measures.loaded({ ...load, load_ms: 2_000, observed: null });
     measures.spoke(named as never, {
       ...{ prompt_tokens: 8, prompt_ms: 1, output_tokens: 100, output_ms: 2_000 },
     });
@@ -72,7 +77,7 @@ describe('what was measured of a model', () => {
     const again = await ModelMeasures.open(journal, silentLogger);
     assert.deepEqual(again.of(named), {
       ...{ load_ms: 1_300, prompt_tokens_per_s: null, output_tokens_per_s: 50 },
-      observed: { measured_bytes: 6, estimated_bytes: 7, context_tokens: 4_096 },
+      observed,
     });
     assert.deepEqual(again.of({ ...named, digest: 'other' }), {});
   });
