@@ -150,6 +150,7 @@ describe('a joined node', () => {
     node.publish('codegod.telemetry.attic', bytes('{}'));
     await node.streams.append('codegod.report.b1.store.1', bytes('{}'));
     node.serve('codegod.node.attic.reserve', async () => ({ body: bytes('granted') }));
+    node.serve('codegod.node.attic.measure', async () => ({ body: bytes('measured') }));
     node.serveStream('codegod.node.attic.infer', async (_, { send }) => {
       for (let chunk = 0; chunk < 100; chunk += 1) await send(bytes(`chunk ${chunk}`));
     });
@@ -169,6 +170,7 @@ describe('a joined node', () => {
     let chunks = 0;
     for await (const _ of hub.askStream('codegod.node.attic.infer', bytes(''), times)) chunks += 1;
     assert.equal(chunks, 100);
+    await node.ask('codegod.node.attic.measure', bytes(''), { timeout_ms: 5_000 });
     await node.ask('codegod.mcp.hub.call', bytes(''), { timeout_ms: 5_000 });
     await until('the task', () => taken.length === 1);
     const large = new Uint8Array(700_000).map((_, index) => index % 251);
@@ -194,6 +196,8 @@ describe('a joined node', () => {
       'codegod.event.b1.build.received',
       'codegod.task.hub.b1.store.1',
       'codegod.node.hub.reserve',
+      'codegod.node.hub.measure',
+      'codegod.node.attic.reserve',
       'codegod.telemetry.hub',
       'codegod.workspace.hub.finish',
       '$KV.codegod_node.hub.runtime',
