@@ -81,7 +81,31 @@ export function houseLoads(nodes: readonly NodeView[]): ResidualTable {
 }
 
 /** What is to be added to an estimate for a copy of the model there. */
-export function residualOf(copy: Copy, { house, own }: Residuals, need: MemoryNeed): Correction {
+export function residualOf(copy: Copy, residuals: Residuals, need: MemoryNeed): Correction {
+  const { house, own } = residuals;
+  const known = corrected.get(copy.model);
+  const isSame =
+    known?.need === need &&
+    known.house === house &&
+    known.own === own &&
+    known.engine === copy.engine &&
+    known.backend === copy.backend;
+  if (isSame) return known.correction;
+  const correction = computeResidual(copy, residuals, need);
+  const { engine, backend } = copy;
+  corrected.set(copy.model, { engine, backend, house, own, need, correction });
+  return correction;
+}
+
+interface Corrected extends Residuals, Omit<Copy, 'model'> {
+  readonly need: MemoryNeed;
+  readonly correction: Correction;
+}
+
+/** As asked for last: most who ask for a model ask for the same context. */
+const corrected = new WeakMap<ModelAdvert, Corrected>();
+
+function computeResidual(copy: Copy, { house, own }: Residuals, need: MemoryNeed): Correction {
   const told = toldBytes(need);
   const kind = kindOf(copy);
   const ofKind = isTelling(copy.model) ? correctionOfKind(kind, { house, own }, told) : UNCORRECTED;

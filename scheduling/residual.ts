@@ -73,8 +73,7 @@ export function correctionOf(
 ): Correction {
   const samples = table.get(keyOf(kind)) ?? [];
   if (samples.length === 0) return { residual_bytes: 0, source: 'estimate' };
-  const ratio = Math.max(...samples.map(one => one.measured_bytes / one.estimated_bytes));
-  const difference = Math.max(...samples.map(one => one.measured_bytes - one.estimated_bytes));
+  const { ratio, difference } = mostOf(samples);
   const byRatio = Math.ceil(estimatedBytes * ratio);
   const byDifference = estimatedBytes + difference;
   if (difference >= 0) {
@@ -87,6 +86,24 @@ export function correctionOf(
   return { residual_bytes: Math.min(0, corrected - estimatedBytes), source: 'measured' };
 }
 
+const most = new WeakMap<readonly Sample[], { ratio: number; difference: number }>();
+
+/** The samples of a table never change. */
+function mostOf(samples: readonly Sample[]): {
+  readonly ratio: number;
+  readonly difference: number;
+} {
+  const known = most.get(samples);
+  if (known !== undefined) return known;
+  const found = {
+    ratio: Math.max(...samples.map(one => one.measured_bytes / one.estimated_bytes)),
+    difference: Math.max(...samples.map(one => one.measured_bytes - one.estimated_bytes)),
+  };
+  most.set(samples, found);
+  return found;
+}
+
 function keyOf({ architecture, engine_version, backend, kv_type }: LoadKind): string {
-  return JSON.stringify([architecture, engine_version, backend, kv_type]);
+  const version = engine_version === null ? '' : `=${engine_version}`;
+  return `${architecture}\n${version}\n${backend}\n${kv_type}`;
 }
