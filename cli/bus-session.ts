@@ -1,10 +1,13 @@
 /** A connection to the bus of the system that runs here, or of the configured one. */
+import { existsSync } from 'node:fs';
 import { CodeGodError } from '../protocol/errors.ts';
 import type { Bus } from '../runtime/bus.ts';
 import { systemClock } from '../runtime/clock.ts';
 import type { Config } from '../runtime/config.ts';
+import { credentialsOf, seedIn } from '../runtime/credentials.ts';
 import { createMessenger, type Messenger } from '../runtime/messages.ts';
-import { connectNats } from '../runtime/nats-bus.ts';
+import { connectNats, type NatsCredentials } from '../runtime/nats-bus.ts';
+import { ownerKeyFile } from '../runtime/nats-server/users.ts';
 import { nothingRuns } from './master-client.ts';
 import { runningSystem } from './supervisor/system-record.ts';
 
@@ -45,13 +48,14 @@ async function connect(config: Config): Promise<Bus> {
   for (;;) {
     const url = busUrl(config);
     if (url === null) throw nothingRuns();
-    const { token } = config.bus;
+    const credentials = credentialsFor(config, url);
     try {
       return await connectNats({
         servers: [url],
         name: 'codegod-cli',
         clock: systemClock,
-        ...(token === undefined ? {} : { credentials: { token } }),
+        ...(credentials === undefined ? {} : { credentials }),
+        isGuest: config.bus.joined,
       });
     } catch (error) {
       const isDown = error instanceof CodeGodError && error.code === 'bus_unavailable';
@@ -60,4 +64,14 @@ async function connect(config: Config): Promise<Bus> {
       await systemClock.sleep(PAUSE_MS);
     }
   }
+}
+
+/** On the bus that runs here we are its owner, whatever the server asks of others. */
+function credentialsFor(config: Config, url: string): NatsCredentials | undefined {
+  const configured = credentialsOf(config);
+  if (configured !== undefined) return configured;
+  const running = runningSystem(config.paths.state)?.bus;
+  const isOurs = running?.url === url && running.pid !== null;
+  const file = ownerKeyFile(config.paths.config);
+  return isOurs && existsSync(file) ? seedIn(file) : undefined;
 }

@@ -12,6 +12,8 @@ export interface CommandContext {
   readonly actors: ActorsOf | undefined;
   /** @throws CodeGodError `config_invalid` */
   config(): Promise<Config>;
+  /** The same, read again: after a command has changed it. */
+  reloadConfig(): Promise<Config>;
 }
 
 export function createContext(
@@ -20,16 +22,16 @@ export function createContext(
   world: { readonly actors?: ActorsOf; readonly env?: Environment },
 ): CommandContext {
   let loaded: Config | null = null;
+  const load = async (): Promise<Config> => {
+    const { loadConfig } = await import('../runtime/config.ts');
+    loaded = loadConfig({ flags, ...(world.env ? { env: world.env } : {}) });
+    return loaded;
+  };
   return {
     terminal,
     flags,
     actors: world.actors,
-    async config() {
-      if (loaded === null) {
-        const { loadConfig } = await import('../runtime/config.ts');
-        loaded = loadConfig({ flags, ...(world.env ? { env: world.env } : {}) });
-      }
-      return loaded;
-    },
+    config: async () => loaded ?? (await load()),
+    reloadConfig: load,
   };
 }

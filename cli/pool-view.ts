@@ -39,12 +39,14 @@ export interface InstalledModel {
   readonly model: ModelAdvert;
 }
 
+/** The scaffold engine needs no model, and shows none. */
+export const modelsOf = ({ node, runtime }: NodeEntry): InstalledModel[] =>
+  (runtime?.engines ?? [])
+    .filter(engine => engine.available && engine.name !== 'scaffold')
+    .flatMap(engine => engine.models.map(model => ({ node, engine: engine.name, model })));
+
 export const installedModels = (nodes: readonly NodeEntry[]): InstalledModel[] =>
-  nodes.flatMap(({ node, runtime }) =>
-    (runtime?.engines ?? [])
-      .filter(engine => engine.available && engine.name !== 'scaffold')
-      .flatMap(engine => engine.models.map(model => ({ node, engine: engine.name, model }))),
-  );
+  nodes.flatMap(modelsOf);
 
 /** The copies of a model, by whatever spelling. @throws CliError naming the nearest one */
 export function copiesOf(nodes: readonly NodeEntry[], name: string): InstalledModel[] {
@@ -77,8 +79,15 @@ export function nodesNamed(
   });
 }
 
-export const gib = (bytes: number | null | undefined): string =>
-  bytes === null || bytes === undefined ? '?' : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+const GIB = 2 ** 30;
+
+export function gib(bytes: number | null | undefined): string {
+  if (bytes === null || bytes === undefined) return '?';
+  // A tenth of a GiB and less would be shown as nothing.
+  return bytes > 0 && bytes < GIB / 10
+    ? `${(bytes / 2 ** 20).toFixed(1)} MiB`
+    : `${(bytes / GIB).toFixed(1)} GiB`;
+}
 
 /** `RTX 3090 18.2/24.0 GiB`: free of all. */
 export const gpuLine = (gpus: readonly GpuAdvert[]): string =>

@@ -2,17 +2,17 @@
  * The commands, their arguments and flags. Each command's code is imported when it runs, so that
  * `--help` costs little more than Node itself.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Argument, Command, CommanderError, Option } from 'commander';
-import { type Environment, packageRoot } from '../runtime/paths.ts';
+import type { Environment } from '../runtime/paths.ts';
 import type { BuildOptions } from './build-request.ts';
 import { command, count, type Run, seconds } from './command-line.ts';
 import type { Shell } from './commands/completion.ts';
 import type { LogsOptions } from './commands/logs.ts';
 import { createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
+import { joinCommands } from './join-commands.ts';
 import { poolCommands } from './pool-commands.ts';
+import { release } from './release.ts';
 import type { ActorsOf } from './supervisor/system.ts';
 import { createTerminal, type Terminal, type TextStream } from './terminal.ts';
 
@@ -62,14 +62,10 @@ function globalFlags(program: Command): Record<string, unknown> {
   return { 'bus.url': nats };
 }
 
-function version(): string {
-  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version;
-}
-
 function buildProgram(terminal: Terminal, run: Run): Command {
   const program = new Command('codegod')
     .description('One prompt in, one finished and tested git project out.')
-    .version(version())
+    .version(release())
     .option('--nats <url>', 'use this bus instead of an own one (CODEGOD_BUS_URL)')
     .option('--json', 'print JSON on stdout')
     .exitOverride()
@@ -178,6 +174,7 @@ function systemCommands(program: Command, run: Run): void {
     .action((options: { detach: boolean }) =>
       run(async context => (await import('./commands/up.ts')).up(context, options)),
     );
+  joinCommands(program, run);
   program
     .command('supervise', { hidden: true })
     .action(() => run(async context => (await import('./commands/up.ts')).supervise(context)));

@@ -15,6 +15,12 @@ export interface CliResult {
   readonly stderr: string;
 }
 
+interface Addresses {
+  readonly http?: string;
+  readonly bus?: string;
+  readonly monitoring?: string;
+}
+
 export interface CliHome {
   readonly folder: string;
   readonly state: string;
@@ -24,7 +30,7 @@ export interface CliHome {
   /** Runs one command line in this process. */
   run(...argv: string[]): Promise<CliResult>;
   /** Notes a running system whose supervisor is this process. */
-  pretendRunning(addresses: { readonly http?: string; readonly bus?: string }): void;
+  pretendRunning(addresses: Addresses): void;
 }
 
 export function openHome(t: TestContext): CliHome {
@@ -56,7 +62,7 @@ export function openHome(t: TestContext): CliHome {
   };
 }
 
-function runningRecord(addresses: { readonly http?: string; readonly bus?: string }): SystemRecord {
+function runningRecord(addresses: Addresses): SystemRecord {
   const identity = ownIdentity();
   return {
     supervisor_pid: identity.pid,
@@ -72,7 +78,7 @@ function runningRecord(addresses: { readonly http?: string; readonly bus?: strin
       restarts: 0,
       reason: null,
       url: addresses.bus ?? 'nats://127.0.0.1:9',
-      monitoring_url: null,
+      monitoring_url: addresses.monitoring ?? null,
     },
     http: { url: addresses.http ?? null },
     actors: [

@@ -1,6 +1,6 @@
 /** The picture of `top`, from adverts, pulses and the queue. Pure: data in, lines out. */
 import type { GpuAdvert, Telemetry } from '../protocol/node.ts';
-import { gib, isLoaded, type NodeEntry, stateOf } from './pool-view.ts';
+import { gib, installedModels, isLoaded, modelsOf, type NodeEntry, stateOf } from './pool-view.ts';
 
 export interface PoolPicture {
   readonly nodes: readonly NodeEntry[];
@@ -65,9 +65,9 @@ function gpuLineOf(gpu: GpuAdvert, pulse: Telemetry | undefined): string {
   return `  ${bar(used, gpu.total_bytes)} ${gib(used)} of ${gib(gpu.total_bytes)}  ${gpu.name}  ${more.join('  ')}`;
 }
 
-function modelLines({ runtime }: NodeEntry): string[] {
-  return (runtime?.engines ?? [])
-    .flatMap(({ models }) => models)
+function modelLines(entry: NodeEntry): string[] {
+  return modelsOf(entry)
+    .map(({ model }) => model)
     .filter(isLoaded)
     .map(model => {
       const state = model.state ?? 'loaded';
@@ -101,10 +101,7 @@ const waitingLine = ({ waiting }: PoolPicture): string =>
   waiting === null ? 'the master does not answer' : `${waiting.length} waiting`;
 
 const atWork = (nodes: readonly NodeEntry[]): number =>
-  nodes
-    .flatMap(({ runtime }) => runtime?.engines ?? [])
-    .flatMap(({ models }) => models)
-    .reduce((sum, { in_flight: inFlight }) => sum + (inFlight ?? 0), 0);
+  installedModels(nodes).reduce((sum, { model }) => sum + (model.in_flight ?? 0), 0);
 
 function weightOf({ capacity, runtime }: NodeEntry, order: TopOrder): number {
   if (order === 'busy') return runtime?.slots_used ?? 0;

@@ -24,6 +24,7 @@ import {
 } from './node.ts';
 import { Plan } from './plan.ts';
 import { PlaceQuery, PoolStatus, RequestRecord } from './pool.ts';
+import { ServerAttestation } from './server-attestation.ts';
 import { TaskMessage, TaskReport } from './task.ts';
 import { ArchiveReply, CheckReply, CheckRequest } from './workspace.ts';
 
@@ -53,6 +54,7 @@ const SCHEMAS: Record<string, ZodType> = {
   'reserve-reply-refused': ReserveReply,
   'reserve-request': ReserveRequest,
   'runtime-advert': RuntimeAdvert,
+  'server-attestation': ServerAttestation,
   'task-message': TaskMessage,
   'task-report': TaskReport,
   telemetry: Telemetry,

@@ -126,6 +126,15 @@ export const BUCKETS = {
     history: 1,
     max_value_bytes: 16_384,
   },
+  server: {
+    name: 'codegod_server',
+    description: 'what the machine that runs the bus has verified of its server',
+    ttl_ms: 0,
+    // One key per life of a server, and gone with it.
+    storage: 'memory',
+    history: 1,
+    max_value_bytes: 4_096,
+  },
 } as const satisfies Record<string, BucketDefinition>;
 
 export const ARTIFACTS = { name: 'codegod_artifact', max_age_ms: 30 * DAY_MS } as const;

@@ -15,6 +15,8 @@ import { announceService } from './actor-services.ts';
 import type { Bus, BusEvent, Subscription } from './bus.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type Config, loadConfig } from './config.ts';
+import { credentialsOf } from './credentials.ts';
+import { requireAttested, verifyServer } from './durability.ts';
 import { createLogger, type Logger } from './log.ts';
 import { createMessenger, type Messenger } from './messages.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
@@ -43,6 +45,8 @@ const ORPHAN_DRAIN_MS = 1_000;
 const ORPHAN_EXIT_MS = 3_000;
 const CONNECT_WAIT_MS = 15_000;
 const CONNECT_PAUSE_MS = 250;
+/** After a start of another machine's bus, its own actors need a moment until they have looked. */
+const ATTESTED_WAIT_MS = 10_000;
 
 export interface ActorDefinition {
   readonly name: 'master' | 'worker' | 'mcp-gateway' | 'resource-monitor';
@@ -138,7 +142,7 @@ class ActorProcess {
     this.#log = createLogger({ name, level, node: identity.node });
     this.#log.info('actor.starting', { version, pid: process.pid, epoch: identity.epoch });
     const bus = await this.#connect(config, identity);
-    if (durable) await requireDurable(bus);
+    if (durable) await this.#requireDurable(bus, config);
     const messenger = createMessenger(bus, {
       source: `/node/${identity.node}/actor/${name}`,
       clock: this.#clock,
@@ -165,16 +169,18 @@ class ActorProcess {
 
   /** The supervisor starts the bus first, but elsewhere they may start together: wait a little. */
   async #connect(config: Config, identity: NodeIdentity): Promise<Bus> {
-    const { url = 'nats://127.0.0.1:4222', token, monitoring_url: monitorUrl } = config.bus;
+    const { url = 'nats://127.0.0.1:4222', monitoring_url: monitorUrl, joined } = config.bus;
     const untilMs = this.#clock.monotonic() + CONNECT_WAIT_MS;
+    const credentials = credentialsOf(config);
     for (;;) {
       try {
         const bus = await connectNats({
           servers: [url],
           name: `codegod-${this.#definition.name}-${identity.node}`,
           clock: this.#clock,
-          ...(token === undefined ? {} : { credentials: { token } }),
+          ...(credentials === undefined ? {} : { credentials }),
           ...(monitorUrl === undefined ? {} : { monitorUrl }),
+          isGuest: joined,
         });
         this.#bus = bus;
         bus.status(event => this.#onBusEvent(event));
@@ -187,6 +193,22 @@ class ActorProcess {
         await this.#clock.sleep(CONNECT_PAUSE_MS);
       }
     }
+  }
+
+  /** A1. Whoever can see the monitoring port looks again after each restart of the server. */
+  async #requireDurable(bus: Bus, config: Config): Promise<void> {
+    const { monitoring_url: monitorUrl, joined } = config.bus;
+    if (monitorUrl === undefined) {
+      return requireAttested(bus, this.#clock, joined ? ATTESTED_WAIT_MS : 0);
+    }
+    const { version } = this.#definition;
+    await verifyServer(bus, version, this.#clock);
+    bus.status(event => {
+      if (event.type !== 'reconnected') return;
+      verifyServer(bus, version, this.#clock).catch(error => {
+        this.#log.error('bus.not_verified', { error });
+      });
+    });
   }
 
   #announce(bus: Bus, messenger: Messenger, identity: NodeIdentity): void {
@@ -293,12 +315,6 @@ class ActorProcess {
     this.#log.info('actor.exit', { code });
     process.exit(code);
   }
-}
-
-async function requireDurable(bus: Bus): Promise<void> {
-  const durability = await bus.requireDurable();
-  if (durability.ok) return;
-  throw new CodeGodError('durability_refused', durability.reason, { hint: durability.fix });
 }
 
 const MISCONFIGURED: ReadonlySet<ErrorCode> = new Set([

@@ -13,6 +13,8 @@ import type { Deadline, TimerWheel } from './bus-wheel.ts';
 import { STATUS_NO_RESPONDERS, type Wire, type WireMessage } from './bus-wire.ts';
 
 export interface Route {
+  /** Where it sent its request; replies come under its own address. */
+  readonly subject: string;
   receive(message: WireMessage): void;
   /** The connection is lost; the route is already closed. */
   fail(error: CodeGodError): void;
@@ -55,6 +57,15 @@ export class Inbox {
     for (const route of routes) route.fail(error);
   }
 
+  /** Fails what was asked on a subject that the server did not let through. */
+  refuse(subject: string): void {
+    for (const [token, route] of this.#routes) {
+      if (route.subject !== subject) continue;
+      this.#routes.delete(token);
+      route.fail(notAllowed(subject));
+    }
+  }
+
   ask(subject: string, body: Uint8Array, options: AskOptions): Promise<BusMessage> {
     return new Promise((resolve, reject) => {
       new PendingAsk(this, subject, options, resolve, reject).send(body);
@@ -71,8 +82,8 @@ export class Inbox {
 }
 
 class PendingAsk implements Route {
+  readonly subject: string;
   readonly #inbox: Inbox;
-  readonly #subject: string;
   readonly #options: AskOptions;
   readonly #resolve: (message: BusMessage) => void;
   readonly #reject: (error: CodeGodError) => void;
@@ -88,7 +99,7 @@ class PendingAsk implements Route {
     reject: (error: unknown) => void,
   ) {
     this.#inbox = inbox;
-    this.#subject = subject;
+    this.subject = subject;
     this.#options = options;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -98,13 +109,13 @@ class PendingAsk implements Route {
   send(body: Uint8Array): void {
     const { signal, headers, timeout_ms } = this.#options;
     if (signal?.aborted) {
-      this.#reject(cancelled(this.#subject));
+      this.#reject(cancelled(this.subject));
       return;
     }
     this.#token = this.#inbox.open(this);
     const address = this.#inbox.address(this.#token);
     try {
-      this.#inbox.wire.publish(this.#subject, body, headers, address);
+      this.#inbox.wire.publish(this.subject, body, headers, address);
     } catch (error) {
       this.#inbox.close(this.#token);
       throw error;
@@ -115,7 +126,7 @@ class PendingAsk implements Route {
 
   receive(message: WireMessage): void {
     if (message.status === STATUS_NO_RESPONDERS) {
-      this.fail(noResponders(this.#subject));
+      this.fail(noResponders(this.subject));
       return;
     }
     this.#end();
@@ -135,7 +146,7 @@ class PendingAsk implements Route {
 
   #timedOut(): CodeGodError {
     const { timeout_ms } = this.#options;
-    return new CodeGodError('timeout', `no answer on ${this.#subject} within ${timeout_ms} ms`);
+    return new CodeGodError('timeout', `no answer on ${this.subject} within ${timeout_ms} ms`);
   }
 }
 
@@ -144,6 +155,11 @@ export const cancelled = (subject: string): CodeGodError =>
 
 export const noResponders = (subject: string): CodeGodError =>
   new CodeGodError('no_responders', `nobody answers on ${subject}`);
+
+const notAllowed = (subject: string): CodeGodError =>
+  new CodeGodError('unauthorized', `this machine may not publish on ${subject}`, {
+    hint: 'ask on the machine that runs the system',
+  });
 
 export const connectionLost = (): CodeGodError =>
   new CodeGodError(

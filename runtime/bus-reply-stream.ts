@@ -25,7 +25,15 @@ import type {
   Subscription,
 } from './bus.ts';
 import { cancelled, type Inbox, noResponders, type Route } from './bus-inbox.ts';
-import { type BusParts, errorReply, overloaded, Requests, sendReply } from './bus-serve.ts';
+import {
+  type BusParts,
+  errorReply,
+  isMisdirected,
+  misdirected,
+  overloaded,
+  Requests,
+  sendReply,
+} from './bus-serve.ts';
 import { EMPTY, STATUS_NO_RESPONDERS, type WireMessage } from './bus-wire.ts';
 
 const ACK_EVERY = 64;
@@ -62,11 +70,11 @@ export async function* askStream(
 }
 
 class Receiver implements Route {
+  readonly subject: string;
   readonly #inbox: Inbox;
-  readonly #subject: string;
   readonly #options: AskStreamOptions;
   readonly #token: string;
-  readonly #onAbort = (): void => this.fail(cancelled(this.#subject));
+  readonly #onAbort = (): void => this.fail(cancelled(this.subject));
   /** At most UNACKED_MAX chunks and the end: the server's window bounds it. */
   readonly #queue: WireMessage[] = [];
   #control: string | null = null;
@@ -79,26 +87,32 @@ class Receiver implements Route {
 
   constructor(inbox: Inbox, subject: string, options: AskStreamOptions) {
     this.#inbox = inbox;
-    this.#subject = subject;
+    this.subject = subject;
     this.#options = options;
     this.#token = inbox.open(this);
     options.signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   send(body: Uint8Array): void {
-    if (this.#options.signal?.aborted) throw cancelled(this.#subject);
+    if (this.#options.signal?.aborted) throw cancelled(this.subject);
     const address = this.#inbox.address(this.#token);
-    this.#inbox.wire.publish(this.#subject, body, this.#options.headers, address);
+    this.#inbox.wire.publish(this.subject, body, this.#options.headers, address);
   }
 
   receive(message: WireMessage): void {
     if (this.#ended || this.#error !== null) return;
     if (message.status === STATUS_NO_RESPONDERS) {
-      this.fail(noResponders(this.#subject));
+      this.fail(noResponders(this.subject));
       return;
     }
     if (message.reply === null) {
       this.#receiveWhole(message);
+      return;
+    }
+    if (isMisdirected(message.reply)) {
+      this.fail(
+        new CodeGodError('denied', `${this.subject} names a control address of the system`),
+      );
       return;
     }
     const dot = message.reply.lastIndexOf('.');
@@ -165,7 +179,7 @@ class Receiver implements Route {
     const limitMs = this.#accepted ? idle_ms : first_ms;
     return new Promise(resolve => {
       const deadline = this.#inbox.wheel.after(limitMs, () => {
-        const message = `${this.#subject} was silent for ${limitMs} ms`;
+        const message = `${this.subject} was silent for ${limitMs} ms`;
         this.fail(new CodeGodError('timeout', message));
       });
       this.#wake = () => {
@@ -188,7 +202,8 @@ export function serveStream(
     subject,
     message => {
       if (message.reply === null) return;
-      if (requests.full) sendReply(parts, message, errorReply(overloaded(subject)));
+      if (isMisdirected(message.reply)) parts.emit(misdirected(message));
+      else if (requests.full) sendReply(parts, message, errorReply(overloaded(subject)));
       else requests.run(answer(message, message.reply));
     },
     options?.queue,
@@ -219,8 +234,8 @@ export function serveStream(
 }
 
 class Sender implements Route {
+  readonly subject: string;
   readonly #parts: BusParts;
-  readonly #address: string;
   readonly #token: string;
   readonly #control: string;
   readonly #abort = new AbortController();
@@ -233,7 +248,7 @@ class Sender implements Route {
 
   constructor(parts: BusParts, address: string, stopping: AbortSignal) {
     this.#parts = parts;
-    this.#address = address;
+    this.subject = address;
     this.#token = parts.inbox.open(this);
     this.#control = parts.inbox.address(this.#token);
     this.#stopping = stopping;
@@ -300,7 +315,7 @@ class Sender implements Route {
   }
 
   #publish(body: Uint8Array, headers?: MessageHeaders): void {
-    this.#parts.wire.publish(this.#address, body, headers, `${this.#control}.${this.#sent}`);
+    this.#parts.wire.publish(this.subject, body, headers, `${this.#control}.${this.#sent}`);
     this.#sent += 1;
   }
 

@@ -5,10 +5,19 @@
  * that a program gets the code back and `nats req` shows the sentence.
  *
  * V1  Every request with a reply address gets exactly one answer, even when the handler throws.
+ * V2  Nobody is answered on a subject of the system. The server checks what a client publishes, not
+ *     where it asks to be answered: whoever may only ask could have us speak in its place.
  */
 import { setMaxListeners } from 'node:events';
 import { CodeGodError, ERRORS, toWireError } from '../protocol/errors.ts';
-import type { BusMessage, Reply, ServeContext, ServeOptions, Subscription } from './bus.ts';
+import type {
+  BusEvent,
+  BusMessage,
+  Reply,
+  ServeContext,
+  ServeOptions,
+  Subscription,
+} from './bus.ts';
 import type { Inbox } from './bus-inbox.ts';
 import type { TimerWheel } from './bus-wheel.ts';
 import { type Emit, HEADER, type Wire, type WireMessage } from './bus-wire.ts';
@@ -90,7 +99,8 @@ export function serve(
   const subscription = wire.subscribe(
     subject,
     message => {
-      if (requests.full) sendReply(parts, message, errorReply(overloaded(subject)));
+      if (isMisdirected(message.reply)) parts.emit(misdirected(message));
+      else if (requests.full) sendReply(parts, message, errorReply(overloaded(subject)));
       else requests.run(answer(message));
     },
     options?.queue,
@@ -113,6 +123,16 @@ export function serve(
     },
   };
 }
+
+/** Whether an address is one of the system's own subjects (V2). */
+export const isMisdirected = (address: string | null): boolean =>
+  address !== null && /^(\$|codegod\.)/.test(address);
+
+export const misdirected = ({ subject, reply }: WireMessage): BusEvent => ({
+  type: 'error',
+  where: `request on ${subject}`,
+  error: new CodeGodError('denied', `it asks to be answered on ${String(reply).slice(0, 128)}`),
+});
 
 export const overloaded = (subject: string): CodeGodError =>
   new CodeGodError('overloaded', `too many requests run on ${subject}`);

@@ -273,13 +273,16 @@ export type BusEvent =
 
 export interface BusInfo {
   readonly url: string;
+  /** Differs from start to start of a server. */
+  readonly server_id: string;
   readonly server_version: string;
   readonly max_payload_bytes: number;
   readonly connected: boolean;
 }
 
 export type Durability =
-  | { readonly ok: true }
+  /** `is_same_server` is false where the monitoring address is that of another server of a cluster. */
+  | { readonly ok: true; readonly is_same_server: boolean }
   | { readonly ok: false; readonly reason: string; readonly fix: string };
 
 export interface Bus {

@@ -122,7 +122,7 @@ export const Settings = z.strictObject({
       .describe('address of a running bus; absent: one is started on this machine'),
     host: text()
       .default('127.0.0.1')
-      .describe('address the bus started here listens on; any other machine needs a token'),
+      .describe('address the bus started here listens on; 0.0.0.0 lets machines of the house join'),
     port: integer(1, 65_535)
       .optional()
       .describe('port of the bus started here; absent: 4222, or a free one if that is taken'),
@@ -134,7 +134,11 @@ export const Settings = z.strictObject({
       .max(TEXT_LENGTH_MAX)
       .optional()
       .describe('monitoring address of a running bus, to see whether it syncs every write'),
-    token: secret('what clients of the bus present'),
+    token: secret('what clients of the bus present, where all share one secret'),
+    nkey_file: text().optional().describe('private file with the nkey seed to present to the bus'),
+    joined: yesOrNo()
+      .default(false)
+      .describe('whether the bus is that of another machine, which this one serves as a node'),
   }),
   nats_server: text().optional().describe('the nats-server program to start'),
   http: z.strictObject({

@@ -49,6 +49,31 @@ function refusal(attempt: () => unknown): string {
   throw new Error('the configuration was accepted');
 }
 
+describe('a machine that joined another', () => {
+  it('has what it joined above its own file, and below the environment', () => {
+    write('.config/codegod/config.yaml', 'bus: {port: 4333}\nnode: {labels: {room: attic}}\n');
+    const joined =
+      'bus: {url: "nats://hub:4222", joined: true, nkey_file: /k}\nnode: {name: box}\n';
+    const file = write('.config/codegod/joined.yaml', joined);
+    const config = load();
+    assert.equal(config.bus.url, 'nats://hub:4222');
+    assert.equal(config.origins['bus.url'], file);
+    assert.equal(config.bus.joined, true);
+    assert.equal(config.node.name, 'box');
+    assert.deepEqual(config.node.labels, { room: 'attic' });
+    assert.equal(load({ CODEGOD_BUS_URL: 'nats://other' }).bus.url, 'nats://other');
+    assert.equal(childEnvironment(config, {})['CODEGOD_BUS_NKEY_FILE'], '/k');
+  });
+
+  it('is not one because a project folder says so', () => {
+    write('work/codegod.yaml', 'bus: {joined: true, nkey_file: /etc/shadow}\n');
+    assert.match(
+      refusal(() => load()),
+      /bus\.joined.*project folder[\s\S]*bus\.nkey_file/,
+    );
+  });
+});
+
 describe('a setting', () => {
   it('nobody made has its default', () => {
     const config = load();

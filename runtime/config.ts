@@ -2,8 +2,8 @@
  * The configuration: read once at start, from every place a setting may stand, checked whole.
  * The only file that looks at `process.env`.
  *
- * Precedence: flags > environment > .env > ./codegod.yaml > config.yaml of the user > that of the
- * machine (/etc/codegod) > defaults.
+ * Precedence: flags > environment > .env > ./codegod.yaml > joined.yaml (what `codegod join` wrote) >
+ * config.yaml of the user > that of the machine (/etc/codegod) > defaults.
  *
  * K1: every value knows where it came from.
  * K2: a name that nobody knows stops the start and is answered with the nearest one that is known.
@@ -48,6 +48,7 @@ export function loadConfig(options: LoadOptions = {}): Config {
     envLayer('env', env, problems),
     guarded(envLayer('.env', dotEnv, problems), problems),
     guarded(fileLayer(join(cwd, 'codegod.yaml'), problems), problems),
+    fileLayer(joinedFile(paths), problems),
     fileLayer(join(paths.config, 'config.yaml'), problems),
     fileLayer(options.machineFile ?? '/etc/codegod/config.yaml', problems),
   ];
@@ -68,6 +69,9 @@ export function loadConfig(options: LoadOptions = {}): Config {
   }
   return { ...(values as Settings), paths, origins };
 }
+
+/** Where a machine that serves another's bus keeps whose it is; absent on every other machine. */
+export const joinedFile = (paths: Paths): string => join(paths.config, 'joined.yaml');
 
 interface Given {
   readonly value: unknown;
@@ -99,6 +103,8 @@ const GUARDED: ReadonlySet<string> = new Set([
   'mcp.servers',
   'sandbox',
   'bus.host',
+  'bus.nkey_file',
+  'bus.joined',
   'http.host',
   'http.auth',
 ]);

@@ -94,7 +94,7 @@ function openBus(server: MemoryServer, wire: MemoryWire, forget: () => void): Me
     connection: {
       info: () => wire.info(),
       rtt: async () => 0,
-      requireDurable: async () => ({ ok: true }),
+      requireDurable: async () => ({ ok: true, is_same_server: true }),
       async disconnect() {
         wire.close();
         forget();
@@ -184,6 +184,7 @@ class MemoryWire implements Wire {
   info(): BusInfo {
     return {
       url: this.#url,
+      server_id: 'memory',
       server_version: 'memory',
       max_payload_bytes: this.maxPayloadBytes,
       connected: this.connected,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect } from '@nats-io/transport-node';
 import { type NatsFixture, startNats } from '../test/nats-fixture.ts';
 import { KV_BEHAVIOURS, OBJECT_BEHAVIOURS } from './bus-buckets-suite.ts';
 import { CONSUMER_BEHAVIOURS } from './bus-consumers-suite.ts';
@@ -67,5 +68,36 @@ test('what other clients call a bucket and an object is the same here', async ()
   assert.equal(digest, 'SHA-256=7XACtDnprIRfIjV9giusFERzD722AW0-yUMil7nsn3M=');
   const chunk = await bus.streams.last('OBJ_shared', `$O.shared.C.${nuid}`);
   assert.equal(chunk && text(chunk.body), 'content');
+  await bus.close();
+});
+
+test('nobody is answered on a subject of the system, whatever a request asks for', async () => {
+  const bus = await harness.connect();
+  const raw = await connect({ servers: [server.url] });
+  const refused: string[] = [];
+  bus.status(event => {
+    if (event.type === 'error') refused.push(event.error.message);
+  });
+  const served: string[] = [];
+  bus.serve('spoof.ask', async message => {
+    served.push(text(message.body));
+    return { body: bytes('an answer') };
+  });
+  bus.serveStream('spoof.stream', async (_message, { send }) => send(bytes('an answer')));
+  const overheard: string[] = [];
+  bus.subscribe('codegod.event.>', ({ subject }) => overheard.push(subject));
+  bus.subscribe('$KV.>', ({ subject }) => overheard.push(subject));
+  await bus.rtt();
+  for (const subject of ['spoof.ask', 'spoof.stream']) {
+    raw.publish(subject, 'x', { reply: 'codegod.event.b1.build.ended' });
+    raw.publish(subject, 'x', { reply: '$KV.codegod_policy.model.x' });
+  }
+  const { string } = await raw
+    .request('spoof.ask', 'y')
+    .then(reply => ({ string: reply.string() }));
+  assert.equal(string, 'an answer');
+  for (let tries = 0; tries < 100 && refused.length < 4; tries += 1) await sleep(20);
+  assert.deepEqual([refused.length, served, overheard], [4, ['y'], []]);
+  await raw.close();
   await bus.close();
 });

@@ -10,6 +10,7 @@ import {
   type NatsConnection,
   nkeyAuthenticator,
   nuid,
+  type ServerInfo,
   type Status,
 } from '@nats-io/nats-core';
 import { connect } from '@nats-io/transport-node';
@@ -25,13 +26,18 @@ import { TimerWheel } from './bus-wheel.ts';
 import type { Clock } from './clock.ts';
 import { JetStreamApi } from './nats-api.ts';
 import { openConsumer } from './nats-consumer.ts';
+import { GuestStore } from './nats-guest.ts';
+import { publicKeyOf } from './nats-keys.ts';
 import type { NatsParts } from './nats-parts.ts';
+import { inboxOf } from './nats-server/node-permissions.ts';
 import { NatsStore } from './nats-store.ts';
 import { NatsWire } from './nats-wire.ts';
 
 const VERSION_MIN = '2.12.0';
 const CONNECT_TIMEOUT_MS = 5_000;
-const PING_MS = 10_000;
+/** A cut link is noticed within three of these. */
+const PING_MS = 1_750;
+const PINGS_UNANSWERED_MAX = 2;
 const RECONNECT_MIN_MS = 50;
 const RECONNECT_MAX_MS = 4_000;
 const MONITOR_TIMEOUT_MS = 3_000;
@@ -47,10 +53,12 @@ export interface NatsOptions {
   /** Shown by the server's monitoring. */
   readonly name: string;
   readonly credentials?: NatsCredentials;
-  /** Where replies to this process go; default `_INBOX`. */
+  /** Where replies to this process go; default `_INBOX`, and for a guest what he may listen to. */
   readonly inboxPrefix?: string;
   /** The server's monitoring address, such as `http://127.0.0.1:8222`. */
   readonly monitorUrl?: string;
+  /** The bus is another machine's: it defines the streams, and this client reads by asking. */
+  readonly isGuest?: boolean;
   readonly clock: Clock;
 }
 
@@ -61,11 +69,7 @@ export async function connectNats(options: NatsOptions): Promise<Bus> {
   const reconnects = { tries: 0 };
   const connection = await dial(options, reconnects);
   const wheel = new TimerWheel(clock);
-  const wire = new NatsWire(
-    connection,
-    `${options.inboxPrefix ?? '_INBOX'}.${nuid.next()}`,
-    hub.emit,
-  );
+  const wire = new NatsWire(connection, `${inboxPrefix(options)}.${nuid.next()}`, hub.emit);
   const inbox = new Inbox(wire, wheel);
   const parts: NatsParts = {
     wire,
@@ -82,13 +86,24 @@ export async function connectNats(options: NatsOptions): Promise<Bus> {
     wheel,
     hub,
     clock,
-    store: new NatsStore(parts),
+    store: options.isGuest === true ? new GuestStore(parts) : new NatsStore(parts),
     openConsumer: openConsumer(parts),
     connection: connectionOf(connection, wire, wheel, options),
     newId: () => nuid.next(),
   });
   void watchStatus(connection, wire, hub, reconnects);
+  // What may not be asked is told at once instead of being waited for.
+  hub.listen(event => {
+    if (event.type === 'permission_denied') inbox.refuse(event.subject);
+  });
   return bus;
+}
+
+function inboxPrefix({ inboxPrefix: given, isGuest, credentials }: NatsOptions): string {
+  if (given !== undefined) return given;
+  if (isGuest !== true || credentials === undefined || !('nkeySeed' in credentials))
+    return '_INBOX';
+  return inboxOf(publicKeyOf(credentials.nkeySeed, 'what was given'));
 }
 
 async function dial(options: NatsOptions, reconnects: { tries: number }): Promise<NatsConnection> {
@@ -106,8 +121,9 @@ async function dial(options: NatsOptions, reconnects: { tries: number }): Promis
     ignoreAuthErrorAbort: true,
     noAsyncTraces: true,
     pingInterval: PING_MS,
+    maxPingOut: PINGS_UNANSWERED_MAX,
     timeout: CONNECT_TIMEOUT_MS,
-    ...(options.inboxPrefix === undefined ? {} : { inboxPrefix: options.inboxPrefix }),
+    inboxPrefix: inboxPrefix(options),
     ...authentication(options.credentials),
   };
   try {
@@ -183,6 +199,7 @@ function connectionOf(
       known = connection.info ?? known;
       return {
         url: `nats://${connection.getServer()}`,
+        server_id: known?.server_id ?? 'unknown',
         server_version: known?.version ?? 'unknown',
         max_payload_bytes: wire.maxPayloadBytes,
         connected: wire.connected,
@@ -192,7 +209,7 @@ function connectionOf(
       if (!wire.connected) throw new CodeGodError('bus_unavailable', 'the bus is not connected');
       return connection.rtt();
     },
-    requireDurable: () => requireDurable(known?.version ?? '0.0.0', options.monitorUrl),
+    requireDurable: () => requireDurable(connection.info ?? known, options.monitorUrl),
     async disconnect() {
       // Sends what is still in the buffer; a server that is gone must not hold up the end.
       if (wire.connected) await settledWithin(wheel, DISCONNECT_MS, [connection.flush()]);
@@ -204,16 +221,18 @@ function connectionOf(
 }
 
 const Varz = z.object({
+  server_id: z.string(),
   jetstream: z.object({
     config: z.object({ sync_always: z.boolean().default(false) }).optional(),
   }),
 });
 
 async function requireDurable(
-  version: string,
+  server: ServerInfo | undefined,
   monitorUrl: string | undefined,
 ): Promise<Durability> {
   const refused = (reason: string, fix: string): Durability => ({ ok: false, reason, fix });
+  const version = server?.version ?? '0.0.0';
   const { version: plain } = semver.coerce(version) ?? { version: '0.0.0' };
   if (semver.lt(plain, VERSION_MIN)) {
     return refused(`nats-server ${version} is too old`, `use nats-server ${VERSION_MIN} or newer`);
@@ -226,11 +245,13 @@ async function requireDurable(
     const response = await fetch(new URL('/varz', monitorUrl), {
       signal: AbortSignal.timeout(MONITOR_TIMEOUT_MS),
     });
-    const { jetstream } = Varz.parse(await response.json());
+    const { server_id, jetstream } = Varz.parse(await response.json());
     if (jetstream.config === undefined) {
       return refused('JetStream is off', 'start nats-server with a `jetstream` block');
     }
-    if (jetstream.config.sync_always) return { ok: true };
+    if (jetstream.config.sync_always) {
+      return { ok: true, is_same_server: server_id === server?.server_id };
+    }
   } catch (error) {
     const reason = `the monitoring of the server does not answer: ${asError(error).message}`;
     return refused(reason, `check the monitoring address ${monitorUrl}`);

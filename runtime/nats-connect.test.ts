@@ -38,7 +38,8 @@ test('no server: the error says where', async () => {
 
 test('a server that syncs before it acknowledges is durable', () =>
   withServer({}, async connect => {
-    assert.deepEqual(await (await connect()).requireDurable(), { ok: true });
+    const durability = await (await connect()).requireDurable();
+    assert.deepEqual(durability, { ok: true, is_same_server: true });
   }));
 
 test('a server that syncs later, or whose monitoring is unknown or silent, is not', () =>

@@ -95,9 +95,13 @@ export class NatsStore implements Store {
     }
   }
 
-  async last(stream: string, subject: string): Promise<StoredMessage | null> {
+  last(stream: string, subject: string): Promise<StoredMessage | null> {
+    return this.find(stream, { last_by_subj: subject });
+  }
+
+  /** The message that the server finds by such a request; null where there is none. */
+  protected async find(stream: string, request: object): Promise<StoredMessage | null> {
     try {
-      const request = { last_by_subj: subject };
       const reply = await this.#parts.api.call(`STREAM.MSG.GET.${stream}`, request);
       const { message } = MessageReply.parse(reply);
       return {

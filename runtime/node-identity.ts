@@ -45,6 +45,21 @@ export async function openNodeIdentity(options: NodeIdentityOptions): Promise<No
   return { node, host: hostname(), epoch };
 }
 
+/** The id that is kept here, or that the first start will keep. */
+export async function presentNode(
+  options: Pick<NodeIdentityOptions, 'directory' | 'name' | 'configured'>,
+): Promise<NodeId> {
+  if (options.configured) return parseId(options.name, 'the configuration');
+  const path = join(options.directory, 'node-id');
+  return parseId((await read(path)) ?? options.name, path);
+}
+
+/** The epoch of the last start of a process here; null where it has never started. */
+export async function lastEpoch(directory: string, process: string): Promise<number | null> {
+  const last = Number((await read(join(directory, `epoch-${process}`))) ?? 0);
+  return Number.isSafeInteger(last) && last > 0 ? last : null;
+}
+
 function parseId(text: string, where: string): NodeId {
   const parsed = NodeId.safeParse(text.trim());
   if (parsed.success) return parsed.data;

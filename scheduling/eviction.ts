@@ -9,7 +9,7 @@
  * E2: no victim goes without need: without any one of the set the newcomer would not fit.
  * E3: the same input gives the same victims.
  */
-import { isIdle, type Resident } from './node-room.ts';
+import { isIdle, type Resident } from './node-resident.ts';
 
 /** After this long without use a model is half as likely to be wanted soon. */
 const RECENCY_HALF_LIFE_MS = 300_000;

@@ -108,6 +108,17 @@ test('cards that share main memory are not given it twice', () => {
   assert.equal(fit(LLAMA, OPTIONS, roomy, { offload: false }).kind, 'single');
 });
 
+test('several cards that share main memory pay their buffers out of it', () => {
+  const cards = [card(4.2, 0, { integrated: true }), card(4.2, 1, { integrated: true })];
+  const { need, ...spread } = fit(LLAMA, OPTIONS, roomOf(32, ...cards), { offload: false });
+  assert.equal(spread.kind, 'multi');
+  const taken = spread.cards.reduce((sum, share) => sum + share.bytes, need.host_bytes) / GIB;
+  const within = (ram: number) =>
+    fit(LLAMA, OPTIONS, { ...roomOf(ram, ...cards), unified: true }, { offload: false }).kind;
+  assert.equal(within(taken + 1e-6), 'multi');
+  assert.equal(within(taken - 1e-6), 'none');
+});
+
 test('what observed loads took besides is counted', () => {
   const room = roomOf(64, card(7));
   assert.equal(fit(LLAMA, OPTIONS, room, { offload: false }).kind, 'single');
@@ -187,8 +198,8 @@ test('never over-committed, and the same question has the same answer', () => {
         const onCards = found.cards.reduce((sum, share) => sum + share.bytes, 0);
         const shared = room.unified ? onCards : 0;
         if (room.ram_free_bytes !== null)
-          assert.ok(found.ram_bytes + shared <= room.ram_free_bytes);
-        assert.ok(found.slowdown >= 1);
+          assert.ok(found.ram_bytes + shared <= room.ram_free_bytes, 'main memory');
+        assert.ok(found.slowdown >= 1, 'slowdown');
         const isPlaced = !['none', 'unknown'].includes(found.kind);
         assert.equal(isPlaced, found.cards.length > 0 || found.ram_bytes > 0);
         assert.equal(found.short_bytes > 0, found.kind === 'none');
@@ -215,8 +226,8 @@ test('more free memory never makes it worse, a larger context never better', () 
         index === which ? { ...one, free_bytes: (one.free_bytes ?? 0) + extra } : one,
       );
       const ram_free_bytes = (room.ram_free_bytes ?? 0) + extra;
-      assert.ok(rank({ ...room, cards, ram_free_bytes }) <= rank(room));
-      assert.ok(rank(room, context_tokens + 4_096) >= rank(room));
+      assert.ok(rank({ ...room, cards, ram_free_bytes }) <= rank(room), 'more memory');
+      assert.ok(rank(room, context_tokens + 4_096) >= rank(room), 'larger context');
     }),
     { numRuns: 400 },
   );

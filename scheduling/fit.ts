@@ -87,16 +87,19 @@ export function fit(
   const total = Math.max(0, need.total_bytes + residual);
   const base: Fit = { kind: 'none', cards: [], ram_bytes: 0, slowdown: 1, need, short_bytes: 0 };
   const hostFree = room.ram_free_bytes;
-  const hostWanted = need.host_bytes + (room.unified ? total : 0);
   const layers = layersOf(profile, need, residual);
-  if (hostFree === null || hostWanted <= hostFree) {
-    const onCards = { ...base, ram_bytes: need.host_bytes };
-    const one = cards.find(card => withReserve(total) <= card.free_bytes);
-    if (one !== undefined) {
-      return { ...onCards, kind: 'single', cards: [{ index: one.index, bytes: total }] };
-    }
+  // Cards that share main memory take theirs from it too.
+  const holds = (shares: readonly Share[]): boolean =>
+    hostFree === null ||
+    need.host_bytes + (room.unified ? sum(shares.map(share => share.bytes)) : 0) <= hostFree;
+  const onCards = { ...base, ram_bytes: need.host_bytes };
+  const one = cards.find(card => withReserve(total) <= card.free_bytes);
+  if (one !== undefined) {
+    const shares = [{ index: one.index, bytes: total }];
+    if (holds(shares)) return { ...onCards, kind: 'single', cards: shares };
+  } else {
     const shares = spreadOver(layers, cards);
-    if (shares !== null) return { ...onCards, kind: 'multi', cards: shares };
+    if (shares !== null && holds(shares)) return { ...onCards, kind: 'multi', cards: shares };
   }
   if (fitOptions.offload) {
     const spilled = room.unified ? null : spill(layers, need, cards, hostFree);
@@ -193,7 +196,8 @@ function shortage(
   if (offload && room.ram_free_bytes !== null) {
     misses.push(withReserve(whole + layers.fixed) - room.ram_free_bytes);
   }
-  const host = room.ram_free_bytes === null ? 0 : need.host_bytes - room.ram_free_bytes;
+  const taken = need.host_bytes + (room.unified ? need.total_bytes : 0);
+  const host = room.ram_free_bytes === null ? 0 : taken - room.ram_free_bytes;
   return Math.max(1, host, Math.min(...misses));
 }
 

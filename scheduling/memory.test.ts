@@ -210,9 +210,9 @@ test('the parts add up, and none falls as context, slots or width of the cache g
           ...wider.map(kv_type => ({ ...options, kv_type })),
         ]) {
           const larger = memoryNeed(profile, grown);
-          assert.ok(larger.kv_bytes >= kv_bytes);
-          assert.ok(larger.compute_bytes >= compute_bytes);
-          assert.ok(larger.total_bytes >= need.total_bytes);
+          assert.ok(larger.kv_bytes >= kv_bytes, 'cache');
+          assert.ok(larger.compute_bytes >= compute_bytes, 'compute');
+          assert.ok(larger.total_bytes >= need.total_bytes, 'total');
         }
       },
     ),

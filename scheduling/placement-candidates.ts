@@ -1,9 +1,6 @@
 /**
  * All offers for one request, and their order. Only models that can matter are judged: the one that
  * is named, or for each node the largest that it could take.
- *
- * C1: an offer that needs a load ranks before a loaded copy only where it is clearly faster, so that
- *     small errors of estimates don't make models wander.
  */
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
@@ -11,6 +8,7 @@ import { RECENCY_STEP_MS } from './eviction.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
+import { judge } from './placement-judge.ts';
 import {
   absenceOf,
   type Entry,
@@ -22,25 +20,27 @@ import {
   nodeStateOf,
   profileOf,
 } from './placement-node.ts';
-import { judge, type Offer, offerOf, type Terms } from './placement-offer.ts';
+import { type Offer, offerOf, type Terms } from './placement-offer.ts';
+import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
 const NO_ALIASES = {};
-/** By how much a load has to be faster than a loaded copy (C1). */
-const HYSTERESIS_FACTOR = 1.1;
-const HYSTERESIS_MS = 500;
-/** More than any time that is expected: nodes to avoid come last. */
-const AVOIDED_MS = 1e12;
+/** Where the walk through a node's models begins, by state and kind of request. */
+const firsts = new WeakMap<NodeState, Map<string, number>>();
+const FIRSTS_MAX = 64;
 
 /**
- * Judgements of one wish under the same rules, used again where the state of the node is the same.
- * Losing it changes nothing.
+ * Judgements of one wish under the same rules, by place of the node: used again where the state of
+ * the node is the same. Losing it changes nothing.
  */
-export type Memo = WeakMap<
-  Entry,
-  { readonly offer: Offer; readonly isCopied: boolean; readonly step: number }
->;
+export interface Memo {
+  readonly offers: (Offer | undefined)[];
+  step: number;
+  isCopied: boolean;
+}
+
+export const newMemo = (): Memo => ({ offers: [], step: -1, isCopied: false });
 
 export class Candidates {
   readonly request: PlacementRequest;
@@ -149,14 +149,51 @@ export class Candidates {
   #named(key: string): readonly Offer[] {
     const { remote } = this.request;
     const offers: Offer[] = [];
-    for (const state of this.#states) {
-      for (const entry of state.entries.get(key) ?? []) {
+    const memo = this.key === null ? undefined : this.#freshMemo(key);
+    for (const [place, state] of this.#states.entries()) {
+      const known = memo?.offers[place];
+      if (known !== undefined && this.#stillHolds(known, state)) {
+        offers.push(known);
+        this.#seen.push(known);
+        continue;
+      }
+      const entries = state.entries.get(key) ?? [];
+      for (const entry of entries) {
         if (!isCapable(this.request, entry.model)) continue;
         if (remote === 'deny' && isOutside(entry.engine.name)) continue;
-        offers.push(this.#judge(state, entry));
+        const offer = this.#judge(state, entry);
+        offers.push(offer);
+        if (memo !== undefined && entries.length === 1) memo.offers[place] = offer;
       }
     }
     return offers;
+  }
+
+  /** Without what time, or a copy elsewhere, may have changed. */
+  #freshMemo(key: string): Memo | undefined {
+    const memo = this.#memo;
+    if (memo === undefined || this.#hasRules) return undefined;
+    const isCopied = this.#isCopied(key);
+    if (memo.isCopied !== isCopied) memo.offers.length = 0;
+    else if (memo.step !== this.#step) {
+      for (const [place, offer] of memo.offers.entries()) {
+        if (offer?.timed === true) memo.offers[place] = undefined;
+      }
+    }
+    memo.step = this.#step;
+    memo.isCopied = isCopied;
+    return memo;
+  }
+
+  #stillHolds(offer: Offer, state: NodeState): boolean {
+    return (
+      offer.state === state &&
+      (!offer.timed || !state.timed) &&
+      offer.verdict !== 'not_ready' &&
+      offer.verdict !== 'refused' &&
+      this.request.refused[state.node] === undefined &&
+      this.absence(state) === null
+    );
   }
 
   #ofEngines(...names: readonly string[]): readonly Offer[] {
@@ -195,7 +232,7 @@ export class Candidates {
    */
   #largestOf(): Found {
     const found: Found = { good: null, any: null, waits: null };
-    const walks = this.#states.map(state => ({ state, next: this.#nextOf(state, 0) }));
+    const walks = this.#states.map(state => ({ state, next: this.#firstOf(state) }));
     for (;;) {
       let largest: (typeof walks)[number] | null = null;
       let entry: Entry | undefined;
@@ -218,6 +255,18 @@ export class Candidates {
         ? largest.state.bySize.length
         : this.#nextOf(largest.state, largest.next + 1);
     }
+  }
+
+  /** The same for every request of one kind: remembered with the state. */
+  #firstOf(state: NodeState): number {
+    const { capability, context_tokens } = this.request;
+    const kind = `${context_tokens} ${capability}`;
+    const known = firsts.get(state) ?? new Map<string, number>();
+    firsts.set(state, known);
+    const first = known.get(kind) ?? this.#nextOf(state, 0);
+    if (known.size >= FIRSTS_MAX) known.clear();
+    known.set(kind, first);
+    return first;
   }
 
   /** The next model of the node that is not certain to be too large. */
@@ -273,29 +322,16 @@ export class Candidates {
     return this.#judgement(state, entry);
   }
 
-  /** Remembered for as long as nothing that it depends on changes. */
   #judgement(state: NodeState, entry: Entry): Offer {
-    const isCopied = this.#isCopied(entry.key);
-    const terms = isCopied ? this.#copyTerms : this.#terms;
-    const known = this.#memo?.get(entry);
-    if (
-      known !== undefined &&
-      known.offer.state === state &&
-      known.isCopied === isCopied &&
-      (!known.offer.timed || (known.step === this.#step && !state.timed))
-    ) {
-      return known.offer;
-    }
-    const offer = judge(this.request, state, entry, terms);
-    this.#memo?.set(entry, { offer, isCopied, step: this.#step });
-    return offer;
+    const terms = this.#isCopied(entry.key) ? this.#copyTerms : this.#terms;
+    return judge(this.request, state, entry, terms);
   }
 
   /** Whether some node has it loaded, or is loading it: another copy would be a second one. */
   #isCopied(key: string): boolean {
     let copied = this.#copied.get(key);
     if (copied === undefined) {
-      copied = this.#states.some(({ room }) => room.residents.some(held => held.key === key));
+      copied = this.#states.some(({ residents }) => residents.has(key));
       this.#copied.set(key, copied);
     }
     return copied;
@@ -322,43 +358,10 @@ export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] =>
     .sort((left, right) => compareText(left.node, right.node))
     .map(view => nodeStateOf(view));
 
-export const takes = (offer: Offer): boolean => offer.when === 'takes';
 export const isOutside = (engine: EngineName): boolean =>
   engine === 'anthropic' || engine === 'openai';
 const isAvailable = (offer: Offer): boolean =>
   offer.verdict !== 'not_ready' && offer.verdict !== 'excluded';
-
-/** Requests ahead for the same copy, and how long this one has waited. */
-export interface Turn {
-  readonly ahead: number;
-  readonly waited_ms: number;
-}
-
-/** C1. The expected time, and what it takes to outweigh it. */
-export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): number {
-  const { total_ms, wait_ms } = offer.score;
-  const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
-  if (offer.effort > 0 && offer.when === 'takes') {
-    return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
-  }
-  return avoided + total_ms - wait_ms + waitMs(offer, turn);
-}
-
-/** Between offers of one rank. */
-export function compareOffers(left: Offer, right: Offer): number {
-  return (
-    left.effort - right.effort || freeOf(right) - freeOf(left) || compareText(left.node, right.node)
-  );
-}
-
-/** Who has waited for long already was told too little, and is told at least as much again. */
-export function waitMs(offer: Offer, { ahead, waited_ms }: Turn): number {
-  const { wait_ms, prefill_ms, decode_ms } = offer.score;
-  const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
-  return offer.when === 'waits' ? Math.max(queued, waited_ms) : queued;
-}
-
-export const freeOf = (offer: Offer): number => offer.state.room.free_bytes ?? 0;
 
 /** Of the largest model among them, by name where two are equal; null where there is none. */
 function largest(offers: readonly Offer[]): readonly Offer[] | null {
@@ -367,6 +370,3 @@ function largest(offers: readonly Offer[]): readonly Offer[] | null {
   );
   return best === undefined ? null : offers.filter(offer => offer.key === best.key);
 }
-
-export const compareText = (left: string, right: string): number =>
-  left < right ? -1 : left > right ? 1 : 0;

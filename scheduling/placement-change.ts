@@ -3,10 +3,10 @@
  * something that a person can do, with its effect.
  */
 import { gib } from './memory.ts';
-import { bytesOf } from './node-room.ts';
-import { freeOf, takes } from './placement-candidates.ts';
+import { bytesOf } from './node-resident.ts';
 import type { Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
+import { freeOf, takes } from './placement-rank.ts';
 import { closestOf } from './placement-reason.ts';
 
 const VICTIMS_SHOWN_MAX = 4;

@@ -4,9 +4,10 @@
  */
 import type { PlacementCandidate, PlacementDecision } from '../protocol/node.ts';
 import type { PlacementRequest } from './placement.ts';
-import { type Candidates, compareText } from './placement-candidates.ts';
+import type { Candidates } from './placement-candidates.ts';
 import { wouldChange } from './placement-change.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareText } from './placement-rank.ts';
 import { chosenReason, offerReason, waitingReason } from './placement-reason.ts';
 
 /** Candidates kept in a decision; the best come first. */

@@ -16,7 +16,8 @@ import {
   profileOfSize,
 } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
-import { type NodeNews, type NodeRoom, roomOf } from './node-room.ts';
+import type { NodeNews } from './node-resident.ts';
+import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementRequest } from './placement.ts';
 
@@ -46,6 +47,8 @@ export interface NodeState {
   /** Models, by canonical name, that somebody waits for, and copies that take nothing new. */
   readonly demanded: ReadonlySet<string>;
   readonly closed: ReadonlySet<string>;
+  /** Canonical names of what is loaded, or on its way. */
+  readonly residents: ReadonlySet<string>;
   /** Whether time alone changes what can be evicted here: something was loaded just now. */
   readonly timed: boolean;
 }
@@ -71,12 +74,14 @@ interface Remembered {
 
 const EMPTY: Index = { entries: new Map(), bySize: [], loaded: [] };
 
-export function nodeStateOf(view: NodeView, news?: NodeNews): NodeState {
+/**
+ * @param signature the same for the same news: what was computed from them is used again
+ * @param newsOf what was decided since the node wrote its adverts; nothing where it is absent
+ */
+export function nodeStateOf(view: NodeView, signature = '', newsOf?: () => NodeNews): NodeState {
   const runtime = view.runtime?.advert;
-  if (runtime === undefined) return computeState(view, news);
+  if (runtime === undefined) return computeState(view, newsOf?.());
   const capacity = view.capacity?.advert ?? null;
-  const signature = news === undefined ? '' : news.signature;
-  if (signature === undefined) return computeState(view, news);
   const seenAt = view.runtime?.seen_at ?? 0;
   const variants = states.get(runtime) ?? [];
   const known = variants.find(
@@ -86,7 +91,7 @@ export function nodeStateOf(view: NodeView, news?: NodeNews): NodeState {
       variant.seen_at === seenAt,
   );
   if (known !== undefined) return known.state;
-  const state = computeState(view, news);
+  const state = computeState(view, signature === '' ? undefined : newsOf?.());
   variants.unshift({ capacity, signature, seen_at: seenAt, state });
   variants.length = Math.min(variants.length, VARIANTS_MAX);
   states.set(runtime, variants);
@@ -111,6 +116,7 @@ function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
     bound_bytes: boundOf(view, room),
     demanded: news?.demanded ?? NOTHING,
     closed: news?.closed ?? NOTHING,
+    residents: new Set(room.residents.map(({ key }) => key)),
     timed: room.residents.some(({ loaded_at }) => loaded_at !== null),
   };
 }

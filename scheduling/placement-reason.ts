@@ -3,10 +3,11 @@
  */
 import { gib } from './memory.ts';
 import { nearestName, sameModel } from './model-names.ts';
-import { bytesOf } from './node-room.ts';
-import { freeOf, isOutside } from './placement-candidates.ts';
+import { bytesOf } from './node-resident.ts';
+import { isOutside } from './placement-candidates.ts';
 import type { Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
+import { freeOf } from './placement-rank.ts';
 
 const NAMES_MAX = 4;
 

@@ -6,8 +6,8 @@
  * T1: every term is finite and at least 0, whatever an advert says.
  */
 import type { ModelAdvert } from '../protocol/node.ts';
-import type { Fit, Room } from './fit.ts';
-import { loadMsOf } from './node-room.ts';
+import type { Room } from './fit.ts';
+import { loadMsOf } from './node-resident.ts';
 import type { PlacementRequest } from './placement.ts';
 
 export interface Score {
@@ -77,6 +77,3 @@ export function scoreOf(terms: Omit<Score, 'total_ms'>): Score {
   const { wait_ms, load_ms, prefill_ms, decode_ms, evict_ms } = terms;
   return { ...terms, total_ms: wait_ms + load_ms + prefill_ms + decode_ms + evict_ms };
 }
-
-/** Of main memory beside a card a measured rate knows nothing; without a card it is all there is. */
-export const slowdownOf = (found: Fit | null): number => found?.slowdown ?? 1;

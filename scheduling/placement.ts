@@ -19,7 +19,7 @@ import type { NodeId } from '../protocol/ids.ts';
 import type { PlacementDecision } from '../protocol/node.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
-import type { CardBytes } from './node-room.ts';
+import type { CardBytes } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import { Candidates, type Memo } from './placement-candidates.ts';
 import { decisionOf } from './placement-decision.ts';

@@ -44,12 +44,19 @@ const PATTERNS: Readonly<Record<string, Pattern>> = {
   laguna: { every: 4, first: true },
   llama4: { every: 4, window: 8_192 },
   mellum: { every: 4 },
+  'muse-glimmer': { every: 4 },
   'modern-bert': { every: 3, first: true },
   olmo2: { every: 4 },
   olmo3: { every: 4 },
   plamo3: { every: 8 },
   smallthinker: { every: 4, first: true },
 };
+
+/** Read whole texts at once and keep nothing of them. */
+const ENCODERS =
+  /^((modern-|nomic-|neo-|euro|jina-)?bert(-moe|-v2|-v3)?|nomic-bert-moe|gemma-embedding|dream|llada(-moe)?|rnd1)$/;
+/** Every layer attends and has a state as well. */
+const BOTH = /^falcon-h1$/;
 
 /** Hybrids whose full layers are one in so many where the metadata does not say. */
 const HYBRID = /^(qwen3next|qwen35|qwen35moe|qwen4exp)$/;
@@ -98,6 +105,7 @@ function attentionOf(
   count: number,
 ): readonly boolean[] {
   const heads = reader.perLayer('attention.head_count', count, 0);
+  if (ENCODERS.test(reader.architecture)) return heads.map(() => false);
   const kv = reader.perLayer('attention.head_count_kv', count, -1);
   const recurrent = linear(reader, count);
   const names = namesOf(tensors, count);
@@ -140,6 +148,7 @@ function recurrenceOf(
     if (own !== undefined && own.size > 0) {
       return [...own].some(name => /^(ssm_|shortconv|time_mix)/.test(name));
     }
+    if (BOTH.test(reader.architecture)) return true;
     const sparse = reader.architecture.startsWith('nemotron_h');
     return !attending && !(sparse && (ff[layer] ?? 0) > 0);
   });
@@ -208,7 +217,9 @@ function shapesOf(reader: MetadataReader, count: number): ShapeOf {
   const isLatent = rank !== null && (reader.number('attention.key_length_mla') ?? 0) > 0;
   return (layer, window) => {
     if (isLatent) {
-      const width = rank + (reader.number('rope.dimension_count') ?? 0);
+      // Sparse attention keeps an index besides, one more head of its own.
+      const index = reader.number('attention.indexer.key_length') ?? 0;
+      const width = rank + (reader.number('rope.dimension_count') ?? 0) + index;
       return { kind: 'latent', key_width: width, value_width: 0, window_tokens: null };
     }
     const owned = kv[layer] ?? -1;

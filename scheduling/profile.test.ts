@@ -179,6 +179,19 @@ test('a projector lies beside the model, in the same file or in its own', () => 
   assert.ok(beside > 880e6 && beside <= 900e6);
 });
 
+test('a model that only reads keeps no cache', () => {
+  for (const architecture of [
+    'bert',
+    'nomic-bert',
+    'nomic-bert-moe',
+    'jina-bert-v2',
+    'modern-bert',
+  ]) {
+    const model = testModel({ ...SHAPES['llama3.2:1b'], architecture }, 'F16');
+    assert.deepEqual(profileOfShow(showOf(model), fileBytes(model)).caches, []);
+  }
+});
+
 test('an element type made after this release is taken for one of four bits', () => {
   const model = modelNamed('llama3.2:1b');
   const tensors = model.tensors.map(tensor =>

@@ -6,8 +6,8 @@
 import type { ModelPolicy } from '../protocol/policy.ts';
 import { canonicalModelName } from './model-names.ts';
 import { planOf } from './placement.ts';
-import { takes } from './placement-candidates.ts';
 import { decisionOf } from './placement-decision.ts';
+import { takes } from './placement-rank.ts';
 import type { WantedLoad } from './queue.ts';
 import { NOBODY, type Waiting } from './queue-state.ts';
 import type { QueueView } from './queue-view.ts';

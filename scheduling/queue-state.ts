@@ -8,7 +8,7 @@
  */
 import type { NodeId } from '../protocol/ids.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
-import type { Booking } from './node-room.ts';
+import type { Booking } from './node-resident.ts';
 import type { PlacementPlan, PlacementRequest } from './placement.ts';
 
 export interface Job {

@@ -7,12 +7,13 @@
  */
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import { canonicalModelName, resolveAlias } from './model-names.ts';
-import type { Booking, NodeNews } from './node-room.ts';
+import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates, compareText, type Memo } from './placement-candidates.ts';
+import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
 import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareText } from './placement-rank.ts';
 import { UNLOAD_MS } from './placement-score.ts';
 import {
   bookingOf,
@@ -37,13 +38,16 @@ interface Claim {
   readonly id: string;
 }
 
+const WISHES_MAX = 8_192;
 /** Groups whose judgements are remembered. */
 const MEMOS_MAX = 512;
 const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
 const bookings = new WeakMap<Running, Booking>();
 const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
-const wants = new WeakMap<PlacementRequest, string>();
+const wants = new WeakMap<PlacementRequest, number>();
+const wishes = new Map<string, number>();
+let wishesSeen = 0;
 
 export class QueueView {
   readonly state: QueueState;
@@ -55,6 +59,7 @@ export class QueueView {
   readonly #running: Map<string, Running>;
   readonly #byNode = new Map<string, Running[]>();
   readonly #ended: readonly Ended[];
+  readonly #endedOn = new Map<string, Ended[]>();
   readonly #loadedAt: Map<string, number>;
   readonly #turnedAt: Map<string, number>;
   /** How many wait for a model, by canonical name. */
@@ -79,6 +84,11 @@ export class QueueView {
     this.#ended = state.ended.filter(
       ({ node, at }) => at > (seen.get(node) ?? 0) && now - at <= ADVERT_TTL_MS,
     );
+    for (const over of this.#ended) {
+      const here = this.#endedOn.get(over.node);
+      if (here === undefined) this.#endedOn.set(over.node, [over]);
+      else here.push(over);
+    }
     const { age_bound_ms, residency_ms } = state.options;
     this.#loadedAt = new Map([...state.loaded_at].filter(([, at]) => now - at < residency_ms));
     this.#turnedAt = new Map([...state.turned_at].filter(([, at]) => now - at < age_bound_ms));
@@ -125,11 +135,11 @@ export class QueueView {
   }
 
   aheadOf(offer: Offer): number {
-    return this.#ahead.get(residentKey(offer.node, offer.key)) ?? 0;
+    return this.#ahead.get(offer.copy) ?? 0;
   }
 
   queueAhead(offer: Offer): void {
-    this.#ahead.set(residentKey(offer.node, offer.key), this.aheadOf(offer) + 1);
+    this.#ahead.set(offer.copy, this.aheadOf(offer) + 1);
   }
 
   /** D3: closes what is in the way of one that is overdue. One claim for a node, one for a model. */
@@ -271,7 +281,48 @@ export class QueueView {
 
   #stateOf(view: NodeView, closed: ReadonlySet<string>, isOverdue: boolean): NodeState {
     const isFree = isOverdue && !this.#hasTurned(view.node);
-    return nodeStateOf(view, this.#makeNews(view.node, closed, isFree));
+    const running = this.#byNode.get(view.node) ?? [];
+    const over = this.#endedOn.get(view.node) ?? [];
+    const here = loadedKeys(view);
+    let signature = '';
+    for (const { waiting } of running) signature += `${waiting.job.id} `;
+    for (const { model } of over) signature += `-${model}`;
+    const keys = running.length === 0 ? here : [...here, ...running.map(keyOfRunning)];
+    for (const key of keys) {
+      const at = this.#loadedAt.get(residentKey(view.node, key));
+      if (at !== undefined) signature += `@${key}${at}`;
+      if (!isFree && this.#demand.has(key)) signature += `+${key}`;
+      if (this.#kept.has(key)) signature += `!${key}`;
+    }
+    for (const key of closed) signature += `/${key}`;
+    const news = () => this.#newsOf(view.node, { keys, closed, isFree });
+    return nodeStateOf(view, signature, news);
+  }
+
+  #newsOf(
+    node: string,
+    about: {
+      readonly keys: readonly string[];
+      readonly closed: ReadonlySet<string>;
+      readonly isFree: boolean;
+    },
+  ): NodeNews {
+    const ended = new Map<string, number>();
+    for (const { model } of this.#endedOn.get(node) ?? []) {
+      const key = canonicalModelName(model);
+      ended.set(key, (ended.get(key) ?? 0) + 1);
+    }
+    const loaded_at = new Map<string, number>();
+    for (const key of about.keys) {
+      const at = this.#loadedAt.get(residentKey(node, key));
+      if (at !== undefined) loaded_at.set(key, at);
+    }
+    return {
+      bookings: (this.#byNode.get(node) ?? []).map(bookingFor),
+      ...{ ended, loaded_at, closed: about.closed },
+      demanded: new Set(about.keys.filter(key => !about.isFree && this.#demand.has(key))),
+      kept: new Set(about.keys.filter(key => this.#kept.has(key))),
+    };
   }
 
   #closedOn(node: string, { job, rank }: Waiting): ReadonlySet<string> | null {
@@ -284,37 +335,9 @@ export class QueueView {
     }
     return closed.size === 0 ? null : closed;
   }
-
-  #makeNews(node: string, closed: ReadonlySet<string>, isFree: boolean): NodeNews | undefined {
-    const running = this.#byNode.get(node) ?? [];
-    const view = this.#views.get(node);
-    const ended = new Map<string, number>();
-    for (const over of this.#ended) {
-      if (over.node !== node) continue;
-      const key = canonicalModelName(over.model);
-      ended.set(key, (ended.get(key) ?? 0) + 1);
-    }
-    const loaded_at = new Map<string, number>();
-    const demanded = new Set<string>();
-    const here = view === undefined ? [] : loadedKeys(view);
-    const coming = running.map(({ plan }) => canonicalModelName(plan.model));
-    for (const key of new Set([...here, ...coming])) {
-      const at = this.#loadedAt.get(residentKey(node, key));
-      if (at !== undefined) loaded_at.set(key, at);
-      if (!isFree && this.#demand.has(key)) demanded.add(key);
-    }
-    const kept = new Set([...this.#kept].filter(key => here.includes(key)));
-    const isNews =
-      running.length + ended.size + loaded_at.size + demanded.size + closed.size + kept.size > 0;
-    if (!isNews) return undefined;
-    const ids = running.map(({ waiting }) => waiting.job.id);
-    return {
-      bookings: running.map(bookingFor),
-      ...{ ended, loaded_at, demanded, closed, kept },
-      signature: [ids, [...ended], [...loaded_at], [...demanded], [...closed], [...kept]].join('|'),
-    };
-  }
 }
+
+const keyOfRunning = ({ plan }: Running): string => canonicalModelName(plan.model);
 
 function bookingFor(running: Running): Booking {
   const known = bookings.get(running);
@@ -343,7 +366,7 @@ function memoOf(options: QueueOptions, group: string): Memo {
   }
   let memo = known.get(group);
   if (memo === undefined) {
-    memo = new WeakMap();
+    memo = newMemo();
     known.set(group, memo);
   }
   return memo;
@@ -365,10 +388,18 @@ function roundedOf(request: PlacementRequest): PlacementRequest {
 
 const roundUp = (tokens: number): number => (tokens <= 0 ? 0 : 2 ** Math.ceil(Math.log2(tokens)));
 
-function wantOf(request: PlacementRequest): string {
+/** A number for each wish: requests that want the same have the same. */
+function wantOf(request: PlacementRequest): number {
   const known = wants.get(request);
   if (known !== undefined) return known;
   const text = JSON.stringify(request);
-  wants.set(request, text);
-  return text;
+  let want = wishes.get(text);
+  if (want === undefined) {
+    if (wishes.size >= WISHES_MAX) wishes.clear();
+    wishesSeen += 1;
+    want = wishesSeen;
+    wishes.set(text, want);
+  }
+  wants.set(request, want);
+  return want;
 }

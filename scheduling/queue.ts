@@ -13,9 +13,10 @@
 import type { PlacementDecision } from '../protocol/node.ts';
 import type { NodeView } from './node-view.ts';
 import { type PlacementPlan, planOf } from './placement.ts';
-import { type Candidates, compareOffers, rankMs, takes, waitMs } from './placement-candidates.ts';
+import type { Candidates } from './placement-candidates.ts';
 import { decisionOf, type Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
+import { compareOffers, rankMs, takes, waitMs } from './placement-rank.ts';
 import { waitingReason } from './placement-reason.ts';
 import { wantedLoads } from './queue-policies.ts';
 import { type Job, NOBODY, type QueueState, type Waiting } from './queue-state.ts';
@@ -175,18 +176,21 @@ class Pass {
   }
 
   #bestOf(group: Group, { job }: Waiting, waited_ms: number): Offer | null {
-    let best: Offer | null = null;
-    let bestMs = Number.POSITIVE_INFINITY;
-    const consider = (offer: Offer): void => {
-      const ms = rankMs(offer, job.request, { ahead: this.#view.aheadOf(offer), waited_ms });
-      if (ms > bestMs || (ms === bestMs && best !== null && compareOffers(best, offer) <= 0))
-        return;
+    let best = group.blocked;
+    let bestMs = best === null ? Number.POSITIVE_INFINITY : this.#rankMs(best, job, waited_ms);
+    for (const offer of group.live) {
+      const ms = this.#rankMs(offer, job, waited_ms);
+      if (ms > bestMs || (ms === bestMs && best !== null && compareOffers(best, offer) <= 0)) {
+        continue;
+      }
       best = offer;
       bestMs = ms;
-    };
-    for (const offer of group.live) consider(offer);
-    if (group.blocked !== null) consider(group.blocked);
+    }
     return best;
+  }
+
+  #rankMs(offer: Offer, { request }: Job, waited_ms: number): number {
+    return rankMs(offer, request, { ahead: this.#view.aheadOf(offer), waited_ms });
   }
 
   #waitOf(group: Group, best: Offer | null, waited_ms: number): Wait {

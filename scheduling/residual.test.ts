@@ -84,7 +84,7 @@ test('no estimate falls below what was observed for the same load', () => {
         const ratio = measured_bytes / estimated_bytes;
         if (ratio < 0.5 || ratio > 2) continue;
         const { residual_bytes } = correctionOf(table, kind, estimated_bytes);
-        assert.ok(estimated_bytes + residual_bytes >= measured_bytes);
+        assert.ok(estimated_bytes + residual_bytes >= measured_bytes, 'below the observed');
       }
     }),
   );
@@ -105,7 +105,7 @@ test('a larger estimate stays the larger one', () => {
       );
       const corrected = (estimate: number) =>
         estimate + correctionOf(table, KIND, estimate).residual_bytes;
-      assert.ok(corrected(Math.min(one, other)) <= corrected(Math.max(one, other)));
+      assert.ok(corrected(Math.min(one, other)) <= corrected(Math.max(one, other)), 'order');
     }),
   );
 });

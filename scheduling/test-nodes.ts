@@ -13,12 +13,36 @@ export interface ModelInput {
   readonly loaded?: boolean;
   readonly context_tokens?: number;
   readonly capabilities?: readonly string[];
+  readonly slots?: number;
+  readonly in_flight?: number;
+  readonly used_at?: number | null;
+  readonly kept?: boolean;
+  readonly state?: string;
+  readonly load_ms?: number;
+  readonly output_tokens_per_s?: number;
+  readonly observed?: {
+    readonly measured_bytes: number;
+    readonly estimated_bytes: number;
+    readonly context_tokens: number;
+  };
+  readonly vram_bytes?: number | null;
+  readonly ram_bytes?: number | null;
+}
+
+export interface CardInput {
+  readonly free: number | null;
+  readonly total: number | null;
+  readonly foreign?: number | null;
+  readonly bandwidth?: number;
+  readonly unified?: boolean;
 }
 
 export interface NodeInput {
   readonly id: string;
   /** Free and total GPU memory; null: no GPU. `free: null`: unknown. */
-  readonly gpu?: { readonly free: number | null; readonly total: number | null } | null;
+  readonly gpu?: CardInput | null;
+  /** Where there are several. */
+  readonly gpus?: readonly CardInput[];
   readonly ram?: { readonly available: number; readonly total: number };
   readonly reserve?: number;
   readonly models?: readonly ModelInput[];
@@ -30,6 +54,9 @@ export interface NodeInput {
   readonly slots_used?: number;
   readonly state?: string;
   readonly seen_at?: number;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly offload?: boolean;
+  readonly environment?: Readonly<Record<string, unknown>>;
 }
 
 export function nodeView(input: NodeInput): NodeView {
@@ -37,7 +64,7 @@ export function nodeView(input: NodeInput): NodeView {
   const seen_at = input.seen_at ?? NOW;
   const head = { node, epoch: 1, host: input.id, state: input.state ?? 'ready', at: seen_at };
   const ram = input.ram ?? { available: 8 * GIB, total: 16 * GIB };
-  const gpu = input.gpu ?? null;
+  const cards = cardsOf(input);
   const capacity = CapacityAdvert.parse({
     ...head,
     os: 'linux',
@@ -45,7 +72,7 @@ export function nodeView(input: NodeInput): NodeView {
     cpu: { model: 'cpu', cores: 2, load: null },
     ram: { total_bytes: ram.total, available_bytes: ram.available },
     disk: { total_bytes: null, free_bytes: null },
-    gpus: gpu === null ? [] : [gpuOf(gpu, seen_at)],
+    gpus: cards.map((card, index) => gpuOf(card, index, seen_at)),
     reserve_bytes: input.reserve ?? 0,
     unknown: [],
   });
@@ -62,6 +89,8 @@ export function nodeView(input: NodeInput): NodeView {
     })),
     slots: input.slots ?? 4,
     slots_used: input.slots_used ?? 0,
+    labels: input.labels ?? {},
+    offload: input.offload ?? false,
   });
   return {
     node,
@@ -70,16 +99,23 @@ export function nodeView(input: NodeInput): NodeView {
   };
 }
 
-function gpuOf(gpu: { free: number | null; total: number | null }, measured_at: number) {
+function cardsOf({ gpu, gpus }: NodeInput): readonly CardInput[] {
+  if (gpus !== undefined) return gpus;
+  return gpu === undefined || gpu === null ? [] : [gpu];
+}
+
+function gpuOf(gpu: CardInput, index: number, measured_at: number) {
   return {
-    index: 0,
+    index,
     uuid: null,
     name: 'gpu',
     vendor: 'nvidia',
     total_bytes: gpu.total,
     used_bytes: null,
     free_bytes: gpu.free,
-    unified: false,
+    unified: gpu.unified ?? false,
+    ...(gpu.foreign === undefined ? {} : { foreign_bytes: gpu.foreign }),
+    bandwidth_bytes_per_s: gpu.bandwidth ?? null,
     utilization: null,
     temperature_c: null,
     power_w: null,
@@ -93,6 +129,7 @@ function enginesOf(input: NodeInput): unknown[] {
     name,
     available,
     version: null,
+    ...(input.environment === undefined ? {} : { environment: input.environment }),
     reason: available ? null : `${name} is not running`,
     models: models.map(model => ({
       digest: 'd',
@@ -102,8 +139,10 @@ function enginesOf(input: NodeInput): unknown[] {
       context_max: 32_768,
       capabilities: ['completion'],
       loaded: false,
-      vram_bytes: model.loaded === true ? (input.gpu == null ? 0 : model.size_bytes) : null,
-      ram_bytes: model.loaded === true ? (input.gpu == null ? model.size_bytes : 0) : null,
+      vram_bytes:
+        model.loaded === true ? (cardsOf(input).length === 0 ? 0 : model.size_bytes) : null,
+      ram_bytes:
+        model.loaded === true ? (cardsOf(input).length === 0 ? model.size_bytes : 0) : null,
       context_tokens: null,
       ...model,
     })),

@@ -9,6 +9,7 @@
  * D4: what was asked for is never booked with less than our own estimate of it.
  */
 import type { NodeId } from '../../protocol/ids.ts';
+import type { ModelProfile } from '../../protocol/model-profile.ts';
 import type { CapacityAdvert, EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import { chooseVictims } from '../../scheduling/eviction.ts';
@@ -16,13 +17,12 @@ import { type Fit, fit } from '../../scheduling/fit.ts';
 import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
 import {
-  addTo,
   type Resident as Booked,
-  baseRoom,
   bytesOf,
   type CardBytes,
   isIdle,
-} from '../../scheduling/node-room.ts';
+} from '../../scheduling/node-resident.ts';
+import { addTo, baseRoom } from '../../scheduling/node-room.ts';
 import { backendOf, memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
 import type { Lease, Terms } from './lease.ts';
 import { spellingsOf } from './model-aliases.ts';
@@ -177,12 +177,7 @@ function chooseRoom(
   // D4: what the asker knows beyond the formula is kept free as well.
   const residual_bytes = residualOf(model);
   const own = memoryNeed(shape, options).total_bytes + residual_bytes;
-  const more = Math.max(0, bytes - own);
-  const profile = {
-    ...shape,
-    file_bytes: shape.file_bytes + more,
-    output_bytes: shape.output_bytes + more,
-  };
+  const profile = enlarged(shape, Math.max(0, bytes - own));
   const { residents, gone } = residentsOf(leases, wanted, now, capacity);
   const staying = residents.filter(({ key }) => !gone.has(key));
   const room = addTo(
@@ -217,6 +212,19 @@ function chooseRoom(
 }
 
 const known = (admission: Admission): Choice => ({ kind: 'known', admission });
+
+/** The profile of a model that takes more than its shapes say: each of its layers a part of it. */
+function enlarged(shape: ModelProfile, bytes: number): ModelProfile {
+  if (bytes === 0) return shape;
+  const layers = shape.blocks.reduce((sum, { count }) => sum + count, 0);
+  const part = Math.ceil(bytes / Math.max(1, layers));
+  return {
+    ...shape,
+    file_bytes: shape.file_bytes + bytes,
+    blocks: shape.blocks.map(block => ({ ...block, bytes: block.bytes + part })),
+    output_bytes: shape.output_bytes + (layers === 0 ? bytes : 0),
+  };
+}
 
 /** What was measured here once is not estimated lower again. */
 const residualOf = ({ observed }: ModelAdvert): number =>

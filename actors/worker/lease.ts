@@ -4,7 +4,7 @@ import type { RequestId } from '../../protocol/inference.ts';
 import type { LeaseAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import { attemptKey } from '../../protocol/workspace.ts';
-import type { CardBytes } from '../../scheduling/node-room.ts';
+import type { CardBytes } from '../../scheduling/node-resident.ts';
 
 /** Its lease is kept on disk: the master counts on it over restarts. */
 export interface AttemptHolder {

@@ -60,6 +60,12 @@ const WAITING_MAX = 256;
 const LIGHT_SLOTS = 8;
 /** How long what an attempt was promised may wait for somebody to measure the memory. */
 const FIRST_MEASUREMENT_MS = 15_000;
+/** Uses may be given up many times a second. */
+const SUSPECT_EVERY_MS = 1_000;
+/** Nothing was asked of the copy. */
+const NOTHING_SAID: Measured = {
+  ...{ prompt_tokens: null, prompt_ms: null, output_tokens: null, output_ms: null },
+};
 /** A lease of an inference that nobody at work stands behind any more ends after this. */
 const LEASE_MS = 60_000;
 
@@ -68,6 +74,7 @@ export class ModelHost implements ModelLender {
   readonly #options: ModelHostOptions;
   readonly #holders = new Set<string>();
   #loads = 0;
+  #suspectedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: ModelHostOptions) {
     this.#options = options;
@@ -152,7 +159,7 @@ export class ModelHost implements ModelLender {
       () => {},
       signal,
     );
-    hold.release();
+    hold.release(NOTHING_SAID);
   }
 
   /**
@@ -287,15 +294,23 @@ export class ModelHost implements ModelLender {
         copy.revoked.delete(revoked);
         copy.ended(share, generation);
         this.#end(lease);
-        this.#spoke(copy, measured);
+        if (measured === undefined) this.#suspect();
+        else this.#spoke(copy, measured);
         this.#pump(copy);
         this.#options.changed();
       },
     };
   }
 
-  #spoke({ engine, model }: ModelCopy, measured: Measured | undefined): void {
-    if (measured === undefined) return;
+  /** A use did not end well, or was given up: is the engine's copy still there? */
+  #suspect(): void {
+    const nowMs = this.#options.clock.monotonic();
+    if (nowMs - this.#suspectedMs < SUSPECT_EVERY_MS) return;
+    this.#suspectedMs = nowMs;
+    this.#options.moved();
+  }
+
+  #spoke({ engine, model }: ModelCopy, measured: Measured): void {
     const found = findModel({ engine, model }, this.#options.situation());
     if ('model' in found) this.#options.spoke(found.model, measured);
   }

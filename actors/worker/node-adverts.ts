@@ -10,8 +10,9 @@ import type { Bus } from '../../runtime/bus.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 
-/** Changes that come together are told together. */
+/** Changes that come together are told together, and a large advert less often than a small one. */
 const GATHER_MS = 20;
+const GATHER_BYTES_PER_MS = 2_048;
 /** A bus that does not answer must not keep the worker from its work. */
 const KNOWN_WITHIN_MS = 2_000;
 
@@ -88,16 +89,18 @@ export class NodeAdverts {
     const { signal } = this.#over;
     while (!signal.aborted) {
       this.#wake = new AbortController();
+      let gatherMs = GATHER_MS;
       try {
-        const text = JSON.stringify(advert());
-        await bucket.put(advertKey(node, 'runtime'), new TextEncoder().encode(text));
+        const value = new TextEncoder().encode(JSON.stringify(advert()));
+        gatherMs += value.length / GATHER_BYTES_PER_MS;
+        await bucket.put(advertKey(node, 'runtime'), value);
       } catch (error) {
         // The next one repeats it; silence for longer is what the time to live is for.
         log.warn('worker.advert_failed', { error });
       }
       const woken = AbortSignal.any([signal, this.#wake.signal]);
       await clock.sleep(ADVERT_EVERY_MS, woken).catch(() => undefined);
-      await clock.sleep(GATHER_MS, signal).catch(() => undefined);
+      await clock.sleep(gatherMs, signal).catch(() => undefined);
     }
   }
 

@@ -9,8 +9,8 @@ import {
   type Resident as Booked,
   type CardBytes,
   loadMsOf,
-  roomOf,
-} from '../../scheduling/node-room.ts';
+} from '../../scheduling/node-resident.ts';
+import { roomOf } from '../../scheduling/node-room.ts';
 import type { Charge, Situation } from './admission.ts';
 import type { Lease, Terms } from './lease.ts';
 

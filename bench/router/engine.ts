@@ -51,6 +51,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const names = options.models.map(model => model.split(',', 1)[0] ?? model);
   return {
     ...{ name: options.name, host: '127.0.0.1', port, models: names },
+    parallel: options.parallel,
     vramBytes: options.vramBytes,
     stats: async () => (await (await fetch(`${url}/_fake/stats`)).json()) as EngineStats,
     async clear() {

@@ -23,7 +23,7 @@ import { type Door, type Peer, peers, type RunningPeer } from './peers.ts';
 
 const GIB = 2 ** 30;
 const CHAT = 'chat:8b';
-const PARALLEL = 64;
+const PARALLEL = 32;
 
 const { values } = parseArgs({
   options: {
@@ -61,7 +61,7 @@ async function passThrough(): Promise<PassThrough[]> {
   const engine = await startEngine({
     name: 'a',
     vramBytes: 24 * GIB,
-    models: [`${CHAT},size=4GiB`],
+    models: [`${CHAT},size=4GiB,kv=16KiB`],
     parallel: PARALLEL,
   });
   const running: { peer: Peer; instance: RunningPeer }[] = [];

@@ -23,6 +23,8 @@ export interface Backend {
   readonly port: number;
   readonly vramBytes: number;
   readonly models: readonly string[];
+  /** Its OLLAMA_NUM_PARALLEL. */
+  readonly parallel: number;
 }
 
 export interface Door {

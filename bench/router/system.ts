@@ -46,10 +46,11 @@ export async function startSystem(backends: readonly Backend[]): Promise<BenchSy
       }),
     );
   };
-  for (const { name, host, port: enginePort, vramBytes } of backends) {
+  for (const { name, host, port: enginePort, vramBytes, parallel } of backends) {
     const more = {
       CODEGOD_OLLAMA_HOST: `http://${host}:${enginePort}`,
       CODEGOD_NODE_GPUS: JSON.stringify([{ name: 'fake', vram_bytes: vramBytes }]),
+      CODEGOD_OLLAMA_NUM_PARALLEL: String(parallel),
       CODEGOD_NODE_RESERVE_BYTES: '0',
       CODEGOD_NODE_OFFLOAD: 'deny',
     };

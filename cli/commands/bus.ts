@@ -15,8 +15,13 @@ export async function pub(
 ): Promise<number> {
   const bytes = await readBody(body);
   await withBus(await context.config(), async ({ bus }) => {
+    const refusals: string[] = [];
+    bus.status(event => event.type === 'permission_denied' && refusals.push(event.subject));
     bus.publish(subject, bytes);
-    await bus.rtt(); // A round trip: the server has it.
+    await bus.rtt(); // A round trip: the server has it, or has said why not.
+    if (refusals.length > 0) {
+      throw new CliError('unauthorized', `this machine may not publish on ${subject}`);
+    }
   });
   const result = { subject, bytes: bytes.length };
   context.terminal.result(result, () => `published ${bytes.length} bytes to ${subject}`);

@@ -10,11 +10,13 @@ import semver from 'semver';
 import { type Config, wholeEnvironment } from '../../runtime/config.ts';
 import { findPython } from '../../runtime/find-python.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
+import { readSeed } from '../../runtime/nats-server/users.ts';
 import { verifyBus } from '../../runtime/nats-server/verify.ts';
 import { runProgram } from '../../runtime/run-program.ts';
 import { findEnvironment } from '../../runtime/tools-environment.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
+import { CLOCK_SKEW_MAX_MS, lookAtHub } from '../hub.ts';
 import { environmentsFolder } from '../supervisor/system.ts';
 import { runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
 import type { Terminal } from '../terminal.ts';
@@ -166,6 +168,7 @@ async function checkServer({ config, running }: Patient): Promise<Verdict> {
 async function checkBus({ config, running }: Patient): Promise<Verdict> {
   const url = running?.bus.url ?? config.bus.url;
   if (url === undefined || url === null) return ok('nothing runs');
+  if (config.bus.joined) return await checkHub(config, url);
   const monitoring = running?.bus.monitoring_url ?? config.bus.monitoring_url ?? null;
   const verdict = await verifyBus(url, monitoring);
   const [problem] = verdict.problems;
@@ -180,7 +183,22 @@ async function checkBus({ config, running }: Patient): Promise<Verdict> {
     : ok(`${url}, nats-server ${verdict.version}, every write is synced`);
 }
 
+/** Looks at another machine's bus as the node that we are there. */
+async function checkHub(config: Config, url: string): Promise<Verdict> {
+  const seed = readSeed(config.bus.nkey_file ?? '');
+  if (seed === null) return fail(`there is no ${config.bus.nkey_file}`, 'codegod join, again');
+  const { node, attestation, clock_skew_ms } = await lookAtHub({ url, seed });
+  if (attestation?.sync_always !== true) {
+    return fail(`${url}: nobody there says that it syncs every write`, '`codegod status` there');
+  }
+  if (Math.abs(clock_skew_ms) > CLOCK_SKEW_MAX_MS) {
+    return warn(`${url}: its clock differs from ours by ${clock_skew_ms} ms`, 'set both by NTP');
+  }
+  return ok(`${url}, where we are ${node}; every write is synced`);
+}
+
 async function checkPorts({ config, running }: Patient): Promise<Verdict> {
+  if (config.bus.joined) return ok('none: a node only connects to others');
   if (running !== null) return ok(`in use by us: ${running.bus.url}, ${running.http.url}`);
   const explicit: [string, number][] = [];
   if (config.bus.url === undefined && config.bus.port !== undefined) {

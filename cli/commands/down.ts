@@ -20,11 +20,17 @@ const POLL_MS = 50;
 export async function down(context: CommandContext): Promise<number> {
   const { terminal } = context;
   const config = await context.config();
-  const record = readSystem(config.paths.state);
-  const wasRunning = record !== null && (supervisorLives(record) || survivors(record).length > 0);
-  if (record !== null) await stop(config.paths.state, record);
+  const wasRunning = await stopSystem(config.paths.state);
   terminal.result({ stopped: wasRunning }, () => (wasRunning ? 'stopped' : 'nothing runs here'));
   return EXIT.ok;
+}
+
+/** Answers whether anything ran. */
+export async function stopSystem(stateFolder: string): Promise<boolean> {
+  const record = readSystem(stateFolder);
+  const wasRunning = record !== null && (supervisorLives(record) || survivors(record).length > 0);
+  if (record !== null) await stop(stateFolder, record);
+  return wasRunning;
 }
 
 async function stop(stateFolder: string, record: SystemRecord): Promise<void> {

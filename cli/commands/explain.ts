@@ -5,6 +5,7 @@
 
 import { RequestId } from '../../protocol/inference.ts';
 import type { PlacementCandidate, PlacementDecision } from '../../protocol/node.ts';
+import { RequestRecord } from '../../protocol/pool.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../exit-code.ts';
 import { getFromMaster } from '../master-client.ts';
@@ -22,8 +23,8 @@ export async function explain(context: CommandContext, text: string): Promise<nu
   const request = RequestId.safeParse(text);
   if (request.success) {
     const answer = await getFromMaster(config, `/decisions/${request.data}`);
-    const decisions = listIn<PlacementDecision>(answer, 'decisions');
-    context.terminal.result(answer, () => decisions.map(renderDecision).join('\n'));
+    const record = RequestRecord.parse(answer);
+    context.terminal.result(record, () => renderRequest(record));
     return EXIT.ok;
   }
   const id = await resolveBuild(context, text);
@@ -37,6 +38,20 @@ export async function explain(context: CommandContext, text: string): Promise<nu
       .join('\n'),
   );
   return EXIT.ok;
+}
+
+/** What became of a request: each node that was tried, then the last decision. */
+function renderRequest(record: RequestRecord): string {
+  const { id, model, state, waited_ms: waited, tries, decision, error } = record;
+  const wait = waited === null ? 'still waiting' : `waited ${(waited / 1_000).toFixed(1)} s`;
+  return [
+    `${id}  ${model ?? 'auto'}  ${state}, ${wait}`,
+    ...tries.map(
+      one => `    ${one.node}: ${one.outcome}${one.error === null ? '' : `, ${one.error.message}`}`,
+    ),
+    ...(error === null ? [] : [`why   ${error.message}`]),
+    ...(decision === null ? [] : [renderDecision(decision)]),
+  ].join('\n');
 }
 
 /** The choice, what it needs, every candidate, and last what would change it. */

@@ -1,9 +1,17 @@
 /** `nodes`: the machines of the pool, how they are, what they have. */
-import type { EngineAdvert } from '../../protocol/node.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../exit-code.ts';
-import { duration, gib, gpuLine, isLoaded, readNodes, stateOf } from '../pool-view.ts';
+import {
+  duration,
+  gib,
+  gpuLine,
+  isLoaded,
+  modelsOf,
+  type NodeEntry,
+  readNodes,
+  stateOf,
+} from '../pool-view.ts';
 import { table } from '../terminal.ts';
 
 export async function nodes(context: CommandContext): Promise<number> {
@@ -27,7 +35,7 @@ export async function nodes(context: CommandContext): Promise<number> {
         `${duration(now - entry.seen_at)} ago`,
         gib(entry.capacity?.ram.available_bytes),
         gpuLine(entry.capacity?.gpus ?? []),
-        modelLine(entry.runtime?.engines ?? []),
+        modelLine(entry),
         `${entry.runtime?.slots_used ?? '-'}/${entry.runtime?.slots ?? '-'}`,
         labelLine(entry.runtime?.labels ?? {}),
       ]),
@@ -38,10 +46,9 @@ export async function nodes(context: CommandContext): Promise<number> {
 
 const NAMES_MAX = 6;
 
-function modelLine(engines: readonly EngineAdvert[]): string {
-  const names = engines
-    .filter(engine => engine.available)
-    .flatMap(engine => engine.models)
+function modelLine(entry: NodeEntry): string {
+  const names = modelsOf(entry)
+    .map(({ model }) => model)
     .sort((left, right) => Number(isLoaded(right)) - Number(isLoaded(left)))
     .map(model => `${model.name}${isLoaded(model) ? '*' : ''}`);
   const more = names.length - NAMES_MAX;

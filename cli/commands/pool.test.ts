@@ -185,8 +185,19 @@ const DECISION = {
 
 test('explain of a request shows the terms, and last what would change it', async t => {
   const id = `r-${'0'.repeat(26)}`;
-  const home = await pool(t, { [`/decisions/${id}`]: { decisions: [DECISION] } });
+  const tried = { at: 1, engine: 'ollama', model: 'small:1b', error: null };
+  const refusal = { code: 'reservation_refused', message: 'all slots are taken' };
+  const record = {
+    ...{ id, at: 1, share: 'local', model: 'small:1b', state: 'done', waited_ms: 1_500 },
+    tries: [
+      { ...tried, node: 'nas', outcome: 'refused', error: refusal },
+      { ...tried, node: 'attic', outcome: 'done' },
+    ],
+    ...{ decision: DECISION, usage: null, error: null },
+  };
+  const home = await pool(t, { [`/decisions/${id}`]: record });
   const { stdout } = await home.run('explain', id);
+  assert.match(stdout, /small:1b {2}done, waited 1\.5 s\n {4}nas: refused, all slots are taken\n/);
   assert.match(
     stdout,
     /needs weights 1\.0 GiB \+ cache 0\.5 GiB \+ overhead 0\.5 GiB \(estimate\)/,
@@ -244,7 +255,7 @@ test('models pull tells the progress of each machine and fails where one fails',
   assert.match((await home.run('models', 'pull', 'new:1b')).stderr, /--nodes attic, nas/);
   const good = await home.run('models', 'pull', 'new:1b', '--nodes', 'attic');
   assert.equal(good.code, 0);
-  assert.match(good.stderr, /attic: pulling: 50 % of 0\.0 GiB\nattic: success/);
+  assert.match(good.stderr, /attic: pulling: 50 % of 0\.0 MiB\nattic: success/);
   const asked = await home.run('models', 'pull', 'new:1b', '--nodes', 'attic', '--json');
   const lines = asked.stdout
     .trimEnd()

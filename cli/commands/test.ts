@@ -2,7 +2,8 @@
  * `test [word]`: runs the tests of this checkout, of the files whose path holds the word.
  *
  * T1  What the tests need is set up before: the Python environments, the bus server, and bubblewrap
- *     where this may install it. What cannot be had is said; the tests that need it then say so.
+ *     and iproute2 where this may install them. What cannot be had is said; the tests that need it
+ *     then say so.
  * T2  The last line of the output is `N passed, N failed`. No test at all is a failure.
  * T3  Tests have a temporary folder of their own. What is left of them at the end, however they
  *     ended, is removed: the folder, and the processes that were started with it.
@@ -120,29 +121,38 @@ async function prepare(
     const checks = await ensureEnvironment({ name: 'checks', dir, env, onProgress });
     made['CODEGOD_CHECKS_PYTHON'] = checks.python;
   });
-  await attempt('sandbox', () => ensureBubblewrap(terminal));
+  await attempt('packages', () => ensurePackages(terminal));
   return { ...env, ...made };
 }
 
-/** Only root of a Debian machine may install it here; anybody else is told how. */
-async function ensureBubblewrap(terminal: Terminal): Promise<void> {
-  const probe = await runProgram('bwrap', ['--version'], { timeoutMs: INSTALL_TIMEOUT_MS });
-  if (probe.failure === null || process.platform !== 'linux') return;
-  if (process.getuid?.() !== 0) {
-    terminal.note('without bubblewrap its tests are skipped: sudo apt-get install bubblewrap');
-    return;
+/** What some tests run, the package it comes in, and what they do with it. */
+const PACKAGES = [
+  { program: 'bwrap', probe: ['--version'], name: 'bubblewrap', use: 'the sandbox' },
+  { program: 'ip', probe: ['-V'], name: 'iproute2', use: 'networks of several machines' },
+] as const;
+
+/** Only root of a Debian machine may install them here; anybody else is told how. */
+async function ensurePackages(terminal: Terminal): Promise<void> {
+  if (process.platform !== 'linux') return;
+  const missing: string[] = [];
+  for (const { program, probe, name, use } of PACKAGES) {
+    const found = await runProgram(program, probe, { timeoutMs: INSTALL_TIMEOUT_MS });
+    if (found.failure === null) continue;
+    if (process.getuid?.() === 0) missing.push(name);
+    else terminal.note(`tests of ${use} are skipped: sudo apt-get install ${name}`);
   }
-  terminal.note('installing bubblewrap');
+  if (missing.length === 0) return;
+  terminal.note(`installing ${missing.join(', ')}`);
   const options = {
     timeoutMs: INSTALL_TIMEOUT_MS,
     env: { ...wholeEnvironment(), DEBIAN_FRONTEND: 'noninteractive' },
   };
-  const install = ['install', '-y', '--no-install-recommends', 'bubblewrap'];
+  const install = ['install', '-y', '--no-install-recommends', ...missing];
   const first = await runProgram('apt-get', install, options);
   if (first.failure === null) return;
   await runProgram('apt-get', ['update'], options);
   const second = await runProgram('apt-get', install, options);
-  if (second.failure !== null) terminal.note(`bubblewrap: ${second.failure}`);
+  if (second.failure !== null) terminal.note(`${missing.join(', ')}: ${second.failure}`);
 }
 
 interface TestRun {

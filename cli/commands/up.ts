@@ -3,6 +3,7 @@
  *
  * U1  A second `up` on the same home is not an error: it waits for the first and names its doors.
  * U2  A detached supervisor holds nothing of the terminal: no descriptor, no process group.
+ * U3  A node whose bus is away does not give up: it is started, tries for ever, and `up` says so.
  */
 import { spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
@@ -90,7 +91,9 @@ async function superviseUntilStopped(
           hooks.onReady(await system.ready(stop.signal));
         } catch (error) {
           if (stop.signal.aborted) return EXIT.ok;
-          throw new CliError('dependency_missing', toFailure(error).message, logHint(config));
+          if (config.bus.joined)
+            hooks.onProgress(`${toFailure(error).message}; it is tried for ever`);
+          else throw new CliError('dependency_missing', toFailure(error).message, logHint(config));
         }
         await aborted(stop.signal);
         hooks.onProgress('stopping');
@@ -160,6 +163,7 @@ async function untilReady(
   while (systemClock.monotonic() < deadline) {
     const record = runningSystem(config.paths.state);
     if (record?.state === 'ready') return record;
+    if (record !== null && config.bus.joined && isTrying(record)) return record; // U3
     const failure = look();
     if (failure !== null) throw failure;
     if (wasRunning && record === null) {
@@ -171,6 +175,9 @@ async function untilReady(
   throw new CliError('timeout', 'the system does not become ready', logHint(config));
 }
 
+/** An actor could not do its work at first, and is started again. */
+const isTrying = (record: SystemRecord): boolean => record.actors.some(actor => actor.restarts > 0);
+
 /** U1. */
 async function joinRunning(context: CommandContext, config: Config): Promise<number> {
   context.terminal.note('it is running already');
@@ -179,6 +186,9 @@ async function joinRunning(context: CommandContext, config: Config): Promise<num
 }
 
 function announce(context: CommandContext, record: SystemRecord): void {
+  for (const { name, state, reason } of record.actors) {
+    if (state !== 'ready') context.terminal.note(`${name} ${state}: ${reason ?? 'not ready yet'}`);
+  }
   context.terminal.result(statusOf(record), () =>
     [`bus        ${record.bus.url}`, `http       ${record.http.url ?? '(none)'}`].join('\n'),
   );

@@ -1,4 +1,7 @@
-/** The port of the supervision machine for the bus server that we run ourselves. */
+/**
+ * The port of the supervision machine for the bus server that we run ourselves. While it runs, its
+ * users are looked after: tokens expire, and a command that made one may have died before it told.
+ */
 import { appendFileSync, closeSync } from 'node:fs';
 import { fromCallback } from 'xstate';
 import { launchNatsServer, type RunningServer } from '../../runtime/nats-server/launch.ts';
@@ -18,6 +21,7 @@ export interface BusCommand {
 
 /** Name of the bus server among the children, and of its log. */
 export const BUS = 'nats-server';
+const USERS_EVERY_MS = 5_000;
 
 export const busProcess = (command: BusCommand) =>
   fromCallback<ProcessCommand, ProcessInput, ProcessEvent>(({ sendBack, receive, input }) => {
@@ -30,18 +34,21 @@ export const busProcess = (command: BusCommand) =>
     };
     closeSync(openLog(command.stateFolder, BUS));
     const file = logFile(command.stateFolder, BUS);
+    const say = (line: string): void => appendFileSync(file, `${line}\n`);
     const live = async (): Promise<string> => {
       server = await launchNatsServer({
         ...command,
         port: portOf(input.details['url']) ?? command.port,
         monitoringPort: portOf(input.details['monitoring_url']) ?? command.monitoringPort,
-        log: line => appendFileSync(file, `${line}\n`),
+        log: say,
       });
       sendBack({ type: 'process.spawned', pid: server.pid });
       const details = { url: server.url, monitoring_url: server.monitoringUrl };
       sendBack({ type: 'process.ready', details });
       obey();
+      const refreshing = refreshUsers(server, say);
       const { code, signal } = await server.exited;
+      clearInterval(refreshing);
       return signal === null ? `exit code ${code}` : `killed by ${signal}`;
     };
     void live()
@@ -53,6 +60,25 @@ export const busProcess = (command: BusCommand) =>
     });
     return () => server?.kill();
   });
+
+function refreshUsers(server: RunningServer, say: (line: string) => void): NodeJS.Timeout {
+  let isBusy = false;
+  const refresh = async (): Promise<void> => {
+    if (isBusy) return;
+    isBusy = true;
+    try {
+      await server.refreshUsers();
+    } catch (error) {
+      // The server goes on with the users it has; the next round tries again.
+      say(
+        `its users cannot be brought up to date: ${error instanceof Error ? error.message : error}`,
+      );
+    } finally {
+      isBusy = false;
+    }
+  };
+  return setInterval(() => void refresh(), USERS_EVERY_MS);
+}
 
 /** A server that comes back must come back where its clients look for it. */
 function portOf(url: string | undefined): number | undefined {

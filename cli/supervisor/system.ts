@@ -9,6 +9,7 @@ import { CodeGodError, toWireError } from '../../protocol/errors.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Config, childEnvironment, wholeEnvironment } from '../../runtime/config.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
+import { ensureOwnerKey, ownerKeyFile } from '../../runtime/nats-server/users.ts';
 import { ensurePaths, modulePath, sourceLoader } from '../../runtime/paths.ts';
 import { withProcessLock } from '../../runtime/process-lock.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
@@ -17,6 +18,8 @@ import { type BusPlan, type Supervisor, startSupervisor } from './supervisor.ts'
 import type { BusRecord, SystemRecord } from './system-record.ts';
 
 const ACTORS = ['resource-monitor', 'mcp-gateway', 'worker', 'master'] as const;
+/** What a node of another machine's bus runs: it measures and thinks; tools and decisions are there. */
+const NODE_ACTORS = ['resource-monitor', 'worker'] as const;
 
 export interface SystemOptions {
   readonly config: Config;
@@ -82,6 +85,9 @@ async function startSystem(options: SystemOptions): Promise<Supervisor> {
 /** Installs the tools that are missing, and finds the bus server where none is configured. */
 async function planBus(options: SystemOptions): Promise<BusPlan> {
   const { config, onProgress, signal } = options;
+  const { url, monitoring_url: monitoringUrl = null, joined } = config.bus;
+  // A node needs neither: no tool server runs there.
+  if (joined && url !== undefined) return { kind: 'foreign', url, monitoringUrl };
   const env = wholeEnvironment();
   const tools = ensureEnvironment({
     name: 'tools',
@@ -98,13 +104,9 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
       onProgress(`the Python tool servers are missing: ${toWireError(error).message}`);
     },
   );
-  if (config.bus.url !== undefined) {
+  if (url !== undefined) {
     await withoutTools;
-    return {
-      kind: 'foreign',
-      url: config.bus.url,
-      monitoringUrl: config.bus.monitoring_url ?? null,
-    };
+    return { kind: 'foreign', url, monitoringUrl };
   }
   const server = await findNatsServer({
     configured: config.nats_server,
@@ -130,14 +132,19 @@ async function planBus(options: SystemOptions): Promise<BusPlan> {
   };
 }
 
-/** The four actors, from dist/ or from the sources, as this file itself runs. */
+/** The actors, from dist/ or from the sources, as this file itself runs. */
 function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
-  const env = {
+  const env: Record<string, string | undefined> = {
     ...childEnvironment(config),
     CODEGOD_BUS_URL: bus.url ?? '',
     CODEGOD_BUS_MONITORING_URL: bus.monitoring_url ?? '',
   };
-  return ACTORS.map(name => ({
+  if (config.bus.url === undefined && config.bus.token === undefined) {
+    // Presented even where nobody asks: a token may be made, and the bus guarded, at any time.
+    ensureOwnerKey(config.paths.config);
+    env['CODEGOD_BUS_NKEY_FILE'] = ownerKeyFile(config.paths.config);
+  }
+  return (config.bus.joined ? NODE_ACTORS : ACTORS).map(name => ({
     name,
     module: modulePath(`actors/${name}/main.ts`),
     execArgv: sourceLoader(),

@@ -3,43 +3,40 @@
  *
  * C1: `sync_interval: always`. With the server's default an acknowledged message is lost when the
  *     power fails, and everything else here builds on "acknowledged means kept".
- * C2: it listens on the loopback interface unless a token guards it.
- * C3: the file may hold a token, so only its owner reads it (0600).
+ * C2: it listens on the loopback interface unless somebody set another address; then, as its users
+ *     file says (users.ts), it knows whom it lets in.
+ * C3: files beside it may hold secrets, so only their owner reads them (0600).
+ * C4: a client that is cut off or hangs is let go of after 9 s, so that what was on its way to it is
+ *     soon tried elsewhere.
  */
 import { renameSync, writeFileSync } from 'node:fs';
-import { CodeGodError } from '../../protocol/errors.ts';
 
 export interface ServerConfigOptions {
-  /** Default 127.0.0.1; anything else needs a token. */
-  readonly host?: string | undefined;
+  readonly host: string;
   readonly port: number;
   readonly monitoringPort: number;
   readonly storeDir: string;
   /** The server writes its process id there, before it does anything else. */
   readonly pidFile: string;
   readonly serverName: string;
-  /** Clients must present it; absent: anyone on this machine may connect. */
-  readonly token?: string | undefined;
+  /** Name of the file in the same folder that says who may connect; it is read again on SIGHUP. */
+  readonly usersFile: string;
 }
 
-/** The text of the configuration file. Throws CodeGodError `config_invalid` where C2 is broken. */
+/** The text of the configuration file. */
 export function renderConfig(options: ServerConfigOptions): string {
-  const host = options.host ?? '127.0.0.1';
-  const isLoopback = host === '127.0.0.1' || host === '::1' || host === 'localhost';
-  if (!isLoopback && !options.token) {
-    throw new CodeGodError('config_invalid', `bus.host: a bus at ${host} needs a token`, {
-      hint: 'set bus.token (CODEGOD_NATS_TOKEN) to the same secret on all machines',
-    });
-  }
   const lines = [
     '# Written by Code-God at every start; changes made here are lost.',
+    `include ${quote(`./${options.usersFile}`)}`,
     `server_name: ${quote(options.serverName)}`,
-    `host: ${quote(host)}`,
+    `host: ${quote(options.host)}`,
     `port: ${options.port}`,
     `http: ${quote(`127.0.0.1:${options.monitoringPort}`)}`,
     `pid_file: ${quote(options.pidFile)}`,
     'max_payload: 1MB',
     'write_deadline: "10s"',
+    'ping_interval: "3s"',
+    'ping_max: 2',
     '# The shortest that the server allows: clients have been told to leave before it is stopped.',
     'lame_duck_duration: "30s"',
     'lame_duck_grace_period: "100ms"',
@@ -48,19 +45,18 @@ export function renderConfig(options: ServerConfigOptions): string {
     '  sync_interval: always',
     '}',
   ];
-  if (options.token) lines.push(`authorization { token: ${quote(options.token)} }`);
   return `${lines.join('\n')}\n`;
 }
 
 /** Puts the file in place in one step, so that a server never reads half of it (C3). */
-export function writeConfig(file: string, options: ServerConfigOptions): void {
-  const draft = `${file}.new`;
-  writeFileSync(draft, renderConfig(options), { mode: 0o600 });
+export function replaceFile(file: string, text: string): void {
+  const draft = `${file}.${process.pid}.new`;
+  writeFileSync(draft, text, { mode: 0o600 });
   renameSync(draft, file);
 }
 
 /** A string in the server's syntax, whose escapes are not JSON's: \\xNN instead of \\uNNNN. */
-function quote(text: string): string {
+export function quote(text: string): string {
   const escaped = text.replace(/["\\]/g, '\\$&').replace(/\p{Cc}/gu, character => {
     return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
   });

@@ -8,15 +8,16 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
 import { withProcessLock } from '../process-lock.ts';
 import { runProgram } from '../run-program.ts';
-import { writeConfig } from './configure.ts';
+import { renderConfig, replaceFile } from './configure.ts';
 import { claimFolder, serverFile, stopOrphan } from './orphan.ts';
 import { choosePorts, type Ports, rememberPorts } from './ports.ts';
+import { type Door, reloadUsers, writeUsers } from './users.ts';
 import { readVarz } from './verify.ts';
 
 export interface LaunchOptions {
@@ -28,7 +29,7 @@ export interface LaunchOptions {
   /** Explicit ports are kept or refused; others are chosen and remembered. */
   readonly port?: number | undefined;
   readonly monitoringPort?: number | undefined;
-  /** Where clients connect; default 127.0.0.1. Any other needs a token. */
+  /** Where clients connect; default 127.0.0.1. */
   readonly host?: string | undefined;
   readonly token?: string | undefined;
   readonly serverName?: string | undefined;
@@ -44,7 +45,7 @@ export interface ServerExit {
 
 export interface RunningServer {
   readonly pid: number;
-  /** For clients on this machine; without the token, which the configuration holds. */
+  /** For clients on this machine; without any credentials. */
   readonly url: string;
   readonly monitoringUrl: string;
   readonly exited: Promise<ServerExit>;
@@ -52,6 +53,8 @@ export interface RunningServer {
   stopLameDuck(): Promise<void>;
   /** Ends it at once. */
   kill(): void;
+  /** Lets in who may come by now, and out who may not any more. */
+  refreshUsers(): Promise<void>;
 }
 
 // Recovering a large store on a slow disk takes long; a server that cannot start exits by itself.
@@ -108,16 +111,20 @@ async function start(
   ports: Ports,
   prefix: readonly string[],
 ): Promise<Outcome> {
-  const configFile = serverFile(options.configDir, 'config');
-  writeConfig(configFile, {
-    host: options.host,
+  const { configDir, token, host: listenHost = LOOPBACK } = options;
+  const configFile = serverFile(configDir, 'config');
+  const door = { configDir, host: listenHost, token };
+  const users = writeUsers(door, systemClock.now());
+  const config = renderConfig({
+    host: listenHost,
     port: ports.port,
     monitoringPort: ports.monitoring_port,
     storeDir: options.storeDir,
-    pidFile: serverFile(options.configDir, 'pid'),
+    pidFile: serverFile(configDir, 'pid'),
     serverName: options.serverName ?? 'codegod',
-    token: options.token,
+    usersFile: basename(serverFile(configDir, 'users')),
   });
+  replaceFile(configFile, config);
   const [program = options.binary, ...args] = [...prefix, options.binary, '-c', configFile];
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -128,13 +135,18 @@ async function start(
   const lastLines = followLog(child, options.log);
   const exited = exitOf(child);
   const monitoringUrl = `http://${LOOPBACK}:${ports.monitoring_port}`;
-  const isEverywhere = options.host === '0.0.0.0' || options.host === '::';
-  const host = isEverywhere ? LOOPBACK : (options.host ?? LOOPBACK);
+  const isEverywhere = listenHost === '0.0.0.0' || listenHost === '::';
+  const host = isEverywhere ? LOOPBACK : listenHost;
   const url = `nats://${host.includes(':') ? `[${host}]` : host}:${ports.port}`;
 
   const state = await waitUntilReady(monitoringUrl, ports, options, exited);
   if (state === 'ready' && child.pid !== undefined) {
-    return { kind: 'ready', server: runningServer(child, child.pid, url, monitoringUrl, exited) };
+    const addresses = { url, monitoringUrl };
+    const server = runningServer(child, child.pid, addresses, exited, {
+      door: { ...door, monitoringUrl },
+      loaded: users,
+    });
+    return { kind: 'ready', server };
   }
   child.kill('SIGKILL');
   await exited;
@@ -190,15 +202,18 @@ async function isHealthy(monitoringUrl: string): Promise<boolean> {
 function runningServer(
   child: ChildProcess,
   pid: number,
-  url: string,
-  monitoringUrl: string,
+  addresses: Pick<RunningServer, 'url' | 'monitoringUrl'>,
   exited: Promise<ServerExit>,
+  users: { readonly door: Door; readonly loaded: string },
 ): RunningServer {
+  let loaded: string | null = users.loaded;
   return {
     pid,
-    url,
-    monitoringUrl,
+    ...addresses,
     exited,
+    refreshUsers: async () => {
+      loaded = await reloadUsers(users.door, systemClock.now(), loaded);
+    },
     kill: () => {
       child.kill('SIGKILL');
     },

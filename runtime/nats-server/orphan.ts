@@ -22,6 +22,8 @@ const FILES = {
   /** Written by the server itself, so there is no instant at which it runs unnoted. */
   pid: 'nats-server.pid',
   ports: 'nats-server.ports.json',
+  /** Who may connect. */
+  users: 'nats-server.users.conf',
   supervisor: 'nats-server.supervisor.json',
 };
 
@@ -39,9 +41,8 @@ export function claimFolder(configDir: string): void {
  * Returns its pid, or null. Throws CodeGodError `conflict` when its supervisor lives.
  */
 export async function stopOrphan(configDir: string): Promise<number | null> {
-  const pid = Number(readIfThere(serverFile(configDir, 'pid')));
-  if (!Number.isInteger(pid) || pid <= 0) return null;
-  if (!runsFrom(pid, serverFile(configDir, 'config'))) return null;
+  const pid = runningPid(configDir);
+  if (pid === null) return null;
   const supervisor = readSupervisor(configDir); // O2
   if (supervisor && supervisor.pid !== process.pid && isAlive(supervisor)) {
     throw new CodeGodError('conflict', `process ${supervisor.pid} runs the bus of ${configDir}`, {
@@ -60,6 +61,13 @@ export async function stopOrphan(configDir: string): Promise<number | null> {
     }
   }
   throw new CodeGodError('conflict', `the orphaned bus server ${pid} cannot be stopped`);
+}
+
+/** The pid of the server that runs from this folder; null where none does. */
+export function runningPid(configDir: string): number | null {
+  const pid = Number(readIfThere(serverFile(configDir, 'pid')));
+  if (!Number.isInteger(pid) || pid <= 0) return null;
+  return runsFrom(pid, serverFile(configDir, 'config')) ? pid : null;
 }
 
 function kill(pid: number, signal: NodeJS.Signals): void {

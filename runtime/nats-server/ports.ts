@@ -9,6 +9,7 @@ import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { serverFile } from './orphan.ts';
 
 const Ports = z.object({
   port: z.int().min(1).max(65_535),
@@ -55,6 +56,10 @@ export function rememberPorts(file: string, ports: Ports): void {
   writeFileSync(draft, `${JSON.stringify(ports)}\n`);
   renameSync(draft, file);
 }
+
+/** Where the server of this folder listened last, or will want to listen first. */
+export const rememberedPort = (configDir: string): number =>
+  (readPorts(serverFile(configDir, 'ports')) ?? PREFERRED).port;
 
 interface Choice {
   readonly key: string;

@@ -18,7 +18,10 @@ const Info = z.object({
 
 const Varz = z.object({
   version: z.string().max(64),
+  /** The address that it listens on, for clients. */
+  host: z.string().max(255).default('127.0.0.1'),
   port: z.int(),
+  config_load_time: z.string().max(64).optional(),
   jetstream: z
     .object({
       config: z

@@ -284,7 +284,7 @@ function belongsTo(folder: string, home: string): boolean {
 }
 
 /** Environments are found by the hash of their lock file, so they can be shared between homes. */
-function shareEnvironments(home: string): void {
+export function shareEnvironments(home: string): void {
   const usual = join(pathsFor(process.env, process.cwd()).data, 'environments');
   mkdirSync(usual, { recursive: true, mode: 0o700 });
   mkdirSync(join(home, 'data'), { recursive: true, mode: 0o700 });

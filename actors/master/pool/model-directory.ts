@@ -76,7 +76,9 @@ export class ModelDirectory {
     const known = this.#resolved.get(name);
     if (known !== undefined) return known;
     const models = this.models();
-    const resolved = this.#find(name, models) ?? this.#findAlias(name, models);
+    const found = this.#find(name, models);
+    // `auto` is found as null; only a name that nobody has may be an alias.
+    const resolved = found === undefined ? this.#findAlias(name, models) : found;
     if (resolved === undefined) throw this.#unknown(name);
     if (this.#resolved.size < REMEMBERED_MAX) this.#resolved.set(name, resolved);
     return resolved;

@@ -95,6 +95,15 @@ function engine(client: () => Client): void {
     await until(async () => (await tiny())?.loaded === false);
   });
 
+  it('loads a model that only embeds, which cannot be chatted with', async () => {
+    const ollama = create();
+    await ollama.inventory(SIGNAL);
+    const copy = await ollama.load('embeds:latest', { context_tokens: 128 }, SIGNAL);
+    assert.equal(copy?.context_tokens, 128);
+    await ollama.unload('embeds:latest', SIGNAL);
+    await until(async () => !(await client().loaded()).includes('embeds'));
+  });
+
   it('cancelled in mid-answer: it says so, and the slot is free at once', async () => {
     const abort = new AbortController();
     const cancelled = (async () => {

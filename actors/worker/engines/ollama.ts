@@ -143,7 +143,7 @@ class OllamaEngine implements Engine {
     const { stallMs, loadMs: blindMs, askMs } = this.#timeouts;
     const watchdog = new Watchdog(this.#clock, signal);
     const loaded = new AbortController();
-    const server = this.#process;
+    const server = await findOllamaProcess(this.#host); // It may be another one than at the last look.
     const watching = watchLoad(
       {
         ...{ clock: this.#clock, watchdog, model, stallMs, blindMs, onFraction },
@@ -157,14 +157,20 @@ class OllamaEngine implements Engine {
     );
     try {
       const client = this.#client(watchdog.signal);
+      const { capabilities } = await this.#catalog.describe(client, model);
       const fields = canonicalFields({ context_tokens, keep_alive });
-      const chat: NativeChat & { stream: false } = {
-        model,
-        messages: [],
-        stream: false,
-        ...fields,
-      };
-      await client.chat(chat);
+      if (capabilities.includes('embedding') && !capabilities.includes('completion')) {
+        // A model that only embeds cannot be chatted with: nothing to embed loads it.
+        await client.embed({ model, input: [], ...fields });
+      } else {
+        const chat: NativeChat & { stream: false } = {
+          model,
+          messages: [],
+          stream: false,
+          ...fields,
+        };
+        await client.chat(chat);
+      }
       loaded.abort();
       await watching;
       watchdog.expect(askMs, `no answer from ${this.#host}`);

@@ -71,14 +71,23 @@ export function queueing(client: () => Client): void {
 
   it('joins the load of the same model', async () => {
     await client().unload('third');
-    const started = performance.now();
-    await client().load('tiny', SAME_LOAD);
-    const aloneMs = performance.now() - started;
-    await client().unload('tiny');
-    const joined = performance.now();
-    await Promise.all([1, 2].map(() => client().load('tiny', SAME_LOAD)));
-    const joinedMs = performance.now() - joined;
-    assert.ok(joinedMs < aloneMs * 1.8, `two took ${joinedMs} ms, one ${aloneMs} ms`);
+    const timed = async (askers: readonly number[]): Promise<number> => {
+      const started = performance.now();
+      await Promise.all(askers.map(() => client().load('tiny', SAME_LOAD)));
+      const tookMs = performance.now() - started;
+      await client().unload('tiny');
+      return tookMs;
+    };
+    const ratios: number[] = [];
+    // A busy machine may make one of the two slow once, not thrice.
+    while (ratios.length < 3 && ratios.every(ratio => ratio >= 1.8)) {
+      const aloneMs = await timed([1]);
+      ratios.push((await timed([1, 2])) / aloneMs);
+    }
+    assert.ok(
+      ratios.some(ratio => ratio < 1.8),
+      `two loads took ${ratios} times as long as one`,
+    );
   });
 
   it('gives up a load when its asker hangs up', async () => {

@@ -1,0 +1,316 @@
+/**
+ * Who may connect, and what a joined node may do: asked of a real server, whose own refusals are the
+ * proof. Clients here are bare, as somebody with bad intentions would write them.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { NodeId } from '../../protocol/ids.ts';
+import { ARTIFACTS, BUCKETS } from '../../protocol/streams.ts';
+import type { Bus, BusEvent, KvChange } from '../bus.ts';
+import { until } from '../bus-suite.ts';
+import { systemClock } from '../clock.ts';
+import { attestationOf, requireAttested, verifyServer } from '../durability.ts';
+import { connectNats } from '../nats-bus.ts';
+import { createUserKey, type UserKey } from '../nats-keys.ts';
+import { ensureStores } from '../stores.ts';
+import { changeTokens, type JoinToken, tokenIdOf } from './join-tokens.ts';
+import { launchNatsServer, type RunningServer } from './launch.ts';
+import { testServerBinary } from './test-server.ts';
+import { ensureOwnerKey, ownerKeyFile, readSeed, reloadUsers } from './users.ts';
+
+const ATTIC = NodeId.parse('attic');
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+let root: string;
+let configDir: string;
+let server: RunningServer;
+const opened: Bus[] = [];
+
+before(async () => {
+  root = mkdtempSync(join(tmpdir(), 'codegod-door-'));
+  configDir = join(root, 'config');
+  server = await launchNatsServer({
+    binary: await testServerBinary(),
+    configDir,
+    storeDir: join(root, 'store'),
+    log: () => {},
+  });
+});
+
+after(async () => {
+  await Promise.all(opened.map(bus => bus.close()));
+  server.kill();
+  await server.exited;
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function connect(seed: string | null, isGuest = false): Promise<Bus> {
+  const bus = await connectNats({
+    servers: [server.url],
+    name: 'test',
+    clock: systemClock,
+    isGuest,
+    monitorUrl: server.monitoringUrl,
+    ...(seed === null ? {} : { credentials: { nkeySeed: seed } }),
+  });
+  opened.push(bus);
+  return bus;
+}
+
+const owner = (): Promise<Bus> => connect(readSeed(ownerKeyFile(configDir)));
+
+async function admit(node: NodeId, key: UserKey, expiresInMs: number | null): Promise<void> {
+  const now = systemClock.now();
+  const token: JoinToken = {
+    id: tokenIdOf(key.publicKey),
+    node,
+    public_key: key.publicKey,
+    created_at: now,
+    expires_at: expiresInMs === null ? null : now + expiresInMs,
+  };
+  await changeTokens(configDir, tokens => ({ tokens: [...tokens, token], answer: null }));
+  await reload();
+}
+
+const door = (): Parameters<typeof reloadUsers>[0] => ({
+  configDir,
+  host: '127.0.0.1',
+  token: undefined,
+  monitoringUrl: server.monitoringUrl,
+});
+const reload = (): Promise<string | null> => reloadUsers(door(), systemClock.now(), null);
+
+/** A guest, with the stores of the system in place. */
+async function joined(t: { after(end: () => Promise<unknown>): void }): Promise<Bus> {
+  const key = createUserKey();
+  await admit(ATTIC, key, null);
+  t.after(() => changeTokens(configDir, () => ({ tokens: [], answer: null })));
+  const hub = await owner();
+  await ensureStores(hub);
+  return await untilConnected(key.seed);
+}
+
+/** The server takes a moment to read its users again. */
+async function untilConnected(seed: string): Promise<Bus> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await connect(seed, true);
+    } catch (error) {
+      if (tries > 100) throw error;
+      await systemClock.sleep(50);
+    }
+  }
+}
+
+describe('a bus on loopback', () => {
+  it('is open to everybody on the machine, and its owner may show his key all the same', async () => {
+    const anybody = await connect(null);
+    anybody.publish('codegod.build', bytes('a prompt'));
+    assert.ok((await anybody.rtt()) >= 0);
+    ensureOwnerKey(configDir);
+    assert.ok((await (await owner()).rtt()) >= 0);
+  });
+
+  it('is closed to all but the owner and the joined once there is a token, without a restart', async () => {
+    const anybody = await connect(null);
+    const own = await owner();
+    const events: BusEvent[] = [];
+    own.status(event => events.push(event));
+    await admit(ATTIC, createUserKey(), null);
+    await until('the owner is back', () => events.some(({ type }) => type === 'reconnected'));
+    assert.ok((await own.rtt()) >= 0);
+    await until('the stranger is out', () => !anybody.info().connected);
+    await assert.rejects(connect(null), { code: 'unauthorized' });
+    await assert.rejects(connect(createUserKey().seed), { code: 'unauthorized' });
+    await changeTokens(configDir, () => ({ tokens: [], answer: null }));
+    await anybody.close();
+  });
+
+  it('keeps no seed but its own, and that one privately', () => {
+    for (const file of readdirSync(configDir).map(name => join(configDir, name))) {
+      const holdsSeed = /SU[A-Z2-7]{56}/.test(readFileSync(file, 'utf8'));
+      assert.equal(holdsSeed, file === ownerKeyFile(configDir), file);
+      if (/owner|users|tokens/.test(file)) assert.equal(statSync(file).mode & 0o777, 0o600, file);
+    }
+  });
+});
+
+describe('a joined node', () => {
+  it('may do what its actors do', async t => {
+    const node = await joined(t);
+    const hub = await owner();
+    const denied: BusEvent[] = [];
+    node.status(event => event.type === 'permission_denied' && denied.push(event));
+    await ensureStores(node);
+    const adverts = node.kv(BUCKETS.node.name);
+    await adverts.put('attic.runtime', bytes('{}'));
+    node.publish('codegod.telemetry.attic', bytes('{}'));
+    await node.streams.append('codegod.report.b1.store.1', bytes('{}'));
+    node.serve('codegod.node.attic.reserve', async () => ({ body: bytes('granted') }));
+    node.serveStream('codegod.node.attic.infer', async (_, { send }) => {
+      for (let chunk = 0; chunk < 100; chunk += 1) await send(bytes(`chunk ${chunk}`));
+    });
+    hub.serve('codegod.mcp.hub.call', async () => ({ body: bytes('called') }));
+    const taken: string[] = [];
+    const consumer = { durable: 'worker-attic', filter: 'codegod.task.attic.>' };
+    const bounds = { ack_wait_ms: 30_000, max_deliver: 3, max_ack_pending: 8, concurrency: 2 };
+    await node.consume('CODEGOD_TASK', { ...consumer, ...bounds }, async ({ subject }) => {
+      taken.push(subject);
+      return { kind: 'done' };
+    });
+    await Promise.all([node.rtt(), hub.rtt()]);
+    await hub.streams.append('codegod.task.attic.b1.store.1', bytes('{}'));
+    const asked = await hub.ask('codegod.node.attic.reserve', bytes(''), { timeout_ms: 5_000 });
+    assert.equal(new TextDecoder().decode(asked.body), 'granted');
+    const times = { first_ms: 5_000, idle_ms: 5_000 };
+    let chunks = 0;
+    for await (const _ of hub.askStream('codegod.node.attic.infer', bytes(''), times)) chunks += 1;
+    assert.equal(chunks, 100);
+    await node.ask('codegod.mcp.hub.call', bytes(''), { timeout_ms: 5_000 });
+    await until('the task', () => taken.length === 1);
+    const large = new Uint8Array(700_000).map((_, index) => index % 251);
+    await hub.objects(ARTIFACTS.name).put('large', large);
+    const parts: Uint8Array[] = [];
+    for await (const part of (await node.objects(ARTIFACTS.name).get('large')) ?? []) {
+      parts.push(part);
+    }
+    assert.deepEqual(Buffer.concat(parts), Buffer.from(large));
+    assert.deepEqual(denied, []);
+  });
+
+  it('may publish neither facts, nor builds, nor what others say of themselves, nor commands', async t => {
+    const node = await joined(t);
+    const hub = await owner();
+    const heard: string[] = [];
+    hub.subscribe('codegod.>', ({ subject }) => heard.push(subject));
+    hub.subscribe('$KV.>', ({ subject }) => heard.push(subject));
+    await hub.rtt();
+    const forbidden = [
+      'codegod.build',
+      'codegod.control.build.b1',
+      'codegod.event.b1.build.received',
+      'codegod.task.hub.b1.store.1',
+      'codegod.node.hub.reserve',
+      'codegod.telemetry.hub',
+      'codegod.workspace.hub.finish',
+      '$KV.codegod_node.hub.runtime',
+      '$KV.codegod_lease.leader.master',
+      '$KV.codegod_policy.models.x',
+      '$KV.codegod_key.k1',
+      '$KV.codegod_server.N1',
+    ];
+    for (const subject of forbidden) {
+      const asked = node.ask(subject, bytes('{}'), { timeout_ms: 5_000 });
+      await assert.rejects(asked, { code: 'unauthorized' }, subject);
+    }
+    assert.deepEqual(heard, []);
+  });
+
+  it('may neither read keys and leases, nor make, change or remove what is stored', async t => {
+    const node = await joined(t);
+    await (await owner()).kv(BUCKETS.key.name).put('k1', bytes('secret'));
+    const forbidden = [
+      'STREAM.MSG.GET.KV_codegod_key',
+      'DIRECT.GET.KV_codegod_key',
+      'CONSUMER.CREATE.KV_codegod_key',
+      // A consumer can have the server publish anywhere: none where the node writes the content.
+      'CONSUMER.CREATE.KV_codegod_node',
+      'CONSUMER.CREATE.CODEGOD_REPORT',
+      'CONSUMER.CREATE.CODEGOD_TASK.worker-hub.codegod.task.hub.>',
+      'CONSUMER.MSG.NEXT.CODEGOD_TASK.worker-hub',
+      'STREAM.INFO.CODEGOD_EVENT',
+      'STREAM.MSG.GET.CODEGOD_EVENT',
+      'STREAM.CREATE.MINE',
+      'STREAM.UPDATE.CODEGOD_EVENT',
+      'STREAM.PURGE.CODEGOD_TASK',
+      'STREAM.DELETE.KV_codegod_node',
+      'STREAM.NAMES',
+    ];
+    for (const verb of forbidden) {
+      const asked = node.ask(`$JS.API.${verb}`, bytes('{}'), { timeout_ms: 5_000 });
+      await assert.rejects(asked, { code: 'unauthorized' }, verb);
+    }
+  });
+
+  it('may not listen to the replies, builds or nodes of others', async t => {
+    const node = await joined(t);
+    const denied: string[] = [];
+    node.status(event => event.type === 'permission_denied' && denied.push(event.subject));
+    const forbidden = ['>', '_INBOX.>', 'codegod.event.>', 'codegod.node.hub.*', '$KV.>'];
+    for (const subject of forbidden) node.subscribe(subject, () => assert.fail(subject));
+    await until('all refusals', () => denied.length >= forbidden.length);
+    assert.deepEqual(denied.sort(), forbidden.sort());
+  });
+
+  it('sees adverts come, change and go, also over a restart of what holds them', async t => {
+    const node = await joined(t);
+    const hub = await owner();
+    const over = new AbortController();
+    const seen: KvChange[] = [];
+    const watching = (async () => {
+      for await (const change of node.kv(BUCKETS.node.name).watch(over.signal, '*.gateway')) {
+        seen.push(change);
+      }
+    })();
+    const adverts = hub.kv(BUCKETS.node.name);
+    await until('the first picture', () => seen.some(({ op }) => op === 'initial_done'));
+    await adverts.put('hub.gateway', bytes('1'));
+    await adverts.put('hub.runtime', bytes('not wanted'));
+    await until('the advert', () => seen.some(({ op }) => op === 'put'));
+    await adverts.delete('hub.gateway');
+    await until('its end', () => seen.some(({ op }) => op === 'delete'));
+    const before = seen.length;
+    await hub.ask('$JS.API.STREAM.DELETE.KV_codegod_node', bytes(''), { timeout_ms: 5_000 });
+    await ensureStores(hub);
+    await adverts.put('hub.gateway', bytes('2'));
+    await until('the new advert', () => seen.slice(before).some(({ op }) => op === 'put'));
+    assert.deepEqual(
+      seen.map(({ op }) => op),
+      ['initial_done', 'put', 'delete', 'put'],
+    );
+    over.abort();
+    await watching;
+  });
+
+  it('is out at once when its token is revoked, and stays out', async t => {
+    const node = await joined(t);
+    const left = new Promise<void>(resolve => {
+      node.status(event => event.type === 'disconnected' && resolve());
+    });
+    await changeTokens(configDir, () => ({ tokens: [], answer: null }));
+    await reload();
+    await left;
+    await systemClock.sleep(300);
+    assert.equal(node.info().connected, false);
+    await node.close();
+  });
+
+  it('is out when its token expires, without anybody doing anything but looking', async () => {
+    const key = createUserKey();
+    await admit(ATTIC, key, 1_000);
+    const node = await untilConnected(key.seed);
+    const left = new Promise<void>(resolve => {
+      node.status(event => event.type === 'disconnected' && resolve());
+    });
+    await systemClock.sleep(1_000);
+    await server.refreshUsers();
+    await left;
+    await assert.rejects(connect(key.seed, true), { code: 'unauthorized' });
+    await node.close();
+  });
+});
+
+describe('the word of the owner on its server', () => {
+  it('counts for this life of the server only, and its absence is a refusal', async t => {
+    const node = await joined(t);
+    await assert.rejects(requireAttested(node, systemClock, 0), { code: 'durability_refused' });
+    await verifyServer(await owner(), '1.2.3', systemClock);
+    await requireAttested(node, systemClock, 0);
+    const attestation = await attestationOf(node);
+    assert.equal(attestation?.server_id, node.info().server_id);
+    assert.equal(attestation?.release, '1.2.3');
+  });
+});

@@ -1,0 +1,311 @@
+/**
+ * Loading a model on a node: on which cards, in place of which others, with which context.
+ *
+ * L1: what is made has room by `fit()` once its victims are gone; the quick answer `#isEnough` is
+ *     the same as that of `fit()`.
+ * L2: nothing in use, wanted or kept is a victim; where only those are in the way, the offer waits.
+ */
+import { chooseVictims, type EvictionOptions, RECENCY_STEP_MS } from './eviction.ts';
+import { type Fit, fit, largestContext, type Room, tierOf } from './fit.ts';
+import type { MemoryNeed } from './memory.ts';
+import { canonicalModelName } from './model-names.ts';
+import { bytesOf, bytesOnCard, type Resident } from './node-resident.ts';
+import type { PlacementRequest } from './placement.ts';
+import {
+  type Entry,
+  memoryOptionsOf,
+  type NodeState,
+  needOf,
+  profileOf,
+} from './placement-node.ts';
+import {
+  EFFORT_NONE,
+  isFull,
+  type Offer,
+  OLLAMA_ONLY,
+  offerOf,
+  slotsTaken,
+  type Terms,
+  type Verdict,
+} from './placement-offer.ts';
+import { loadingMs, scoreOf, serviceOf } from './placement-score.ts';
+
+/** Of what stays free beside a model, the part that a larger context than needed may take. */
+const SPARE_FRACTION = 0.5;
+
+/** Loading the model: where, in place of what, with which context. */
+export class Loading {
+  readonly #request: PlacementRequest;
+  readonly #state: NodeState;
+  readonly #entry: Entry;
+  readonly #eviction: EvictionOptions;
+  /** A copy of the model that has too small a context; it goes in any case. */
+  readonly #old: Resident | null;
+  readonly #correction: number;
+  #need: MemoryNeed | null = null;
+
+  constructor(
+    request: PlacementRequest,
+    state: NodeState,
+    entry: Entry,
+    terms: Terms,
+    old: Resident | null,
+  ) {
+    this.#request = request;
+    this.#state = state;
+    this.#entry = entry;
+    this.#old = old;
+    const { demanded } = state;
+    const step = Math.floor(terms.now / RECENCY_STEP_MS) * RECENCY_STEP_MS;
+    const prefers = (request.prefers ?? []).map(canonicalModelName);
+    this.#eviction = {
+      now: terms.now,
+      residency_ms: terms.residency_ms,
+      spared: ({ key, used_at }) =>
+        key === entry.key ||
+        demanded.has(key) ||
+        (used_at !== null && Math.max(0, step - used_at) < terms.spare_used_ms),
+      wanted: ({ key }) => prefers.includes(key),
+    };
+    const seen = entry.model.observed;
+    // What was measured here once is not estimated lower again.
+    this.#correction =
+      seen === undefined ? 0 : Math.max(0, seen.measured_bytes - seen.estimated_bytes);
+  }
+
+  offer(): Offer {
+    const old = this.#old;
+    if (old !== null && (old.state !== 'loaded' || old.in_flight > 0 || old.leased || old.kept)) {
+      return this.#blocked('its copy has a smaller context and is in use', [old]);
+    }
+    const gone = old === null ? [] : [old];
+    if (this.#needsPlace(gone) === 0 && this.#isEnough(gone)) {
+      return this.#made(this.#fit(gone, false), gone, 0);
+    }
+    const { residents } = this.#state.room;
+    const more = chooseVictims(
+      residents,
+      victims =>
+        this.#needsPlace([...gone, ...victims]) === 0 && this.#isEnough([...gone, ...victims]),
+      this.#eviction,
+    );
+    if (more !== null) {
+      const victims = [...gone, ...more.victims];
+      return { ...this.#made(this.#fit(victims, false), victims, more.cost_ms), timed: true };
+    }
+    if (this.#state.view.runtime?.advert.offload === true) {
+      const spilled = this.#fit(gone, true);
+      if (spilled.kind === 'partial' || spilled.kind === 'cpu') {
+        return { ...this.#made(spilled, gone, 0), timed: true };
+      }
+    }
+    return { ...this.#refused(gone), timed: true };
+  }
+
+  /** How many models have to go because the engine holds no more at once. */
+  #needsPlace(gone: readonly Resident[]): number {
+    const max = this.#entry.engine.environment?.max_loaded_models ?? 0;
+    if (max === 0) return 0;
+    const held = this.#state.room.residents.filter(
+      resident => resident.engine === OLLAMA_ONLY && !gone.includes(resident),
+    );
+    return Math.max(0, held.length + 1 - max);
+  }
+
+  /** `#isGood(#fit(gone))`, in the common cases without the work of it. */
+  #isEnough(gone: readonly Resident[]): boolean {
+    const { room } = this.#state.room;
+    const wanted = this.#needed();
+    if (room.unified) return this.#isGood(this.#fit(gone, false));
+    let ram = room.ram_free_bytes;
+    for (const resident of gone) {
+      if (ram !== null) ram += room.cards.length > 0 ? resident.ram_bytes : bytesOf(resident);
+    }
+    if (room.cards.length === 0) return ram !== null && wanted <= ram;
+    if (ram !== null && (this.#need?.host_bytes ?? 0) > ram) return false;
+    for (const card of room.cards) {
+      if (card.free_bytes === null) continue;
+      let free = card.free_bytes;
+      for (const resident of gone) free += bytesOnCard(resident, card.index);
+      if (wanted <= free) return true;
+    }
+    return room.cards.length > 1 && this.#isGood(this.#fit(gone, false));
+  }
+
+  /** Of one card, or of main memory where there is no card; reserve and correction included. */
+  #needed(): number {
+    this.#need ??= needOf(
+      profileOf(this.#entry.model),
+      memoryOptionsOf(this.#state, this.#entry, this.#request.context_tokens),
+    );
+    return this.#need.total_bytes + this.#need.reserve_bytes + this.#correction;
+  }
+
+  #isGood({ kind }: Fit): boolean {
+    return kind === 'single' || kind === 'multi' || kind === 'cpu';
+  }
+
+  #fit(gone: readonly Resident[], offload: boolean, context?: number): Fit {
+    const tokens = context ?? this.#request.context_tokens;
+    const options = memoryOptionsOf(this.#state, this.#entry, tokens);
+    return fit(profileOf(this.#entry.model), options, this.#room(gone), { offload });
+  }
+
+  #room(gone: readonly Resident[]): Room {
+    const room = this.#state.room.without(gone);
+    const less = this.#correction;
+    if (less === 0) return room;
+    return {
+      unified: room.unified,
+      cards: room.cards.map(card => ({
+        ...card,
+        free_bytes: card.free_bytes === null ? null : card.free_bytes - less,
+      })),
+      ram_free_bytes:
+        room.cards.length > 0 || room.ram_free_bytes === null
+          ? room.ram_free_bytes
+          : room.ram_free_bytes - less,
+    };
+  }
+
+  #made(found: Fit, gone: readonly Resident[], evict_ms: number): Offer {
+    const { context, found: taken } = this.#largest(found, gone);
+    const evicts = gone.some(resident => resident !== this.#old);
+    const verdict: Verdict =
+      taken.kind === 'partial'
+        ? 'partial'
+        : evicts
+          ? 'evicts'
+          : taken.kind === 'cpu'
+            ? 'cpu'
+            : 'fits';
+    const effort = { fits: 1, evicts: 2, partial: 3, cpu: 4 }[verdict];
+    const isBusy = isFull(this.#request, this.#state);
+    const service = this.#service(taken);
+    return {
+      ...offerOf(this.#state, this.#entry, verdict, null, 'takes'),
+      ...(isBusy ? slotsTaken(this.#state) : {}),
+      effort,
+      context_tokens: context,
+      fit: taken,
+      need_bytes: bytesOfFit(taken) + this.#correction,
+      gpus: taken.cards.map(({ index }) => index),
+      evict: gone,
+      score: scoreOf({
+        ...service,
+        wait_ms: isBusy ? (service.prefill_ms + service.decode_ms) / 2 : 0,
+        load_ms: loadingMs(this.#entry.model, gone.length, this.#queuedLoadsMs()),
+        evict_ms,
+      }),
+    };
+  }
+
+  /** Where the request allows it, the largest tier that costs nobody anything. */
+  #largest(found: Fit, gone: readonly Resident[]): { context: number; found: Fit } {
+    const profile = profileOf(this.#entry.model);
+    const asked = tierOf(this.#request.context_tokens, profile);
+    const most = this.#request.context_max ?? 0;
+    if (most <= asked || (found.kind !== 'single' && found.kind !== 'cpu')) {
+      return { context: asked, found };
+    }
+    const room = this.#room(gone);
+    const index = found.cards[0]?.index;
+    const spare = (bytes: number | null): number | null =>
+      bytes === null ? null : bytes - Math.max(0, bytes - bytesOfFit(found)) * (1 - SPARE_FRACTION);
+    const half: Room = {
+      unified: room.unified,
+      cards: room.cards
+        .filter(card => card.index === index)
+        .map(card => ({ ...card, free_bytes: spare(card.free_bytes) })),
+      ram_free_bytes: room.cards.length > 0 ? room.ram_free_bytes : spare(room.ram_free_bytes),
+    };
+    const { context_tokens: _, ...options } = memoryOptionsOf(this.#state, this.#entry, asked);
+    const largest = largestContext(profile, options, half, { offload: false }, 'tiers');
+    const context = Math.min(largest ?? asked, tierOf(most, profile));
+    if (context <= asked) return { context: asked, found };
+    return {
+      context,
+      found: fit(profile, { ...options, context_tokens: context }, half, { offload: false }),
+    };
+  }
+
+  /** Loads of one node share its disk: this one comes after those on their way. */
+  #queuedLoadsMs(): number {
+    return this.#state.room.residents
+      .filter(resident => resident.state === 'loading')
+      .reduce((sum, resident) => sum + resident.reload_ms / 2, 0);
+  }
+
+  #service(found: Fit): { readonly prefill_ms: number; readonly decode_ms: number } {
+    const room = this.#state.room.room;
+    const { cards, slowdown } = found;
+    return serviceOf(this.#request, this.#entry.model, { room, cards, slowdown });
+  }
+
+  /** O3: it would fit without those at work, or it never will. */
+  #refused(gone: readonly Resident[]): Offer {
+    const found = this.#shortage(gone);
+    if (found.kind === 'unknown') {
+      return this.#not('unknown_memory', found, [], 'never', null);
+    }
+    const others = this.#state.room.residents.filter(resident => resident !== this.#old);
+    if (!this.#isEnough([...gone, ...others])) {
+      return this.#not('does_not_fit', found, [], 'never', null);
+    }
+    const isEnough = (victims: readonly Resident[]): boolean =>
+      this.#needsPlace([...gone, ...victims]) === 0 && this.#isEnough([...gone, ...victims]);
+    const later = chooseVictims(others, isEnough, { now: this.#eviction.now, busy: true });
+    if (later !== null) return this.#not('does_not_fit', found, later.victims, 'waits', null);
+    return this.#not('does_not_fit', found, others, 'never', null);
+  }
+
+  /** `#fit(gone)` where it is known not to fit: on one card that is a subtraction. */
+  #shortage(gone: readonly Resident[]): Fit {
+    const [card, ...rest] = this.#state.room.room.cards;
+    const free = card?.free_bytes ?? null;
+    const wanted = this.#needed();
+    const need = this.#need;
+    const isPlain = rest.length === 0 && free !== null && !this.#state.room.room.unified;
+    if (!isPlain || need === null || wanted <= free) return this.#fit(gone, false);
+    return {
+      ...{ kind: 'none', cards: [], ram_bytes: 0, slowdown: 1, need },
+      short_bytes: Math.max(1, wanted - free),
+    };
+  }
+
+  #blocked(refusal: string, blockers: readonly Resident[]): Offer {
+    const found = this.#fit(blockers, false);
+    return this.#not('busy', found, blockers, this.#isGood(found) ? 'waits' : 'never', refusal);
+  }
+
+  #not(
+    verdict: Verdict,
+    found: Fit,
+    blockers: readonly Resident[],
+    when: 'waits' | 'never',
+    refusal: string | null,
+  ): Offer {
+    const service = this.#service(found);
+    const workMs = service.prefill_ms + service.decode_ms;
+    return {
+      ...offerOf(this.#state, this.#entry, verdict, refusal, when),
+      effort: EFFORT_NONE,
+      context_tokens: tierOf(this.#request.context_tokens, profileOf(this.#entry.model)),
+      fit: found,
+      need_bytes: found.need.total_bytes + this.#correction,
+      blockers,
+      score: scoreOf({
+        ...service,
+        wait_ms: workMs,
+        load_ms: loadingMs(this.#entry.model, blockers.length, this.#queuedLoadsMs()),
+        evict_ms: 0,
+      }),
+    };
+  }
+}
+
+/** On the cards together; in main memory where none is used. */
+function bytesOfFit(found: Fit): number {
+  if (found.cards.length === 0) return found.ram_bytes;
+  return found.cards.reduce((sum, card) => sum + card.bytes, 0);
+}

@@ -1,0 +1,52 @@
+/**
+ * Which of two offers is the better one.
+ *
+ * C1: an offer that needs a load ranks before a loaded copy only where it is clearly faster, so that
+ *     small errors of estimates don't make models wander.
+ */
+import type { PlacementRequest } from './placement.ts';
+import type { Offer } from './placement-offer.ts';
+
+/** By how much a load has to be faster than a loaded copy (C1). */
+const HYSTERESIS_FACTOR = 1.1;
+const HYSTERESIS_MS = 500;
+/** More than any time that is expected: nodes to avoid come last. */
+const AVOIDED_MS = 1e12;
+
+/** Whether it can be had now. */
+export const takes = (offer: Offer): boolean => offer.when === 'takes';
+
+/** Requests ahead for the same copy, and how long this one has waited. */
+export interface Turn {
+  readonly ahead: number;
+  readonly waited_ms: number;
+}
+
+/** C1. The expected time, and what it takes to outweigh it. */
+export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): number {
+  const { total_ms, wait_ms } = offer.score;
+  const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
+  if (offer.effort > 0 && offer.when === 'takes') {
+    return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
+  }
+  return avoided + total_ms - wait_ms + waitMs(offer, turn);
+}
+
+/** Between offers of one rank. */
+export function compareOffers(left: Offer, right: Offer): number {
+  return (
+    left.effort - right.effort || freeOf(right) - freeOf(left) || compareText(left.node, right.node)
+  );
+}
+
+/** Who has waited for long already was told too little, and is told at least as much again. */
+export function waitMs(offer: Offer, { ahead, waited_ms }: Turn): number {
+  const { wait_ms, prefill_ms, decode_ms } = offer.score;
+  const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
+  return offer.when === 'waits' ? Math.max(queued, waited_ms) : queued;
+}
+
+export const freeOf = (offer: Offer): number => offer.state.room.free_bytes ?? 0;
+
+export const compareText = (left: string, right: string): number =>
+  left < right ? -1 : left > right ? 1 : 0;
