@@ -69,7 +69,7 @@ export const RequestTry = z.looseObject({
 });
 export type RequestTry = z.infer<typeof RequestTry>;
 
-/** What is kept of a request. */
+/** What is kept of a request: every decision about it ends in the last one. */
 export const RequestRecord = z.looseObject({
   id: z.string().max(160),
   at: EpochMs,
@@ -78,8 +78,7 @@ export const RequestRecord = z.looseObject({
   state: z.enum(['waiting', 'running', 'done', 'failed', 'cancelled']),
   /** Until it was placed for the first time; null while it waits. */
   waited_ms: z.number().min(0).nullable(),
-  /** One for each try, the last one last; and why it found no place in the end. */
-  decisions: z.array(PlacementDecision),
+  decision: PlacementDecision.nullable(),
   tries: z.array(RequestTry),
   usage: InferUsage.nullable(),
   error: WireError.nullable(),

@@ -12,7 +12,7 @@ import type { Job } from '../../../scheduling/queue-state.ts';
 
 const RECORDS_MAX = 2_000;
 const CANDIDATES_KEPT = 16;
-const TRIES_KEPT = 8;
+const TRIES_KEPT = 16;
 
 type Outcome = RequestTry['outcome'];
 type State = RequestRecord['state'];
@@ -26,7 +26,7 @@ export class Decisions {
     this.#records.delete(id);
     const tries = known?.tries ?? [];
     const waited_ms = known?.waited_ms ?? null;
-    const fresh = { decisions: known?.decisions ?? [], usage: null, error: null };
+    const fresh = { decision: known?.decision ?? null, usage: null, error: null };
     this.#records.set(id, { id, at, share, model, state: 'waiting', waited_ms, tries, ...fresh });
     if (this.#records.size <= RECORDS_MAX) return;
     const oldest = this.#records.keys().next();
@@ -35,7 +35,7 @@ export class Decisions {
 
   decided(id: string, decision: PlacementDecision): void {
     const record = this.#records.get(id);
-    if (record !== undefined) keep(record.decisions, trimmed(decision));
+    if (record !== undefined) record.decision = trimmed(decision);
   }
 
   placed(job: Job, plan: PlacementPlan, decision: PlacementDecision, now: number): void {
@@ -44,8 +44,9 @@ export class Decisions {
     const { node, engine, model } = plan;
     record.state = 'running';
     record.waited_ms ??= now - job.arrived_at;
-    keep(record.decisions, trimmed(decision));
-    keep(record.tries, { at: now, node, engine, model, outcome: 'running', error: null });
+    record.decision = trimmed(decision);
+    if (record.tries.length >= TRIES_KEPT) record.tries.shift();
+    record.tries.push({ at: now, node, engine, model, outcome: 'running', error: null });
   }
 
   /** The latest try came to an end. */
@@ -83,12 +84,6 @@ export class Decisions {
   recent(limit: number): readonly RequestRecord[] {
     return [...this.#records.values()].slice(-limit).reverse();
   }
-}
-
-/** The latest ones. */
-function keep<T>(list: T[], item: T): void {
-  if (list.length >= TRIES_KEPT) list.shift();
-  list.push(item);
 }
 
 /** R1 */

@@ -161,8 +161,7 @@ export class Inference {
 
   #waitedInVain(): never {
     const { pool, waitMaxMs } = this.#options;
-    const decision = pool.decisions.find(this.#asking.id)?.decisions.at(-1);
-    const reason = decision?.reason ?? 'nobody knows why';
+    const reason = pool.decisions.find(this.#asking.id)?.decision?.reason ?? 'nobody knows why';
     throw pool.overloaded(`no place was found in ${waitMaxMs / 1_000} s: ${reason}`);
   }
 

@@ -97,7 +97,7 @@ describe('the pool', () => {
     await world.clock.advance(5_000);
     assert.equal(await place, null);
     assert.equal(world.pool.waiting().length, 0);
-    assert.match(world.pool.decisions.get(asking.id).decisions.at(-1)?.reason ?? '', /draining/);
+    assert.match(world.pool.decisions.get(asking.id).decision?.reason ?? '', /draining/);
   });
 
   test('what no node can ever hold is refused without waiting, with what would change it', async () => {

@@ -214,7 +214,7 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
     await response.text();
     const record = await get(`/decisions/${id}`);
     assert.equal(record.state, 'done');
-    assert.equal(record.decisions[0].chosen.node, 'node-a');
+    assert.equal(record.decision.chosen.node, 'node-a');
     assert.equal((await get('/decisions/recent?limit=1')).requests[0].id, id);
     assert.equal((await master.fetch('/decisions/r-no')).status, 404);
     const placed = await post('/place', { model: 'chat:8b', context_tokens: 4_096 });
