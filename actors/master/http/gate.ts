@@ -20,7 +20,7 @@ const PREFIX = 'cg_';
 const BEARER = /^bearer\s+(\S+)\s*$/i;
 
 export interface GateOptions {
-  readonly keys: ApiKeys;
+  readonly keys: Pick<ApiKeys, 'isEmpty' | 'find'>;
   readonly auth: 'auto' | 'required';
   readonly isLoopback: boolean;
 }
