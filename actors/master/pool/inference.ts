@@ -189,8 +189,14 @@ export class Inference {
     const { node, engine, model, context_tokens, need_bytes } = grant.plan;
     const { id, dialect, share, priority } = this.#input;
     const message = await this.#body.message({
-      ...{ request: id, dialect, engine, model, context_tokens },
-      ...{ bytes: need_bytes, share, priority },
+      request: id,
+      dialect,
+      engine,
+      model,
+      context_tokens,
+      bytes: need_bytes,
+      share,
+      priority,
     });
     // What was cancelled meanwhile is not even asked.
     if (this.#isCancelled) throw gone();
