@@ -88,6 +88,12 @@ export const CapacityAdvert = z.looseObject({
 });
 export type CapacityAdvert = z.infer<typeof CapacityAdvert>;
 
+/**
+ * `codegod.node.<node>.measure`: measure now. Answered by the resource-monitor with the
+ * `CapacityAdvert` of a measurement that began after it was asked.
+ */
+export const MeasureRequest = z.looseObject({});
+
 export const ModelAdvert = z.looseObject({
   name: z.string().max(128),
   digest: z.string().max(128),

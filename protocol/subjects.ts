@@ -30,7 +30,8 @@ export type NodeVerb =
   | 'pull'
   | 'load'
   | 'unload'
-  | 'drain';
+  | 'drain'
+  | 'measure';
 export const nodeSubject = (node: NodeId, verb: NodeVerb): string => `codegod.node.${node}.${verb}`;
 
 export type McpVerb = 'call' | 'list' | 'status';

@@ -6,6 +6,7 @@
  * R2: what a model on several cards holds on each is assumed, where nobody knows, as engines split
  *     it: the one card that can hold it, else in proportion.
  * R3: a request that was decided here and is shown by the node counts once.
+ * R4: only engines that hold models in the node's memory count: the scaffold holds none.
  */
 import type { GpuAdvert, ModelAdvert } from '../protocol/node.ts';
 import type { EngineName } from '../protocol/task.ts';
@@ -69,6 +70,9 @@ export interface NodeNews {
   readonly closed?: ReadonlySet<string>;
 }
 
+/** R4 */
+export const holdsMemory = (engine: EngineName): boolean => engine === 'ollama';
+
 /** Nobody works on it, waits for it or has laid down that it stays. */
 export function isIdle(resident: Resident): boolean {
   return (
@@ -126,7 +130,8 @@ export function residentsOf(
   const residents: Resident[] = [];
   const split = new Split(cards);
   const present = new Set<string>();
-  for (const engine of runtime.engines) {
+  const engines = runtime.engines.filter(({ name }) => holdsMemory(name));
+  for (const engine of engines) {
     for (const model of engine.models) {
       if (!model.loaded) continue;
       const key = canonicalModelName(model.name);
@@ -135,7 +140,7 @@ export function residentsOf(
     }
   }
   const coming = new Map([...promised].filter(([, { bytes }]) => bytes > 0));
-  for (const engine of runtime.engines) {
+  for (const engine of engines) {
     for (const model of engine.models) {
       const key = canonicalModelName(model.name);
       // Being loaded, though nobody says for how much: at least its file.
@@ -146,7 +151,7 @@ export function residentsOf(
   }
   for (const { model, engine } of news.bookings) {
     const key = canonicalModelName(model);
-    if (engine === 'ollama') coming.set(key, { model, bytes: promised.get(key)?.bytes ?? 0 });
+    if (holdsMemory(engine)) coming.set(key, { model, bytes: promised.get(key)?.bytes ?? 0 });
   }
   for (const [key, { model, bytes }] of coming) {
     if (!present.has(key)) residents.push(comingResident(view, news, key, { model, bytes }, split));

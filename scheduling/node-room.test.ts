@@ -1,6 +1,7 @@
 /** What a node has for one more model, card by card. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { backendOf } from './node-cards.ts';
 import type { NodeNews } from './node-resident.ts';
 import { roomOf } from './node-room.ts';
 import { GIB, NOW, type NodeInput, nodeView } from './test-nodes.ts';
@@ -89,4 +90,26 @@ test('a request that is booked here and shown by the node counts once, and one t
   assert.equal(inFlight(3, { bookings: [booking] }), 3);
   assert.equal(inFlight(0, { bookings: [{ ...booking, started_at: NOW + 5 }] }), 1);
   assert.equal(inFlight(1, { bookings: [], ended: new Map([['m:7b', 1]]) }), 0);
+});
+
+test('graphics beside the processor of which nobody knows what is free are no card', () => {
+  const display = card(null, null, { integrated: true, unified: true });
+  const ram = { available: 10 * GIB, total: 32 * GIB };
+  const laptop = roomOf(nodeView({ id: 'a', gpu: display, ram }));
+  assert.deepEqual([laptop.kind, laptop.free_bytes], ['ram', 10 * GIB]);
+  assert.deepEqual(laptop.room, { cards: [], ram_free_bytes: 10 * GIB, unified: false });
+  assert.equal(backendOf(nodeView({ id: 'a', gpu: display }).capacity?.advert ?? null), 'cpu');
+  const beside = roomOf(nodeView({ id: 'a', gpus: [display, card(20, 24)], ram }));
+  assert.deepEqual(
+    beside.room.cards.map(({ index }) => index),
+    [1],
+  );
+});
+
+test('the scaffold holds nothing, so that it is neither there nor to be unloaded', () => {
+  const models = [model('m:7b', 5, { loaded: true })];
+  const { residents, evictable } = roomOf(
+    nodeView({ id: 'a', gpu: card(19, 24), models, scaffold: true }),
+  );
+  assert.deepEqual([residents.length, evictable], [1, ['m:7b']]);
 });

@@ -10,6 +10,7 @@
  */
 import type { CapacityAdvert, GpuAdvert } from '../protocol/node.ts';
 import type { CardRoom, Room } from './fit.ts';
+import { cardsOf } from './node-cards.ts';
 import {
   bytesOf,
   bytesOnCard,
@@ -58,7 +59,7 @@ export function roomOf(view: NodeView, news: NodeNews = NO_NEWS): NodeRoom {
 
 function computeRoom(view: NodeView, news: NodeNews): NodeRoom {
   const capacity = view.capacity?.advert ?? null;
-  const cards = capacity?.gpus ?? [];
+  const cards = cardsOf(capacity);
   const residents = residentsOf(view, news, cards);
   const leaving = leavingOf(residents, news);
   const staying = residents.filter(resident => !leaving.has(resident.key));
@@ -113,8 +114,9 @@ function freeOf(room: Room): number | null {
 /** What is free while all residents stay. */
 export function baseRoom(capacity: CapacityAdvert | null, residents: readonly Resident[]): Room {
   if (capacity === null) return { cards: [], ram_free_bytes: null, unified: false };
-  const unified = capacity.gpus.some(card => card.unified);
-  const hostOnly = capacity.gpus.length === 0;
+  const cards = cardsOf(capacity);
+  const unified = cards.some(card => card.unified);
+  const hostOnly = cards.length === 0;
   const { available_bytes, total_bytes } = capacity.ram;
   let driver = available_bytes;
   let held = 0;
@@ -128,7 +130,7 @@ export function baseRoom(capacity: CapacityAdvert | null, residents: readonly Re
       ? Math.min(driver, total_bytes - held) - capacity.reserve_bytes
       : Math.min(driver, total_bytes - held);
   return {
-    cards: capacity.gpus.map(card => cardRoom(card, capacity, residents)),
+    cards: cards.map(card => cardRoom(card, capacity, residents)),
     ram_free_bytes: ram,
     unified,
   };

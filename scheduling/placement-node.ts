@@ -16,6 +16,7 @@ import {
   profileOfSize,
 } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
+import { backendOf } from './node-cards.ts';
 import type { NodeNews } from './node-resident.ts';
 import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
@@ -110,7 +111,7 @@ function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
   const { entries, bySize } = runtime === undefined ? EMPTY : indexOf(runtime);
   return {
     ...{ view, node: view.node, room, entries, bySize },
-    backend: backendOf(view),
+    backend: backendOf(view.capacity?.advert ?? null),
     attempts: runtime?.slots ?? 0,
     attempts_used: Math.max(runtime?.slots_used ?? 0, leases, booked),
     bound_bytes: boundOf(view, room),
@@ -163,19 +164,6 @@ function boundOf(view: NodeView, room: NodeRoom): number | null {
   const cards = most.cards.reduce((sum, card) => sum + Math.max(0, card.free_bytes ?? 0), 0);
   if (view.runtime?.advert.offload !== true) return cards;
   return most.ram_free_bytes === null ? null : cards + most.ram_free_bytes;
-}
-
-const BACKENDS: Readonly<Record<string, Backend>> = {
-  nvidia: 'cuda',
-  amd: 'rocm',
-  apple: 'metal',
-  intel: 'vulkan',
-};
-
-export function backendOf(view: Pick<NodeView, 'capacity'>): Backend {
-  const cards = view.capacity?.advert.gpus ?? [];
-  const card = cards.find(({ integrated }) => integrated !== true) ?? cards[0];
-  return card === undefined ? 'cpu' : (BACKENDS[card.vendor] ?? 'vulkan');
 }
 
 /** Why the node takes no work at all, or null where it does. */

@@ -133,6 +133,12 @@ test('scaffold only where no real model is available anywhere, or by name', () =
   assert.equal(placed({ model: 'scaffold' }, named).plan?.engine, 'scaffold');
 });
 
+test('what would help never is to unload the scaffold', () => {
+  const { decision } = placed({}, { id: 'a', gpu: gpu(1), models: [LARGE], scaffold: true });
+  assert.equal(decision.chosen, null);
+  assert.doesNotMatch(`${decision.reason} ${decision.would_change}`, /scaffold/);
+});
+
 test('a real model on a node that is gone does not keep the scaffold from working', () => {
   const gone = { id: 'b', gpu: gpu(20), models: [LARGE], seen_at: NOW - 60_000 };
   assert.equal(placed({}, { id: 'a', scaffold: true }, gone).plan?.engine, 'scaffold');

@@ -35,6 +35,7 @@ export interface CardInput {
   readonly foreign?: number | null;
   readonly bandwidth?: number;
   readonly unified?: boolean;
+  readonly integrated?: boolean;
 }
 
 export interface NodeInput {
@@ -114,6 +115,7 @@ function gpuOf(gpu: CardInput, index: number, measured_at: number) {
     used_bytes: null,
     free_bytes: gpu.free,
     unified: gpu.unified ?? false,
+    integrated: gpu.integrated ?? null,
     ...(gpu.foreign === undefined ? {} : { foreign_bytes: gpu.foreign }),
     bandwidth_bytes_per_s: gpu.bandwidth ?? null,
     utilization: null,
@@ -153,7 +155,11 @@ function enginesOf(input: NodeInput): unknown[] {
       ? [engine('anthropic', true, [{ name: 'claude', size_bytes: 0 }])]
       : []),
     ...(input.scaffold === true
-      ? [engine('scaffold', true, [{ name: 'scaffold', size_bytes: 0 }])]
+      ? [
+          engine('scaffold', true, [
+            { name: 'scaffold', size_bytes: 0, loaded: true, vram_bytes: 0 },
+          ]),
+        ]
       : []),
   ];
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createActor, SimulatedClock } from 'xstate';
-import { withMonitorPorts } from './machine.ts';
+import { measureNow, withMonitorPorts } from './machine.ts';
 import type { Measurement, MonitorPorts } from './ports.ts';
 
 const measurement = (free: number): Measurement => ({
@@ -19,12 +19,15 @@ class FakePorts implements MonitorPorts {
   beats = 0;
   free = 2 ** 39;
   hang = false;
+  slow: Promise<void> | null = null;
   bus = true;
 
   async measure(): Promise<Measurement> {
     this.measured++;
     if (this.hang) return new Promise(() => {});
-    return measurement(this.free);
+    const { free } = this;
+    await this.slow;
+    return measurement(free);
   }
   async advertise(value: Measurement): Promise<void> {
     if (!this.bus) throw new Error('the bus is away');
@@ -107,4 +110,61 @@ test('draining ends everything', async () => {
   await pass(20_000);
   assert.deepEqual([ports.measured, ports.beats], [measured, beats]);
   assert.equal(actor.getSnapshot().status, 'done');
+});
+
+test('who asks is told what was measured after that, and so is the house', async () => {
+  const ports = new FakePorts();
+  const { pass, actor } = start(ports);
+  await pass(500);
+  ports.free = 2 ** 39 - 1; // No change worth an advert of its own.
+  const found = await measureNow(actor);
+  assert.equal(found.ram.available_bytes, 2 ** 39 - 1);
+  await pass(250);
+  assert.deepEqual(ports.adverts, [2 ** 39, 2 ** 39 - 1]);
+  actor.stop();
+});
+
+test('whoever asks while it measures shares the next measurement, after a pause', async () => {
+  const ports = new FakePorts();
+  const { pass, actor } = start(ports);
+  await pass(500);
+  let ended = (): void => {};
+  ports.slow = new Promise(resolve => {
+    ended = resolve;
+  });
+  const first = measureNow(actor);
+  ports.free = 7; // Changed after the measurement had begun.
+  const others = [measureNow(actor), measureNow(actor)];
+  ports.slow = null;
+  ended();
+  assert.equal((await first).ram.available_bytes, 2 ** 39);
+  assert.equal(ports.measured, 2);
+  await pass(250);
+  for (const other of others) assert.equal((await other).ram.available_bytes, 7);
+  assert.equal(ports.measured, 3);
+  actor.stop();
+});
+
+test('asking all the time makes it measure four times a second at most', async () => {
+  const ports = new FakePorts();
+  const { pass, actor } = start(ports);
+  await pass(500);
+  const before = ports.measured;
+  for (let step = 0; step < 40; step += 1) {
+    actor.send({ type: 'measure' });
+    await pass(250);
+  }
+  assert.ok(ports.measured - before <= 40, `${ports.measured - before} in 10 s`);
+  actor.stop();
+});
+
+test('who asks while it ends is told so', async () => {
+  const ports = new FakePorts();
+  const { pass, actor } = start(ports);
+  await pass(500);
+  ports.hang = true;
+  const asked = measureNow(actor);
+  actor.send({ type: 'drain' });
+  await assert.rejects(asked, { code: 'cancelled' });
+  await assert.rejects(measureNow(actor), { code: 'cancelled' });
 });

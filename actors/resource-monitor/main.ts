@@ -1,12 +1,15 @@
 /** The resource-monitor's process: probes and bus in, adverts and telemetry out. */
 import os from 'node:os';
 import { createActor } from 'xstate';
+import { MeasureRequest } from '../../protocol/node.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
-import { advertKey } from '../../protocol/subjects.ts';
+import { advertKey, nodeSubject } from '../../protocol/subjects.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { monitorPorts } from './adapters.ts';
-import { withMonitorPorts } from './machine.ts';
+import { capacityAdvert } from './capacity.ts';
+import { measureNow, withMonitorPorts } from './machine.ts';
+import { watchRuntime } from './runtime-changes.ts';
 
 await runActor({
   name: 'resource-monitor',
@@ -17,7 +20,7 @@ await runActor({
 });
 
 async function start(context: ActorContext): Promise<RunningActor> {
-  const { bus, log, node } = context;
+  const { bus, clock, log, messenger, node } = context;
   await ensureStores(bus);
   const identity = {
     node,
@@ -32,10 +35,22 @@ async function start(context: ActorContext): Promise<RunningActor> {
   );
   const monitor = createActor(machine);
   monitor.start();
+  const serving = messenger.serve(nodeSubject(node, 'measure'), MeasureRequest, async () => {
+    const measurement = await measureNow(monitor);
+    return capacityAdvert(identity, context.state(), measurement, clock.now());
+  });
+  const over = new AbortController();
+  const changed = (): void => monitor.send({ type: 'measure' });
+  const watching = watchRuntime({ bus, node, clock, log, changed }, over.signal);
   return {
-    drain: async () => monitor.send({ type: 'drain' }),
+    drain: async () => {
+      over.abort();
+      monitor.send({ type: 'drain' });
+    },
     stop: async () => {
+      over.abort();
       monitor.stop();
+      await Promise.all([serving.stop(), watching]);
       // A node that leaves in order takes its advert along instead of letting it time out.
       await bus.kv(BUCKETS.node.name).delete(advertKey(node, 'capacity'));
     },

@@ -11,19 +11,20 @@
 import type { NodeId } from '../../protocol/ids.ts';
 import type { ModelProfile } from '../../protocol/model-profile.ts';
 import type { CapacityAdvert, EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
-import type { EngineName } from '../../protocol/task.ts';
 import { chooseVictims } from '../../scheduling/eviction.ts';
 import { type Fit, fit } from '../../scheduling/fit.ts';
 import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
+import { backendOf } from '../../scheduling/node-cards.ts';
 import {
   type Resident as Booked,
   bytesOf,
   type CardBytes,
+  holdsMemory,
   isIdle,
 } from '../../scheduling/node-resident.ts';
 import { addTo, baseRoom } from '../../scheduling/node-room.ts';
-import { backendOf, memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
+import { memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
 import type { Lease, Terms } from './lease.ts';
 import { spellingsOf } from './model-aliases.ts';
 import { type Resident, residentsOf } from './residents.ts';
@@ -130,9 +131,6 @@ function keepsPromises(leases: readonly Lease[], wanted: Terms, now: Situation):
   return fitsCards && (!usesRam || room.ram_free_bytes === null || room.ram_free_bytes >= 0);
 }
 
-/** Engines without models of their own hold none in this node's memory. */
-export const holdsMemory = (engine: EngineName): boolean => engine === 'ollama';
-
 const chargeOf = ({ cards, ram_bytes = 0, bytes }: Lease): Charge | null =>
   cards === undefined ? null : { cards, ram_bytes, bytes };
 
@@ -170,7 +168,7 @@ function chooseRoom(
   if (engine === undefined || model === undefined) {
     return known(refused(`${wanted.model} is not installed here`));
   }
-  const backend = backendOf({ capacity: { advert: capacity, seen_at: now.now } });
+  const backend = backendOf(capacity);
   const { context_tokens, bytes } = wanted;
   const options = { ...memoryOptionsOf({ backend }, { engine, model }, 0), context_tokens };
   const shape = profileOf(model);

@@ -38,6 +38,8 @@ interface WorldOptions {
   readonly models?: readonly TestModel[];
   readonly kept?: readonly string[];
   readonly waitingMax?: number;
+  readonly offload?: boolean;
+  readonly measureNow?: (memory: TestMemory, clock: Clock) => Promise<boolean>;
 }
 
 async function worldOf(options: WorldOptions = {}) {
@@ -54,12 +56,14 @@ async function worldOf(options: WorldOptions = {}) {
   const ready = { on: true };
   const situation = () => ({
     ...{ node: NodeId.parse('n1'), now: clock.now(), ready: ready.on, slots: 64, aliases: {} },
-    ...{ offload: false, capacity: memory.capacity, engines: engines() },
+    ...{ offload: options.offload ?? false, capacity: memory.capacity, engines: engines() },
     residents: host.copies.residents(),
   });
   const host: ModelHost = new ModelHost({
     ...{ engines: { ollama: memory.engine }, leases, clock, log: silentLogger, situation },
     measured: signal => memory.measured(signal),
+    measureNow: signal =>
+      options.measureNow?.(memory, clock) ?? memory.measured(signal).then(() => true),
     isKept: model => kept.includes(model),
     keepAliveS: () => 900,
     ...{ changed: () => {}, used: () => {}, loaded: () => {}, spoke: () => {} },
@@ -138,6 +142,58 @@ describe('a hold', () => {
     memory.measure();
     (await planner).release();
     assert.deepEqual(memory.overrun, []);
+  });
+
+  for (const offload of [false, true]) {
+    it(`begins to load right after its memory is back${offload ? ', and not half in main memory before' : ''}`, async () => {
+      const asked: number[] = [];
+      const { clock, memory, use } = await worldOf({
+        offload,
+        measureNow: async (measuring, time) => {
+          await time.sleep(200); // What a driver may take.
+          asked.push(time.now());
+          measuring.measure();
+          return true;
+        },
+      });
+      (await use(CODER)).release();
+      await (clock as SimulatedClock).advance(1);
+      memory.measure();
+      memory.recoveryMs = 300;
+      await (clock as SimulatedClock).advance(1);
+      const from = clock.now();
+      const planner = use(PLANNER);
+      await (clock as SimulatedClock).advance(600);
+      (await planner).release();
+      assert.deepEqual(
+        asked.map(at => at - from),
+        [200, 450],
+      );
+      assert.deepEqual(memory.overrun, []);
+    });
+  }
+
+  it('loads at once where nobody measures when asked', async () => {
+    const { clock, memory, use } = await worldOf({ measureNow: async () => false });
+    (await use(CODER)).release();
+    await (clock as SimulatedClock).advance(1);
+    memory.measure();
+    await (clock as SimulatedClock).advance(1);
+    (await use(PLANNER)).release();
+    assert.deepEqual(memory.loads, ['coder:7b@8192', 'planner:14b@8192']);
+  });
+
+  it('loads at once on a declared card whose use nobody can read', async () => {
+    const { clock, memory, use } = await worldOf({
+      measureNow: () => assert.fail('there is nothing to be measured'),
+    });
+    memory.isReadable = false;
+    (await use(CODER)).release();
+    await (clock as SimulatedClock).advance(1);
+    memory.measure();
+    await (clock as SimulatedClock).advance(1);
+    (await use(PLANNER)).release();
+    assert.deepEqual(memory.loads, ['coder:7b@8192', 'planner:14b@8192']);
   });
 
   it('goes on by what was measured last where nobody measures again in five seconds', async () => {

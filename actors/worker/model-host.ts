@@ -21,7 +21,8 @@ import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
-import { findModel, holdsMemory, NO_CHARGE, planLoad, type Situation } from './admission.ts';
+import { holdsMemory } from '../../scheduling/node-resident.ts';
+import { findModel, NO_CHARGE, planLoad, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender, OnProgress, UseRequest } from './hold.ts';
 import { holderKey, isAttempt, type Lease } from './lease.ts';
@@ -40,6 +41,8 @@ export interface ModelHostOptions {
   readonly situation: () => Situation;
   /** Resolves at the next measurement of the memory, or when the signal fires. */
   readonly measured: (signal: AbortSignal) => Promise<void>;
+  /** Has the memory measured now; false where nobody does that when asked. */
+  readonly measureNow: (signal: AbortSignal) => Promise<boolean>;
   /** Whether a policy keeps the model loaded. */
   readonly isKept: (model: string) => boolean;
   /** Told when something that the advert shows is not as it was; and when a use is over. */

@@ -2,19 +2,25 @@
  * Loads and unloads one copy: makes room, waits for the memory that was measured to come back, and
  * asks the engine.
  *
- * V1: what was unloaded counts as free when a measurement made afterwards shows it. Where none comes
- *     in RECOVERY_MS, the last one and the arithmetic of the promises decide.
+ * V1: what was unloaded counts as free when a measurement made afterwards shows it: the monitor is
+ *     asked for one until it does. Where nobody measures, or none comes in RECOVERY_MS, the last one
+ *     and the arithmetic of the promises decide.
+ * V2: a model that is to lie on the cards is not loaded half into main memory because theirs comes
+ *     back late: only after RECOVERY_MS it takes what there is.
  */
 import { CodeGodError } from '../../protocol/errors.ts';
 import type { InferProgress } from '../../protocol/inference.ts';
 import type { ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import type { Logger } from '../../runtime/log.ts';
 import { findModel, planLoad, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
+import type { Terms } from './lease.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { CopyPorts, ModelCopy } from './model-copy.ts';
 import type { CopyInput, LoadPlan } from './model-machine.ts';
+import { measuredAt } from './residents.ts';
 
 export interface LoadRecord {
   readonly model: ModelAdvert;
@@ -33,13 +39,17 @@ export interface LoaderOptions {
   readonly leases: LeaseBook;
   readonly clock: Clock;
   readonly situation: () => Situation;
+  readonly log: Logger;
   readonly measured: (signal: AbortSignal) => Promise<void>;
+  readonly measureNow: (signal: AbortSignal) => Promise<boolean>;
   readonly loaded: (load: LoadRecord) => void;
   readonly keepAliveS: (model: string) => number;
 }
 
 /** How long the memory of what was unloaded may take to come back. */
 const RECOVERY_MS = 5_000;
+/** Between two measurements; the monitor has a pause of its own. */
+const ASK_PAUSE_MS = 50;
 
 export function createLoader(options: LoaderOptions): CopyPorts {
   return {
@@ -55,29 +65,59 @@ async function makeRoom(
   signal: AbortSignal,
 ): Promise<void> {
   if (evict.length === 0) return;
-  const { clock, leases, measured, situation, sibling } = options;
+  const { clock, sibling } = options;
   const copy = options.copy();
   tell(copy, { phase: 'unloading', fraction: null });
   await Promise.all(evict.map(name => sibling(name)?.cleared()));
-  const unloadedAt = clock.now();
   const wanted = { engine: copy.engine, model, context_tokens, bytes };
   const late = new AbortController();
   const timer = clock.setTimeout(() => late.abort(), RECOVERY_MS);
   try {
-    for (;;) {
-      if (signal.aborted) throw new CodeGodError('cancelled', 'cancelled');
-      const plan = planLoad(leases.ledger.leases, wanted, situation());
-      if (plan.kind === 'admitted' && plan.evict.length === 0) return;
-      if (late.signal.aborted) {
-        const { capacity } = situation();
-        if (capacity === null || capacity.at <= unloadedAt) return; // V1
-        const why = plan.kind === 'refused' ? plan.reason : 'others have taken it';
-        throw new CodeGodError('reservation_refused', `the memory did not come back: ${why}`);
-      }
-      await measured(AbortSignal.any([signal, late.signal]));
-    }
+    await recovered(options, copy, wanted, { cancelled: signal, late: late.signal });
   } finally {
     clock.clearTimeout(timer);
+  }
+}
+
+interface Waiting {
+  readonly cancelled: AbortSignal;
+  readonly late: AbortSignal;
+}
+
+/** Resolves when what is wanted fits (V1). */
+async function recovered(
+  { clock, leases, log, measured, measureNow, situation }: LoaderOptions,
+  copy: ModelCopy,
+  wanted: Terms,
+  { cancelled, late }: Waiting,
+): Promise<void> {
+  const unloadedAt = clock.now();
+  const either = AbortSignal.any([cancelled, late]);
+  for (let asked = 0; ; asked += 1) {
+    if (cancelled.aborted) throw new CodeGodError('cancelled', 'cancelled');
+    const plan = planLoad(leases.ledger.leases, wanted, situation());
+    const charge = plan.kind === 'admitted' && plan.evict.length === 0 ? plan.charge : null;
+    if (charge !== null && charge.ram_bytes <= copy.charge.ram_bytes) return; // V2
+    const { capacity } = situation();
+    const isUnseen = capacity === null || measuredAt(capacity) <= unloadedAt;
+    if (late.aborted) {
+      if (isUnseen) return;
+      if (charge !== null) {
+        copy.charge = charge;
+        return;
+      }
+      const why = plan.kind === 'refused' ? plan.reason : 'others have taken it';
+      throw new CodeGodError('reservation_refused', `the memory did not come back: ${why}`);
+    }
+    // Woken early means that it is over, which the measurement ends by at once.
+    if (asked > 0) await clock.sleep(ASK_PAUSE_MS, either).catch(() => undefined);
+    if (!(await measureNow(either))) {
+      if (isUnseen) {
+        log.info('model.memory_not_measured', { model: wanted.model });
+        return;
+      }
+      await measured(either);
+    }
   }
 }
 

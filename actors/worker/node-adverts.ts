@@ -1,14 +1,17 @@
 /**
  * What the node says of itself in the bucket `codegod_node`: writes `<node>.runtime` every five
- * seconds and on every change, and reads `<node>.capacity`, which the resource-monitor writes.
+ * seconds and on every change, and reads `<node>.capacity`, which the resource-monitor writes and can
+ * be asked for.
  */
+import { CodeGodError } from '../../protocol/errors.ts';
 import type { NodeId } from '../../protocol/ids.ts';
 import { CapacityAdvert, type RuntimeAdvert } from '../../protocol/node.ts';
-import { ADVERT_EVERY_MS, BUCKETS } from '../../protocol/streams.ts';
-import { advertKey } from '../../protocol/subjects.ts';
-import type { Bus } from '../../runtime/bus.ts';
+import { ADVERT_EVERY_MS, ADVERT_TTL_MS, BUCKETS } from '../../protocol/streams.ts';
+import { advertKey, nodeSubject } from '../../protocol/subjects.ts';
 import type { Clock, TimerHandle } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
+import type { Messenger } from '../../runtime/messages.ts';
+import { cardsOf } from '../../scheduling/node-cards.ts';
 
 /** Changes that come together are told together, and a large advert less often than a small one. */
 const GATHER_MS = 20;
@@ -18,9 +21,11 @@ const USE_GATHER_MS = 250;
 const CHANGED = 'changed';
 /** A bus that does not answer must not keep the worker from its work. */
 const KNOWN_WITHIN_MS = 2_000;
+/** Longer than whoever asks for a measurement waits for it. */
+const MEASURED_WITHIN_MS = 6_000;
 
 export interface NodeAdvertsOptions {
-  readonly bus: Bus;
+  readonly messenger: Messenger;
   readonly node: NodeId;
   readonly clock: Clock;
   readonly log: Logger;
@@ -42,7 +47,7 @@ export class NodeAdverts {
     this.#options = options;
   }
 
-  /** As measured last; null where nobody measures. */
+  /** As measured last, with the cards that models can lie on; null where nobody measures. */
   get capacity(): CapacityAdvert | null {
     return this.#capacity;
   }
@@ -59,6 +64,25 @@ export class NodeAdverts {
       this.#awaiting.add(end);
       signal.addEventListener('abort', end, { once: true });
     });
+  }
+
+  /**
+   * Has the memory measured now. Resolves when it is, or the signal fires; where the monitor can't,
+   * at the next measurement of its own.
+   * @returns false where no monitor answers
+   */
+  async measureNow(signal: AbortSignal): Promise<boolean> {
+    const { messenger, node, log } = this.#options;
+    const options = { timeout_ms: MEASURED_WITHIN_MS, signal };
+    try {
+      this.#take(await messenger.ask(nodeSubject(node, 'measure'), {}, CapacityAdvert, options));
+    } catch (error) {
+      if (signal.aborted) return true;
+      if (error instanceof CodeGodError && error.code === 'no_responders') return false;
+      log.warn('worker.not_measured', { error });
+      await this.nextCapacity(signal);
+    }
+    return true;
   }
 
   /** Resolves when what was measured before is known, or is known not to be there. */
@@ -86,21 +110,21 @@ export class NodeAdverts {
 
   /** Ends, and takes the advert along instead of letting it time out. */
   async stop(): Promise<void> {
-    const { bus, node, log } = this.#options;
+    const { messenger, node, log } = this.#options;
     this.#over.abort();
     if (this.#useTold !== null) this.#options.clock.clearTimeout(this.#useTold);
     this.changed();
     await Promise.all(this.#loops);
     try {
-      await bus.kv(BUCKETS.node.name).delete(advertKey(node, 'runtime'));
+      await messenger.bus.kv(BUCKETS.node.name).delete(advertKey(node, 'runtime'));
     } catch (error) {
       log.warn('worker.advert_left', { error }); // It vanishes by its time to live.
     }
   }
 
   async #advertise(): Promise<void> {
-    const { bus, node, clock, log, advert } = this.#options;
-    const bucket = bus.kv(BUCKETS.node.name);
+    const { messenger, node, clock, log, advert } = this.#options;
+    const bucket = messenger.bus.kv(BUCKETS.node.name);
     const { signal } = this.#over;
     while (!signal.aborted) {
       this.#wake = new AbortController();
@@ -120,9 +144,9 @@ export class NodeAdverts {
   }
 
   async #watchCapacity(known: AbortController): Promise<void> {
-    const { bus, node, log } = this.#options;
+    const { messenger, node, log } = this.#options;
     const key = advertKey(node, 'capacity');
-    const changes = bus.kv(BUCKETS.node.name).watch(this.#over.signal, key);
+    const changes = messenger.bus.kv(BUCKETS.node.name).watch(this.#over.signal, key);
     for await (const change of changes) {
       if (change.op === 'initial_done') {
         known.abort();
@@ -133,13 +157,23 @@ export class NodeAdverts {
         continue;
       }
       try {
-        this.#capacity = CapacityAdvert.parse(JSON.parse(new TextDecoder().decode(change.value)));
+        this.#take(CapacityAdvert.parse(JSON.parse(new TextDecoder().decode(change.value))));
       } catch (error) {
         log.warn('worker.capacity_unreadable', { error });
         this.#capacity = null;
+        this.#options.measured(null);
       }
-      this.#options.measured(this.#capacity);
-      for (const end of [...this.#awaiting]) end();
     }
+  }
+
+  /** An advert and a reply may come in either order; the older one of them tells nothing. */
+  #take(capacity: CapacityAdvert): void {
+    const known = this.#capacity;
+    const agoMs = known === null ? 0 : known.at - capacity.at;
+    // A clock that was put back is not followed by figures that never grow newer.
+    if (known?.epoch === capacity.epoch && agoMs > 0 && agoMs < ADVERT_TTL_MS) return;
+    this.#capacity = { ...capacity, gpus: [...cardsOf(capacity)] };
+    this.#options.measured(this.#capacity);
+    for (const end of [...this.#awaiting]) end();
   }
 }

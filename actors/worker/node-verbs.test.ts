@@ -8,7 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { encode } from '../../protocol/codec.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { DrainReply, PullProgress } from '../../protocol/inference.ts';
-import { Acknowledgement, type ModelAdvert } from '../../protocol/node.ts';
+import { Acknowledgement, type GpuAdvert, type ModelAdvert } from '../../protocol/node.ts';
 import { policyKey } from '../../protocol/policy.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import { nodeSubject } from '../../protocol/subjects.ts';
@@ -22,6 +22,11 @@ import type { Worker } from './worker.ts';
 const CODER = 'coder:7b';
 /** So that no model goes there. */
 const SMALL_RAM = { total_bytes: 2 * GIB, available_bytes: GIB };
+/** Graphics beside the processor, which nobody counts as a card. */
+const displayBeside = ([card]: readonly GpuAdvert[]): GpuAdvert => {
+  const known = card ?? assert.fail('no card');
+  return { ...known, index: 1, vendor: 'intel', integrated: true, unified: true, free_bytes: null };
+};
 const ASK = { timeout_ms: 10_000 };
 
 let world: World;
@@ -47,7 +52,11 @@ async function startWorker(): Promise<void> {
 /** As the monitor does, and waits until the worker knows. */
 async function measure(): Promise<void> {
   const { gpus } = memory.measure();
-  await world.measure({ gpus, ram: SMALL_RAM, at: systemClock.now() });
+  await world.measure({
+    gpus: [...gpus, displayBeside(gpus)],
+    ram: SMALL_RAM,
+    at: systemClock.now(),
+  });
   await until(async () => (await reserve(900)).granted);
 }
 
@@ -107,6 +116,10 @@ describe('a node that is told', () => {
     assert.deepEqual([model.slots, model.in_flight, model.kept], [2, 0, false]);
     assert.ok(model.used_at !== null && typeof model.load_ms === 'number');
     assert.equal(model.observed?.measured_bytes, 10 * GIB);
+  });
+
+  it('has slots for attempts by its cards, of which the graphics of the processor are none', async () => {
+    assert.equal((await world.advert())?.slots, 2);
   });
 
   it('to unload does so, and refuses where somebody was promised the model', async () => {

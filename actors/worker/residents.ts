@@ -8,6 +8,7 @@ import { canonicalModelName } from '../../scheduling/model-names.ts';
 import {
   type Resident as Booked,
   type CardBytes,
+  holdsMemory,
   loadMsOf,
 } from '../../scheduling/node-resident.ts';
 import { roomOf } from '../../scheduling/node-room.ts';
@@ -51,7 +52,7 @@ export function residentsOf(
   const own = canonicalModelName(wanted.model);
   const assumed = assumedCards(now, capacity);
   const leased = new Set(leases.map(({ model }) => canonicalModelName(model)));
-  const copies = now.residents.map(copy => {
+  const copies = heldIn(now).map(copy => {
     const key = canonicalModelName(copy.model);
     const { cards, ram_bytes } = placed(copy.charge, copy.ours, assumed.get(key), capacity);
     return {
@@ -78,6 +79,9 @@ export function residentsOf(
     promised: new Set(promises.map(({ key }) => key).filter(key => key !== own)),
   };
 }
+
+const heldIn = ({ residents }: Situation): readonly Resident[] =>
+  residents.filter(({ engine }) => holdsMemory(engine));
 
 /** Promises of one model share one copy of it. */
 function largestPromises(leases: readonly Lease[]) {
@@ -130,7 +134,7 @@ const hasCard = ({ gpus }: CapacityAdvert, index: number): boolean =>
 
 /** Where copies that others loaded lie, as placements assume it. */
 function assumedCards(now: Situation, capacity: CapacityAdvert): Map<string, Placed> {
-  if (now.residents.every(({ ours }) => ours)) return new Map();
+  if (heldIn(now).every(({ ours }) => ours)) return new Map();
   const room = roomOf({
     node: now.node,
     capacity: { advert: capacity, seen_at: now.now },
@@ -149,7 +153,8 @@ function isUnseen({ state, since }: Resident, capacity: CapacityAdvert): boolean
   return state === 'loaded' && since >= measuredAt(capacity);
 }
 
-const measuredAt = ({ at, gpus, ram }: CapacityAdvert): number =>
+/** When the oldest figure of it was taken. */
+export const measuredAt = ({ at, gpus, ram }: CapacityAdvert): number =>
   gpus.length === 0 ? (ram.measured_at ?? at) : Math.min(...gpus.map(gpu => gpu.measured_at));
 
 function reloadMs(now: Situation, engine: EngineName, model: string): number {

@@ -35,6 +35,10 @@ export class TestMemory {
   foreign = 0;
   loadMs = 0;
   unloadMs = 0;
+  /** Whether the driver says what is in use; otherwise the cards are as declared. */
+  isReadable = true;
+  /** How much later the driver shows memory as free again. */
+  recoveryMs = 0;
   available = true;
   fail: ((model: string) => CodeGodError | null) | null = null;
   /** As measured last: stale until `measure`. */
@@ -42,6 +46,7 @@ export class TestMemory {
   readonly #models: readonly TestModel[];
   readonly #clock: Clock;
   readonly #total: number;
+  readonly #recovering: { readonly bytes: number; readonly until: number }[] = [];
   readonly #measured = new Set<() => void>();
 
   constructor(clock: Clock, total: number, models: readonly TestModel[]) {
@@ -68,7 +73,9 @@ export class TestMemory {
   /** What the driver says now, told to those who wait for it. */
   measure(): CapacityAdvert {
     const at = this.#clock.now();
-    const free = Math.max(0, this.#total - this.used);
+    const late = this.#recovering.filter(({ until }) => until > at);
+    const held = late.reduce((sum, { bytes }) => sum + bytes, this.used);
+    const free = this.isReadable ? Math.max(0, this.#total - held) : this.#total;
     this.capacity = CapacitySchema.parse({
       ...{ node: 'n1', epoch: 1, host: 'h', state: 'ready', at, os: '', arch: '' },
       cpu: { model: '', cores: 1, load: null },
@@ -129,6 +136,10 @@ export class TestMemory {
   async #unload(model: string, signal: AbortSignal): Promise<void> {
     this.unloads.push(model);
     if (this.unloadMs > 0) await this.#clock.sleep(this.unloadMs, signal);
+    const bytes = this.loaded.get(model)?.bytes ?? 0;
+    if (this.recoveryMs > 0) {
+      this.#recovering.push({ bytes, until: this.#clock.now() + this.recoveryMs });
+    }
     this.loaded.delete(model);
   }
 }

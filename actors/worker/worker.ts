@@ -136,7 +136,7 @@ export class Worker {
       },
     });
     this.#adverts = new NodeAdverts({
-      ...{ bus, node, clock, log },
+      ...{ messenger, node, clock, log },
       advert: () => this.#advert(),
       measured: capacity => parts.onCapacity?.(capacity),
     });
@@ -146,6 +146,7 @@ export class Worker {
       used: () => this.#adverts.used(),
       situation: () => this.#situation(),
       measured: signal => this.#adverts.nextCapacity(signal),
+      measureNow: signal => this.#adverts.measureNow(signal),
       isKept: model => this.#policies.keeps(model),
       keepAliveS: model => this.#keepAliveS(model),
       moved: () => void this.#inventory.refresh(),

@@ -9,7 +9,13 @@
  */
 import type { NodeId } from '../../protocol/ids.ts';
 import { ARTIFACTS, BUCKETS, STREAMS } from '../../protocol/streams.ts';
-import { advertKey, deadSubject, tasksOf, telemetrySubject } from '../../protocol/subjects.ts';
+import {
+  advertKey,
+  deadSubject,
+  nodeSubject,
+  tasksOf,
+  telemetrySubject,
+} from '../../protocol/subjects.ts';
 
 export interface Permissions {
   readonly publish: readonly string[];
@@ -39,6 +45,8 @@ export function nodePermissions(node: NodeId, publicKey: string): Permissions {
       ...(['capacity', 'runtime'] as const).map(
         kind => `$KV.${BUCKETS.node.name}.${advertKey(node, kind)}`,
       ),
+      // Its worker asks its monitor.
+      nodeSubject(node, 'measure'),
       'codegod.report.>',
       deadSubject(task),
       // The tools and workspaces of the house, as an attempt needs them.

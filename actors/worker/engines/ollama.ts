@@ -77,7 +77,7 @@ const TIMEOUTS: OllamaTimeouts = {
 };
 
 /** There is no event for the end of an unload. */
-const UNLOADED_POLL_MS = 250;
+const UNLOADED_POLL_MS = 100;
 
 export function createOllamaEngine(options: OllamaOptions): Engine {
   return new OllamaEngine(options);
