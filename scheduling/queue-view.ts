@@ -65,6 +65,7 @@ export class QueueView {
   /** How many wait for a model, by canonical name. */
   readonly #demand = new Map<string, number>();
   readonly #ahead = new Map<string, number>();
+  readonly #freeMs = new Map<string, { readonly running: number; readonly ms: number }>();
   readonly #claims = new Map<string, Claim>();
   readonly #claimed = new Set<string>();
   /** By place in `nodes`; for those that are overdue, the second. */
@@ -138,6 +139,22 @@ export class QueueView {
     return this.#ahead.get(offer.copy) ?? 0;
   }
 
+  /** Until the copy takes one more, by what runs on it; undefined where others use it too. */
+  freeMsOf(offer: Offer): number | undefined {
+    if (offer.effort !== 0) return undefined;
+    const known = this.#freeMs.get(offer.copy);
+    if (known !== undefined) return known.running === offer.in_flight ? known.ms : undefined;
+    const left = (this.#byNode.get(offer.node) ?? [])
+      .filter(running => keyOfRunning(running) === offer.key)
+      .map(({ plan, started_at }) => Math.max(0, started_at + plan.expected_ms - this.now))
+      .sort((one, other) => one - other);
+    const loadedAt = this.#loadedAt.get(offer.copy) ?? this.now;
+    const slotMs = left[left.length - offer.slots] ?? 0;
+    const ms = Math.max(slotMs, loadedAt - this.now, 0);
+    this.#freeMs.set(offer.copy, { running: left.length, ms });
+    return left.length === offer.in_flight ? ms : undefined;
+  }
+
   queueAhead(offer: Offer): void {
     this.#ahead.set(offer.copy, this.aheadOf(offer) + 1);
   }
@@ -171,6 +188,7 @@ export class QueueView {
     if (key !== null && left <= 0) this.#demand.delete(key);
     else if (key !== null) this.#demand.set(key, left);
     if (plan.load) this.#noteLoad(plan);
+    this.#freeMs.delete(residentKey(plan.node, canonicalModelName(plan.model)));
     if (plan.evict.some(victim => this.#demand.has(canonicalModelName(victim)))) {
       this.#turnedAt.set(plan.node, this.now);
     }
