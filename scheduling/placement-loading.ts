@@ -7,7 +7,7 @@
  */
 import { chooseVictims, type EvictionOptions, RECENCY_STEP_MS } from './eviction.ts';
 import { type Fit, fit, largestContext, type Room, tierOf } from './fit.ts';
-import type { MemoryNeed } from './memory.ts';
+import { type MemoryNeed, reserveOf } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
 import { bytesOf, bytesOnCard, type Resident } from './node-resident.ts';
 import type { PlacementRequest } from './placement.ts';
@@ -41,7 +41,7 @@ export class Loading {
   readonly #eviction: EvictionOptions;
   /** A copy of the model that has too small a context; it goes in any case. */
   readonly #old: Resident | null;
-  readonly #correction: number;
+  readonly #residual: number;
   #need: MemoryNeed | null = null;
 
   constructor(
@@ -68,8 +68,7 @@ export class Loading {
       wanted: ({ key }) => prefers.includes(key),
     };
     const seen = entry.model.observed;
-    // What was measured here once is not estimated lower again.
-    this.#correction =
+    this.#residual =
       seen === undefined ? 0 : Math.max(0, seen.measured_bytes - seen.estimated_bytes);
   }
 
@@ -80,7 +79,7 @@ export class Loading {
     }
     const gone = old === null ? [] : [old];
     if (this.#needsPlace(gone) === 0 && this.#isEnough(gone)) {
-      return this.#made(this.#fit(gone, false), gone, 0);
+      return this.#made(this.#whole(gone), gone, 0);
     }
     const { residents } = this.#state.room;
     const more = chooseVictims(
@@ -91,7 +90,7 @@ export class Loading {
     );
     if (more !== null) {
       const victims = [...gone, ...more.victims];
-      return { ...this.#made(this.#fit(victims, false), victims, more.cost_ms), timed: true };
+      return { ...this.#made(this.#whole(victims), victims, more.cost_ms), timed: true };
     }
     if (this.#state.view.runtime?.advert.offload === true) {
       const spilled = this.#fit(gone, true);
@@ -138,7 +137,13 @@ export class Loading {
       profileOf(this.#entry.model),
       memoryOptionsOf(this.#state, this.#entry, this.#request.context_tokens),
     );
-    return this.#need.total_bytes + this.#need.reserve_bytes + this.#correction;
+    const total = this.#total(this.#need);
+    return total + reserveOf(total);
+  }
+
+  /** What was measured here once is not estimated lower again. */
+  #total(need: MemoryNeed): number {
+    return Math.max(0, need.total_bytes + this.#residual);
   }
 
   #isGood({ kind }: Fit): boolean {
@@ -148,24 +153,15 @@ export class Loading {
   #fit(gone: readonly Resident[], offload: boolean, context?: number): Fit {
     const tokens = context ?? this.#request.context_tokens;
     const options = memoryOptionsOf(this.#state, this.#entry, tokens);
-    return fit(profileOf(this.#entry.model), options, this.#room(gone), { offload });
+    const residual_bytes = this.#residual;
+    return fit(profileOf(this.#entry.model), options, this.#room(gone), {
+      offload,
+      residual_bytes,
+    });
   }
 
   #room(gone: readonly Resident[]): Room {
-    const room = this.#state.room.without(gone);
-    const less = this.#correction;
-    if (less === 0) return room;
-    return {
-      unified: room.unified,
-      cards: room.cards.map(card => ({
-        ...card,
-        free_bytes: card.free_bytes === null ? null : card.free_bytes - less,
-      })),
-      ram_free_bytes:
-        room.cards.length > 0 || room.ram_free_bytes === null
-          ? room.ram_free_bytes
-          : room.ram_free_bytes - less,
-    };
+    return this.#state.room.without(gone);
   }
 
   #made(found: Fit, gone: readonly Resident[], evict_ms: number): Offer {
@@ -188,7 +184,7 @@ export class Loading {
       effort,
       context_tokens: context,
       fit: taken,
-      need_bytes: bytesOfFit(taken) + this.#correction,
+      need_bytes: bytesOfFit(taken),
       gpus: taken.cards.map(({ index }) => index),
       evict: gone,
       score: scoreOf({
@@ -220,12 +216,13 @@ export class Loading {
       ram_free_bytes: room.cards.length > 0 ? room.ram_free_bytes : spare(room.ram_free_bytes),
     };
     const { context_tokens: _, ...options } = memoryOptionsOf(this.#state, this.#entry, asked);
-    const largest = largestContext(profile, options, half, { offload: false }, 'tiers');
+    const whole = { offload: false, residual_bytes: this.#residual };
+    const largest = largestContext(profile, options, half, whole, 'tiers');
     const context = Math.min(largest ?? asked, tierOf(most, profile));
     if (context <= asked) return { context: asked, found };
     return {
       context,
-      found: fit(profile, { ...options, context_tokens: context }, half, { offload: false }),
+      found: fit(profile, { ...options, context_tokens: context }, half, whole),
     };
   }
 
@@ -257,6 +254,20 @@ export class Loading {
     const later = chooseVictims(others, isEnough, { now: this.#eviction.now, busy: true });
     if (later !== null) return this.#not('does_not_fit', found, later.victims, 'waits', null);
     return this.#not('does_not_fit', found, others, 'never', null);
+  }
+
+  /** `#fit(gone)` where it is known to fit: on the only card, if there is but one. */
+  #whole(gone: readonly Resident[]): Fit {
+    const { cards, unified } = this.#state.room.room;
+    const [card] = cards;
+    const need = this.#need;
+    if (card === undefined || cards.length > 1 || unified || need === null) {
+      return this.#fit(gone, false);
+    }
+    return {
+      ...{ kind: 'single', ram_bytes: need.host_bytes, slowdown: 1, need, short_bytes: 0 },
+      cards: [{ index: card.index, bytes: this.#total(need) }],
+    };
   }
 
   /** `#fit(gone)` where it is known not to fit: on one card that is a subtraction. */
@@ -292,7 +303,7 @@ export class Loading {
       effort: EFFORT_NONE,
       context_tokens: tierOf(this.#request.context_tokens, profileOf(this.#entry.model)),
       fit: found,
-      need_bytes: found.need.total_bytes + this.#correction,
+      need_bytes: this.#total(found.need),
       blockers,
       score: scoreOf({
         ...service,

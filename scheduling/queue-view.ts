@@ -10,7 +10,7 @@ import { canonicalModelName, resolveAlias } from './model-names.ts';
 import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
+import { Candidates } from './placement-candidates.ts';
 import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { compareText } from './placement-rank.ts';
@@ -19,12 +19,12 @@ import {
   bookingOf,
   type Ended,
   NOBODY,
-  type QueueOptions,
   type QueueState,
   type Running,
   residentKey,
   type Waiting,
 } from './queue-state.ts';
+import { memoOf, roundedOf, wantOf } from './queue-wish.ts';
 
 /** By place in `nodes`; whole where `version` is that of the view. */
 interface States {
@@ -38,16 +38,13 @@ interface Claim {
   readonly id: string;
 }
 
-const WISHES_MAX = 8_192;
-/** Groups whose judgements are remembered. */
-const MEMOS_MAX = 512;
 const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
+const keys = new WeakMap<
+  PlacementRequest,
+  { readonly aliases: Readonly<Record<string, string>>; readonly key: string }
+>();
 const bookings = new WeakMap<Running, Booking>();
-const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
-const wants = new WeakMap<PlacementRequest, number>();
-const wishes = new Map<string, number>();
-let wishesSeen = 0;
 
 export class QueueView {
   readonly state: QueueState;
@@ -65,6 +62,7 @@ export class QueueView {
   /** How many wait for a model, by canonical name. */
   readonly #demand = new Map<string, number>();
   readonly #ahead = new Map<string, number>();
+  readonly #freeMs = new Map<string, { readonly running: number; readonly ms: number }>();
   readonly #claims = new Map<string, Claim>();
   readonly #claimed = new Set<string>();
   /** By place in `nodes`; for those that are overdue, the second. */
@@ -104,9 +102,14 @@ export class QueueView {
   }
 
   /** Canonical name of what is asked for, aliases followed. */
-  keyOf({ model }: PlacementRequest): string | null {
-    if (model === null) return null;
-    return canonicalModelName(resolveAlias(model, this.state.options.aliases ?? NO_ALIASES));
+  keyOf(request: PlacementRequest): string | null {
+    if (request.model === null) return null;
+    const aliases = this.state.options.aliases ?? NO_ALIASES;
+    const known = keys.get(request);
+    if (known !== undefined && known.aliases === aliases) return known.key;
+    const key = canonicalModelName(resolveAlias(request.model, aliases));
+    keys.set(request, { aliases, key });
+    return key;
   }
 
   isOverdue({ job }: Waiting): boolean {
@@ -136,6 +139,22 @@ export class QueueView {
 
   aheadOf(offer: Offer): number {
     return this.#ahead.get(offer.copy) ?? 0;
+  }
+
+  /** Until the copy takes one more, by what runs on it; undefined where others use it too. */
+  freeMsOf(offer: Offer): number | undefined {
+    if (offer.effort !== 0) return undefined;
+    const known = this.#freeMs.get(offer.copy);
+    if (known !== undefined) return known.running === offer.in_flight ? known.ms : undefined;
+    const left = (this.#byNode.get(offer.node) ?? [])
+      .filter(running => keyOfRunning(running) === offer.key)
+      .map(({ plan, started_at }) => Math.max(0, started_at + plan.expected_ms - this.now))
+      .sort((one, other) => one - other);
+    const loadedAt = this.#loadedAt.get(offer.copy) ?? this.now;
+    const slotMs = left[left.length - offer.slots] ?? 0;
+    const ms = Math.max(slotMs, loadedAt - this.now, 0);
+    this.#freeMs.set(offer.copy, { running: left.length, ms });
+    return left.length === offer.in_flight ? ms : undefined;
   }
 
   queueAhead(offer: Offer): void {
@@ -171,6 +190,7 @@ export class QueueView {
     if (key !== null && left <= 0) this.#demand.delete(key);
     else if (key !== null) this.#demand.set(key, left);
     if (plan.load) this.#noteLoad(plan);
+    this.#freeMs.delete(residentKey(plan.node, canonicalModelName(plan.model)));
     if (plan.evict.some(victim => this.#demand.has(canonicalModelName(victim)))) {
       this.#turnedAt.set(plan.node, this.now);
     }
@@ -353,53 +373,4 @@ function inOrder(nodes: readonly NodeView[]): readonly NodeView[] {
     (view, index) => index === 0 || (nodes[index - 1]?.node ?? '') <= view.node,
   );
   return isSorted ? nodes : [...nodes].sort((left, right) => compareText(left.node, right.node));
-}
-
-const memos = new WeakMap<QueueOptions, Map<string, Memo>>();
-
-/** Of one group, as long as the options are the same. */
-function memoOf(options: QueueOptions, group: string): Memo {
-  let known = memos.get(options);
-  if (known === undefined || known.size >= MEMOS_MAX) {
-    known = new Map();
-    memos.set(options, known);
-  }
-  let memo = known.get(group);
-  if (memo === undefined) {
-    memo = newMemo();
-    known.set(group, memo);
-  }
-  return memo;
-}
-
-/** With its tokens rounded up, so that requests that hardly differ are judged together. */
-function roundedOf(request: PlacementRequest): PlacementRequest {
-  const known = rounded.get(request);
-  if (known !== undefined) return known;
-  const { prompt_tokens, output_tokens } = request;
-  const round = {
-    ...request,
-    ...(prompt_tokens === undefined ? {} : { prompt_tokens: roundUp(prompt_tokens) }),
-    ...(output_tokens === undefined ? {} : { output_tokens: roundUp(output_tokens) }),
-  };
-  rounded.set(request, round);
-  return round;
-}
-
-const roundUp = (tokens: number): number => (tokens <= 0 ? 0 : 2 ** Math.ceil(Math.log2(tokens)));
-
-/** A number for each wish: requests that want the same have the same. */
-function wantOf(request: PlacementRequest): number {
-  const known = wants.get(request);
-  if (known !== undefined) return known;
-  const text = JSON.stringify(request);
-  let want = wishes.get(text);
-  if (want === undefined) {
-    if (wishes.size >= WISHES_MAX) wishes.clear();
-    wishesSeen += 1;
-    want = wishesSeen;
-    wishes.set(text, want);
-  }
-  wants.set(request, want);
-  return want;
 }
