@@ -8,7 +8,8 @@
  * N4: a node is dead that is silent for three signs of life, whose advert is gone, or whose worker
  *     was started again.
  */
-import { CodeGodError, ErrorCode, toWireError, type WireError } from '../../../protocol/errors.ts';
+import { ErrorCode } from '../../../protocol/error-codes.ts';
+import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import {
   type Dialect,
   INFER_ALIVE_MS,
