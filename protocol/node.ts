@@ -94,6 +94,21 @@ export type CapacityAdvert = z.infer<typeof CapacityAdvert>;
  */
 export const MeasureRequest = z.looseObject({});
 
+/**
+ * What the engine said it had allocated for a load, and what had been estimated of the same parts.
+ * Both without what it does not tell: projector, and what driver and libraries take.
+ */
+export const ObservedLoad = z.looseObject({
+  measured_bytes: Bytes,
+  estimated_bytes: Bytes,
+  context_tokens: z.int().min(0),
+  /** How it was loaded; absent: as the node would load it now. */
+  engine_version: z.string().max(64).nullable().optional(),
+  backend: z.enum(['cuda', 'rocm', 'metal', 'vulkan', 'cpu']).optional(),
+  kv_type: KvType.optional(),
+});
+export type ObservedLoad = z.infer<typeof ObservedLoad>;
+
 export const ModelAdvert = z.looseObject({
   name: z.string().max(128),
   digest: z.string().max(128),
@@ -117,10 +132,8 @@ export const ModelAdvert = z.looseObject({
   used_at: EpochMs.nullable().optional(),
   /** Kept by a policy: never evicted. */
   kept: z.boolean().optional(),
-  /** What the engine allocated when it was last loaded here, and what had been estimated for that. */
-  observed: z
-    .looseObject({ measured_bytes: Bytes, estimated_bytes: Bytes, context_tokens: z.int().min(0) })
-    .optional(),
+  /** Of the loads of it here, the one that took most beside its estimate. */
+  observed: ObservedLoad.optional(),
   /** Measured here: time of a load, tokens read and written per second. */
   load_ms: z.number().min(0).nullable().optional(),
   prompt_tokens_per_s: z.number().min(0).nullable().optional(),
@@ -302,6 +315,8 @@ export const PlacementDecision = z.looseObject({
       overhead_bytes: Bytes,
       /** `measured`: corrected by loads that were observed. */
       source: z.enum(['estimate', 'measured']),
+      /** That correction; part of `need_bytes` beside the others, and negative where loads took less. */
+      residual_bytes: z.int().optional(),
     })
     .optional(),
   runner_up: z

@@ -104,7 +104,8 @@ export function fit(
   if (fitOptions.offload) {
     const spilled = room.unified ? null : spill(layers, need, cards, hostFree);
     if (spilled !== null) return { ...base, ...spilled };
-    const onHost = fitHost(profile, options, room, residual);
+    // What loads on cards took less says nothing of main memory.
+    const onHost = fitHost(profile, options, room, Math.max(0, residual));
     if (onHost.kind === 'cpu') return onHost;
   }
   if (cards.length < room.cards.length || (fitOptions.offload && hostFree === null)) {

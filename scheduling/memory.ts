@@ -113,6 +113,11 @@ export function memoryNeed(profile: ModelProfile, options: MemoryOptions): Memor
   };
 }
 
+/** The part of a need that engines tell of a copy: neither its projector nor what driver and libraries take. */
+export function toldBytes(need: MemoryNeed, cards = 1): number {
+  return need.weights_bytes + need.kv_bytes + Math.max(1, cards) * need.compute_bytes;
+}
+
 /** What to keep free beside an estimate of so many bytes. */
 export function reserveOf(bytes: number): number {
   return Math.max(Math.ceil(bytes * RESERVE_FRACTION), RESERVE_BYTES_MIN);

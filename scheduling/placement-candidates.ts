@@ -5,8 +5,11 @@
 import type { ModelPolicy } from '../protocol/policy.ts';
 import type { EngineName } from '../protocol/task.ts';
 import { RECENCY_STEP_MS } from './eviction.ts';
-import { canonicalModelName, resolveAlias } from './model-names.ts';
+import { withReserve } from './fit-layers.ts';
+import { canonicalModelName } from './model-names.ts';
+import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import type { NodeView } from './node-view.ts';
+import { houseLoads, residualOf } from './observed-loads.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
 import { judge } from './placement-judge.ts';
 import {
@@ -14,18 +17,15 @@ import {
   type Entry,
   exclusionOf,
   isCapable,
-  memoryOptionsOf,
+  meantBy,
   type NodeState,
-  needOf,
   nodeStateOf,
-  profileOf,
 } from './placement-node.ts';
 import { type Offer, offerOf, type Terms } from './placement-offer.ts';
 import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
-const NO_ALIASES = {};
 /** Where the walk through a node's models begins, by state and kind of request. */
 const firsts = new WeakMap<NodeState, Map<string, number>>();
 const FIRSTS_MAX = 64;
@@ -44,7 +44,7 @@ export const newMemo = (): Memo => ({ offers: [], step: -1, isCopied: false });
 
 export class Candidates {
   readonly request: PlacementRequest;
-  /** The canonical name of the model that is asked for, aliases followed. */
+  /** The canonical name of the model that is asked for, aliases and usual misspellings followed. */
   readonly key: string | null;
   readonly nodes: readonly NodeView[];
   readonly #now: number;
@@ -73,10 +73,7 @@ export class Candidates {
     this.nodes = nodes;
     this.#now = now;
     this.#context = context;
-    this.key =
-      request.model === null
-        ? null
-        : canonicalModelName(resolveAlias(request.model, context.aliases ?? NO_ALIASES));
+    this.key = meantBy(request, context.aliases, nodes);
     this.#states = context.states ?? statesOf(nodes);
     this.#memo = context.memo;
     this.#hasRules =
@@ -287,7 +284,12 @@ export class Candidates {
     if (entry.least_bytes > (state.bound_bytes ?? 0)) return entry.least_bytes;
     const options = memoryOptionsOf(state, entry, this.request.context_tokens);
     const need = needOf(profileOf(entry.model), options);
-    return need.total_bytes + need.reserve_bytes;
+    const { residual_bytes } = residualOf(
+      { ...entry, backend: state.backend },
+      state.residuals,
+      need,
+    );
+    return withReserve(need.total_bytes + residual_bytes);
   }
 
   /** Smaller models fare no better there. */
@@ -353,10 +355,11 @@ const isLarger = (left: Entry, right: Entry): boolean =>
   (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
 
 /** In the order of their names, whatever order they come in (P2). */
-export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] =>
-  [...nodes]
-    .sort((left, right) => compareText(left.node, right.node))
-    .map(view => nodeStateOf(view));
+export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] => {
+  const sorted = [...nodes].sort((left, right) => compareText(left.node, right.node));
+  const house = houseLoads(sorted);
+  return sorted.map(view => nodeStateOf(view, house));
+};
 
 export const isOutside = (engine: EngineName): boolean =>
   engine === 'anthropic' || engine === 'openai';

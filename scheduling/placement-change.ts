@@ -7,7 +7,7 @@ import { bytesOf } from './node-resident.ts';
 import type { Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
 import { freeOf, takes } from './placement-rank.ts';
-import { closestOf } from './placement-reason.ts';
+import { closestOf, pullableName } from './placement-reason.ts';
 
 const VICTIMS_SHOWN_MAX = 4;
 
@@ -68,8 +68,8 @@ function waiting({ ranked }: Outcome): string | null {
 }
 
 /** Nobody has the model: the node with most room could. */
-function pulling({ candidates, request }: Outcome): string | null {
-  const { model } = request;
+function pulling({ candidates }: Outcome): string | null {
+  const model = pullableName(candidates);
   if (model === null || candidates.seen().some(offer => offer.verdict !== 'not_ready')) return null;
   const roomy = candidates
     .states()

@@ -3,12 +3,15 @@
  * memory it needs, the second best, the reason, and what would change it.
  */
 import type { PlacementCandidate, PlacementDecision } from '../protocol/node.ts';
+import type { MemoryNeed } from './memory.ts';
+import { residualOf } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
 import type { Candidates } from './placement-candidates.ts';
 import { wouldChange } from './placement-change.ts';
 import type { Offer } from './placement-offer.ts';
 import { compareText } from './placement-rank.ts';
 import { chosenReason, offerReason, waitingReason } from './placement-reason.ts';
+import type { Correction } from './residual.ts';
 
 /** Candidates kept in a decision; the best come first. */
 const CANDIDATES_MAX = 128;
@@ -48,7 +51,7 @@ export function decisionOf(outcome: Outcome): PlacementDecision {
             compute_bytes: need.compute_bytes,
             projector_bytes: need.projector_bytes,
             overhead_bytes: need.overhead_bytes,
-            source: isMeasured(nearest) ? ('measured' as const) : ('estimate' as const),
+            ...correctionOf(nearest, need),
           },
         }),
     runner_up: runnerUp === null ? null : nameOf(runnerUp),
@@ -61,9 +64,14 @@ const nameOf = ({ node, engine, model }: Offer) => ({ node, engine, model });
 const sentence = (text: string): string =>
   text.length <= SENTENCE_MAX ? text : `${text.slice(0, SENTENCE_MAX - 1)}…`;
 
-function isMeasured(offer: Offer | null): boolean {
-  const entries = offer?.state.entries.get(offer.key) ?? [];
-  return entries.some(entry => entry.model.observed !== undefined);
+/** Estimate and measurement stay apart: what was learnt is told beside the parts. */
+function correctionOf(offer: Offer | null, need: MemoryNeed): Correction {
+  const entry = offer?.state.entries
+    .get(offer.key)
+    ?.find(({ engine }) => engine.name === offer.engine);
+  if (offer === null || entry === undefined) return { residual_bytes: 0, source: 'estimate' };
+  const { backend, residuals } = offer.state;
+  return residualOf({ ...entry, backend }, residuals, need);
 }
 
 function candidateOf(offer: Offer): PlacementCandidate {

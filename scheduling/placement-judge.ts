@@ -7,16 +7,12 @@
  * O3: where a node cannot take it now but could once others are done, the offer waits.
  */
 import { tierOf } from './fit.ts';
+import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import { bytesOf, type Resident } from './node-resident.ts';
+import { residualOf } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
 import { Loading } from './placement-loading.ts';
-import {
-  type Entry,
-  memoryOptionsOf,
-  type NodeState,
-  needOf,
-  profileOf,
-} from './placement-node.ts';
+import type { Entry, NodeState } from './placement-node.ts';
 import {
   isFull,
   type Offer,
@@ -53,7 +49,12 @@ function serves(resident: Resident, wanted: number, state: NodeState, entry: Ent
   if (resident.context_tokens !== null) return resident.context_tokens >= wanted;
   if (resident.state === 'loaded') return true;
   const need = needOf(profileOf(entry.model), memoryOptionsOf(state, entry, wanted));
-  return bytesOf(resident) >= need.total_bytes;
+  const { residual_bytes } = residualOf(
+    { ...entry, backend: state.backend },
+    state.residuals,
+    need,
+  );
+  return bytesOf(resident) >= need.total_bytes + residual_bytes;
 }
 
 const WAITS = { verdict: 'busy', when: 'waits' } as const;

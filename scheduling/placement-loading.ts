@@ -7,17 +7,14 @@
  */
 import { chooseVictims, type EvictionOptions, RECENCY_STEP_MS } from './eviction.ts';
 import { type Fit, fit, largestContext, type Room, tierOf } from './fit.ts';
-import { type MemoryNeed, reserveOf } from './memory.ts';
+import { withReserve } from './fit-layers.ts';
+import type { MemoryNeed } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
+import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import { bytesOf, bytesOnCard, type Resident } from './node-resident.ts';
+import { residualOf } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
-import {
-  type Entry,
-  memoryOptionsOf,
-  type NodeState,
-  needOf,
-  profileOf,
-} from './placement-node.ts';
+import type { Entry, NodeState } from './placement-node.ts';
 import {
   EFFORT_NONE,
   isFull,
@@ -41,8 +38,8 @@ export class Loading {
   readonly #eviction: EvictionOptions;
   /** A copy of the model that has too small a context; it goes in any case. */
   readonly #old: Resident | null;
-  readonly #residual: number;
-  #need: MemoryNeed | null = null;
+  /** Of the context asked for, and what observed loads say that it takes beside that. */
+  #known: { readonly need: MemoryNeed; readonly residual: number } | null = null;
 
   constructor(
     request: PlacementRequest,
@@ -67,9 +64,6 @@ export class Loading {
         (used_at !== null && Math.max(0, step - used_at) < terms.spare_used_ms),
       wanted: ({ key }) => prefers.includes(key),
     };
-    const seen = entry.model.observed;
-    this.#residual =
-      seen === undefined ? 0 : Math.max(0, seen.measured_bytes - seen.estimated_bytes);
   }
 
   offer(): Offer {
@@ -121,7 +115,7 @@ export class Loading {
       if (ram !== null) ram += room.cards.length > 0 ? resident.ram_bytes : bytesOf(resident);
     }
     if (room.cards.length === 0) return ram !== null && wanted <= ram;
-    if (ram !== null && (this.#need?.host_bytes ?? 0) > ram) return false;
+    if (ram !== null && this.#asked().need.host_bytes > ram) return false;
     for (const card of room.cards) {
       if (card.free_bytes === null) continue;
       let free = card.free_bytes;
@@ -131,37 +125,38 @@ export class Loading {
     return room.cards.length > 1 && this.#isGood(this.#fit(gone, false));
   }
 
-  /** Of one card, or of main memory where there is no card; reserve and correction included. */
-  #needed(): number {
-    this.#need ??= needOf(
-      profileOf(this.#entry.model),
-      memoryOptionsOf(this.#state, this.#entry, this.#request.context_tokens),
-    );
-    const total = this.#total(this.#need);
-    return total + reserveOf(total);
+  #needWith(tokens: number): MemoryNeed {
+    return needOf(profileOf(this.#entry.model), memoryOptionsOf(this.#state, this.#entry, tokens));
   }
 
-  /** What was measured here once is not estimated lower again. */
-  #total(need: MemoryNeed): number {
-    return Math.max(0, need.total_bytes + this.#residual);
+  #asked(): { readonly need: MemoryNeed; readonly residual: number } {
+    if (this.#known === null) {
+      const need = this.#needWith(this.#request.context_tokens);
+      this.#known = { need, residual: this.#residualOf(need) };
+    }
+    return this.#known;
+  }
+
+  #residualOf(need: MemoryNeed): number {
+    const { backend, residuals } = this.#state;
+    return residualOf({ ...this.#entry, backend }, residuals, need).residual_bytes;
+  }
+
+  /** Of one card, or of main memory where there is no card; reserve and residual included. */
+  #needed(): number {
+    const { need, residual } = this.#asked();
+    return withReserve(Math.max(0, need.total_bytes + residual));
   }
 
   #isGood({ kind }: Fit): boolean {
     return kind === 'single' || kind === 'multi' || kind === 'cpu';
   }
 
-  #fit(gone: readonly Resident[], offload: boolean, context?: number): Fit {
-    const tokens = context ?? this.#request.context_tokens;
-    const options = memoryOptionsOf(this.#state, this.#entry, tokens);
-    const residual_bytes = this.#residual;
-    return fit(profileOf(this.#entry.model), options, this.#room(gone), {
-      offload,
-      residual_bytes,
-    });
-  }
-
-  #room(gone: readonly Resident[]): Room {
-    return this.#state.room.without(gone);
+  #fit(gone: readonly Resident[], offload: boolean): Fit {
+    const { context_tokens } = this.#request;
+    const options = memoryOptionsOf(this.#state, this.#entry, context_tokens);
+    const fitOptions = { offload, residual_bytes: this.#asked().residual };
+    return fit(profileOf(this.#entry.model), options, this.#state.room.without(gone), fitOptions);
   }
 
   #made(found: Fit, gone: readonly Resident[], evict_ms: number): Offer {
@@ -204,7 +199,7 @@ export class Loading {
     if (most <= asked || (found.kind !== 'single' && found.kind !== 'cpu')) {
       return { context: asked, found };
     }
-    const room = this.#room(gone);
+    const room = this.#state.room.without(gone);
     const index = found.cards[0]?.index;
     const spare = (bytes: number | null): number | null =>
       bytes === null ? null : bytes - Math.max(0, bytes - bytesOfFit(found)) * (1 - SPARE_FRACTION);
@@ -216,14 +211,22 @@ export class Loading {
       ram_free_bytes: room.cards.length > 0 ? room.ram_free_bytes : spare(room.ram_free_bytes),
     };
     const { context_tokens: _, ...options } = memoryOptionsOf(this.#state, this.#entry, asked);
-    const whole = { offload: false, residual_bytes: this.#residual };
-    const largest = largestContext(profile, options, half, whole, 'tiers');
+    const largest = largestContext(
+      profile,
+      options,
+      half,
+      this.#alone(this.#asked().need),
+      'tiers',
+    );
     const context = Math.min(largest ?? asked, tierOf(most, profile));
     if (context <= asked) return { context: asked, found };
-    return {
-      context,
-      found: fit(profile, { ...options, context_tokens: context }, half, whole),
-    };
+    const alone = this.#alone(this.#needWith(context));
+    const larger = fit(profile, { ...options, context_tokens: context }, half, alone);
+    return this.#isGood(larger) ? { context, found: larger } : { context: asked, found };
+  }
+
+  #alone(need: MemoryNeed): { readonly offload: false; readonly residual_bytes: number } {
+    return { offload: false, residual_bytes: this.#residualOf(need) };
   }
 
   /** Loads of one node share its disk: this one comes after those on their way. */
@@ -260,13 +263,11 @@ export class Loading {
   #whole(gone: readonly Resident[]): Fit {
     const { cards, unified } = this.#state.room.room;
     const [card] = cards;
-    const need = this.#need;
-    if (card === undefined || cards.length > 1 || unified || need === null) {
-      return this.#fit(gone, false);
-    }
+    if (card === undefined || cards.length > 1 || unified) return this.#fit(gone, false);
+    const { need, residual } = this.#asked();
     return {
       ...{ kind: 'single', ram_bytes: need.host_bytes, slowdown: 1, need, short_bytes: 0 },
-      cards: [{ index: card.index, bytes: this.#total(need) }],
+      cards: [{ index: card.index, bytes: Math.max(0, need.total_bytes + residual) }],
     };
   }
 
@@ -275,9 +276,9 @@ export class Loading {
     const [card, ...rest] = this.#state.room.room.cards;
     const free = card?.free_bytes ?? null;
     const wanted = this.#needed();
-    const need = this.#need;
+    const { need } = this.#asked();
     const isPlain = rest.length === 0 && free !== null && !this.#state.room.room.unified;
-    if (!isPlain || need === null || wanted <= free) return this.#fit(gone, false);
+    if (!isPlain || wanted <= free) return this.#fit(gone, false);
     return {
       ...{ kind: 'none', cards: [], ram_bytes: 0, slowdown: 1, need },
       short_bytes: Math.max(1, wanted - free),
@@ -303,7 +304,7 @@ export class Loading {
       effort: EFFORT_NONE,
       context_tokens: tierOf(this.#request.context_tokens, profileOf(this.#entry.model)),
       fit: found,
-      need_bytes: this.#total(found.need),
+      need_bytes: Math.max(0, found.need.total_bytes + this.#asked().residual),
       blockers,
       score: scoreOf({
         ...service,

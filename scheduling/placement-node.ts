@@ -2,25 +2,19 @@
  * A node as placements see it: its adverts indexed once, its room computed once per change.
  */
 import type { NodeId } from '../protocol/ids.ts';
-import type { ModelProfile } from '../protocol/model-profile.ts';
 import type { CapacityAdvert, EngineAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
-import { tierOf } from './fit.ts';
-import {
-  type Backend,
-  blockBytes,
-  type MemoryNeed,
-  type MemoryOptions,
-  memoryNeed,
-  profileOfSize,
-} from './memory.ts';
+import { type Backend, blockBytes } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
+import { meantName } from './model-spellings.ts';
 import { backendOf } from './node-cards.ts';
 import type { NodeNews } from './node-resident.ts';
 import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
+import { loadsOf, type Residuals } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
+import type { ResidualTable } from './residual.ts';
 
 /** A model of an engine of a node. */
 export interface Entry {
@@ -36,6 +30,7 @@ export interface NodeState {
   readonly node: NodeId;
   readonly room: NodeRoom;
   readonly backend: Backend;
+  readonly residuals: Residuals;
   /** Models by canonical name; one name may be known to several engines. */
   readonly entries: ReadonlyMap<string, readonly Entry[]>;
   /** Models of the house, the largest first. */
@@ -60,6 +55,7 @@ interface Index {
   readonly loaded: readonly string[];
 }
 
+const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
 const indices = new WeakMap<RuntimeAdvert, Index>();
 /** One advert is looked at with different news by requests that are overdue and those that are not. */
@@ -70,30 +66,38 @@ interface Remembered {
   readonly capacity: CapacityAdvert | null;
   readonly signature: string;
   readonly seen_at: number;
+  readonly house: ResidualTable;
   readonly state: NodeState;
 }
 
 const EMPTY: Index = { entries: new Map(), bySize: [], loaded: [] };
 
 /**
+ * @param house what the loads of all nodes teach
  * @param signature the same for the same news: what was computed from them is used again
  * @param newsOf what was decided since the node wrote its adverts; nothing where it is absent
  */
-export function nodeStateOf(view: NodeView, signature = '', newsOf?: () => NodeNews): NodeState {
+export function nodeStateOf(
+  view: NodeView,
+  house: ResidualTable,
+  signature = '',
+  newsOf?: () => NodeNews,
+): NodeState {
   const runtime = view.runtime?.advert;
-  if (runtime === undefined) return computeState(view, newsOf?.());
+  if (runtime === undefined) return computeState(view, house, newsOf?.());
   const capacity = view.capacity?.advert ?? null;
   const seenAt = view.runtime?.seen_at ?? 0;
   const variants = states.get(runtime) ?? [];
   const known = variants.find(
     variant =>
       variant.capacity === capacity &&
+      variant.house === house &&
       variant.signature === signature &&
       variant.seen_at === seenAt,
   );
   if (known !== undefined) return known.state;
-  const state = computeState(view, signature === '' ? undefined : newsOf?.());
-  variants.unshift({ capacity, signature, seen_at: seenAt, state });
+  const state = computeState(view, house, signature === '' ? undefined : newsOf?.());
+  variants.unshift({ capacity, signature, seen_at: seenAt, house, state });
   variants.length = Math.min(variants.length, VARIANTS_MAX);
   states.set(runtime, variants);
   return state;
@@ -103,15 +107,29 @@ export function nodeStateOf(view: NodeView, signature = '', newsOf?: () => NodeN
 export const loadedKeys = (view: NodeView): readonly string[] =>
   view.runtime === null ? [] : indexOf(view.runtime.advert).loaded;
 
-function computeState(view: NodeView, news: NodeNews | undefined): NodeState {
+/** Canonical name of the model that is meant by a request; null where none is named. */
+export function meantBy(
+  { model }: Pick<PlacementRequest, 'model'>,
+  aliases: Readonly<Record<string, string>> = NO_ALIASES,
+  nodes: readonly NodeView[],
+): string | null {
+  if (model === null) return null;
+  const has = (key: string) => (view: NodeView) =>
+    view.runtime !== null && indexOf(view.runtime.advert).entries.has(key);
+  return meantName(model, aliases, key => nodes.some(has(key)));
+}
+
+function computeState(view: NodeView, house: ResidualTable, news: NodeNews | undefined): NodeState {
   const room = roomOf(view, news);
   const runtime = view.runtime?.advert;
   const leases = runtime?.leases.filter(lease => lease.request === undefined).length ?? 0;
   const booked = news?.bookings.filter(booking => booking.kind === 'attempt').length ?? 0;
+  const backend = backendOf(view.capacity?.advert ?? null);
   const { entries, bySize } = runtime === undefined ? EMPTY : indexOf(runtime);
   return {
     ...{ view, node: view.node, room, entries, bySize },
-    backend: backendOf(view.capacity?.advert ?? null),
+    backend,
+    residuals: { house, own: loadsOf(runtime?.engines ?? [], backend).table },
     attempts: runtime?.slots ?? 0,
     attempts_used: Math.max(runtime?.slots_used ?? 0, leases, booked),
     bound_bytes: boundOf(view, room),
@@ -202,45 +220,4 @@ export function isCapable(request: PlacementRequest, model: ModelAdvert): boolea
   const wanted = request.capability ?? 'completion';
   if (model.capabilities.length === 0) return wanted === 'completion';
   return model.capabilities.includes(wanted);
-}
-
-/** How the engine of `state` would run the model with the tier that `tokens` fall into. */
-export function memoryOptionsOf(
-  state: Pick<NodeState, 'backend'>,
-  { engine, model }: Pick<Entry, 'engine' | 'model'>,
-  tokens: number,
-): MemoryOptions {
-  const environment = engine.environment;
-  const single = model.profile?.single_slot === true;
-  return {
-    context_tokens: tierOf(tokens, model.profile ?? model),
-    slots: single ? 1 : (environment?.num_parallel ?? 1),
-    kv_type: environment?.kv_type ?? 'f16',
-    flash_attention: environment?.flash_attention ?? true,
-    backend: state.backend,
-  };
-}
-
-const needs = new WeakMap<ModelProfile, Map<string, MemoryNeed>>();
-
-/** `memoryNeed()`, computed once for a profile and a way to run it. */
-export function needOf(profile: ModelProfile, options: MemoryOptions): MemoryNeed {
-  const { context_tokens, slots, kv_type, flash_attention, backend } = options;
-  const way = `${context_tokens} ${slots} ${kv_type} ${flash_attention} ${backend}`;
-  const known = needs.get(profile) ?? new Map<string, MemoryNeed>();
-  needs.set(profile, known);
-  const need = known.get(way) ?? memoryNeed(profile, options);
-  known.set(way, need);
-  return need;
-}
-
-const profiles = new WeakMap<ModelAdvert, ModelProfile>();
-
-export function profileOf(model: ModelAdvert): ModelProfile {
-  if (model.profile !== undefined) return model.profile;
-  const known = profiles.get(model);
-  if (known !== undefined) return known;
-  const profile = profileOfSize(model);
-  profiles.set(model, profile);
-  return profile;
 }

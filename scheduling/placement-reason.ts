@@ -4,7 +4,7 @@
 import { gib } from './memory.ts';
 import { nearestName, sameModel } from './model-names.ts';
 import { bytesOf } from './node-resident.ts';
-import { isOutside } from './placement-candidates.ts';
+import { type Candidates, isOutside } from './placement-candidates.ts';
 import type { Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
 import { freeOf } from './placement-rank.ts';
@@ -149,7 +149,14 @@ function missingModel({ request, candidates }: Outcome, offers: readonly Offer[]
   const nearest = nearestName(request.model, installed);
   const hint =
     nearest === null || sameModel(nearest, request.model) ? '' : `; the nearest name is ${nearest}`;
-  return `no ready node has the model ${request.model}${hint}; \`ollama pull ${request.model}\` would bring it`;
+  const name = pullableName(candidates) ?? request.model;
+  return `no ready node has the model ${request.model}${hint}; \`ollama pull ${name}\` would bring it`;
+}
+
+/** As a registry is likeliest to know it. */
+export function pullableName({ request, key }: Candidates): string | null {
+  const { model } = request;
+  return model === null || key === null || sameModel(model, key) ? model : key;
 }
 
 function nothingFits(model: string, offers: readonly Offer[]): string {

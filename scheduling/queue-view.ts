@@ -6,12 +6,13 @@
  * V2: what a node says of its requests in flight and what is known here of them is not counted twice.
  */
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
-import { canonicalModelName, resolveAlias } from './model-names.ts';
+import { canonicalModelName } from './model-names.ts';
 import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
+import { houseLoads } from './observed-loads.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
 import { Candidates } from './placement-candidates.ts';
-import { loadedKeys, type NodeState, nodeStateOf } from './placement-node.ts';
+import { loadedKeys, meantBy, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { compareText } from './placement-rank.ts';
 import { UNLOAD_MS } from './placement-score.ts';
@@ -25,6 +26,7 @@ import {
   type Waiting,
 } from './queue-state.ts';
 import { memoOf, roundedOf, wantOf } from './queue-wish.ts';
+import type { ResidualTable } from './residual.ts';
 
 /** By place in `nodes`; whole where `version` is that of the view. */
 interface States {
@@ -38,12 +40,7 @@ interface Claim {
   readonly id: string;
 }
 
-const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
-const keys = new WeakMap<
-  PlacementRequest,
-  { readonly aliases: Readonly<Record<string, string>>; readonly key: string }
->();
 const bookings = new WeakMap<Running, Booking>();
 
 export class QueueView {
@@ -54,6 +51,8 @@ export class QueueView {
   /** Grows with what makes room: all else only takes it. */
   freed = 0;
   readonly #running: Map<string, Running>;
+  /** What the loads of all nodes teach. */
+  readonly #house: ResidualTable;
   readonly #byNode = new Map<string, Running[]>();
   readonly #ended: readonly Ended[];
   readonly #endedOn = new Map<string, Ended[]>();
@@ -74,6 +73,7 @@ export class QueueView {
   constructor(state: QueueState, nodes: readonly NodeView[], now: number) {
     this.state = state;
     this.nodes = inOrder(nodes);
+    this.#house = houseLoads(this.nodes);
     this.#views = new Map(nodes.map(view => [view.node, view]));
     this.now = now;
     this.#running = new Map(state.running);
@@ -103,13 +103,7 @@ export class QueueView {
 
   /** Canonical name of what is asked for, aliases followed. */
   keyOf(request: PlacementRequest): string | null {
-    if (request.model === null) return null;
-    const aliases = this.state.options.aliases ?? NO_ALIASES;
-    const known = keys.get(request);
-    if (known !== undefined && known.aliases === aliases) return known.key;
-    const key = canonicalModelName(resolveAlias(request.model, aliases));
-    keys.set(request, { aliases, key });
-    return key;
+    return meantBy(request, this.state.options.aliases, this.nodes);
   }
 
   isOverdue({ job }: Waiting): boolean {
@@ -316,7 +310,7 @@ export class QueueView {
     }
     for (const key of closed) signature += `/${key}`;
     const news = () => this.#newsOf(view.node, { keys, closed, isFree });
-    return nodeStateOf(view, signature, news);
+    return nodeStateOf(view, this.#house, signature, news);
   }
 
   #newsOf(

@@ -1,7 +1,8 @@
 /** Nodes for tests: adverts with everything at hand that a test does not care about. */
 
 import { NodeId } from '../protocol/ids.ts';
-import { CapacityAdvert, RuntimeAdvert } from '../protocol/node.ts';
+import type { ModelProfile } from '../protocol/model-profile.ts';
+import { CapacityAdvert, type ObservedLoad, RuntimeAdvert } from '../protocol/node.ts';
 import type { NodeView } from './node-view.ts';
 
 export const NOW = 1_000_000;
@@ -20,11 +21,8 @@ export interface ModelInput {
   readonly state?: string;
   readonly load_ms?: number;
   readonly output_tokens_per_s?: number;
-  readonly observed?: {
-    readonly measured_bytes: number;
-    readonly estimated_bytes: number;
-    readonly context_tokens: number;
-  };
+  readonly observed?: ObservedLoad;
+  readonly profile?: ModelProfile;
   readonly vram_bytes?: number | null;
   readonly ram_bytes?: number | null;
 }
@@ -50,6 +48,8 @@ export interface NodeInput {
   readonly scaffold?: boolean;
   readonly remote?: boolean;
   readonly ollama?: boolean;
+  /** Of the engines. */
+  readonly version?: string;
   readonly leases?: readonly { readonly model: string; readonly bytes: number }[];
   readonly slots?: number;
   readonly slots_used?: number;
@@ -130,7 +130,7 @@ function enginesOf(input: NodeInput): unknown[] {
   const engine = (name: string, available: boolean, models: readonly ModelInput[]) => ({
     name,
     available,
-    version: null,
+    version: input.version ?? null,
     ...(input.environment === undefined ? {} : { environment: input.environment }),
     reason: available ? null : `${name} is not running`,
     models: models.map(model => ({

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { NodeId } from '../../protocol/ids.ts';
 import { CapacityAdvert, EngineAdvert } from '../../protocol/node.ts';
+import { profileOfSize } from '../../scheduling/memory.ts';
 import { type Admission, admit, planLoad, type Situation } from './admission.ts';
 import type { Lease } from './lease.ts';
 import type { Resident } from './residents.ts';
@@ -133,5 +134,38 @@ describe('an idle copy', () => {
     assert.equal(admit([lease('a', 0, 12)], wanted('b', 10), now).kind, 'admitted');
     const admission = admit([lease('a', 0, 20)], wanted('b', 10), now);
     assert.match(admission.kind === 'refused' ? admission.reason : '', /promised to others/);
+  });
+});
+
+describe('a model that was never loaded here', () => {
+  const profile = {
+    ...profileOfSize({ size_bytes: GIB, context_max: 32_768, family: 'x' }),
+    source: 'show' as const,
+  };
+  const here = (...observed: readonly object[]) =>
+    situation(capacity([[24, 24]]), {
+      engines: [
+        EngineAdvert.parse({
+          ...{ name: 'ollama', available: true, version: '1', reason: null },
+          models: [
+            { ...model('a'), profile },
+            ...observed.map((seen, index) => ({
+              ...{ ...model(`b${index}`), profile },
+              observed: seen,
+            })),
+          ],
+        }),
+      ],
+    });
+  const bytesOf = (admission: Admission): number =>
+    admission.kind === 'admitted' ? (admission.charge?.bytes ?? 0) : assert.fail(admission.reason);
+
+  it('is charged with what others of its kind took beside their estimate, once', () => {
+    const seen = { measured_bytes: 3 * GIB, estimated_bytes: 2 * GIB, context_tokens: 8_192 };
+    const plain = bytesOf(planLoad([], wanted('a', 0), here()));
+    const taught = bytesOf(planLoad([], wanted('a', 0), here(seen)));
+    assert.ok(taught > plain + 0.4 * GIB, `${taught} after ${plain}`);
+    const told = bytesOf(planLoad([], wanted('a', taught / GIB), here(seen)));
+    assert.ok(told < taught + 0.01 * GIB, 'the asker has counted it already');
   });
 });

@@ -15,7 +15,9 @@ import { chooseVictims } from '../../scheduling/eviction.ts';
 import { type Fit, fit } from '../../scheduling/fit.ts';
 import { gib, memoryNeed } from '../../scheduling/memory.ts';
 import { nearestName, sameModel } from '../../scheduling/model-names.ts';
+import { spellingsOf } from '../../scheduling/model-spellings.ts';
 import { backendOf } from '../../scheduling/node-cards.ts';
+import { memoryOptionsOf, profileOf } from '../../scheduling/node-need.ts';
 import {
   type Resident as Booked,
   bytesOf,
@@ -24,9 +26,8 @@ import {
   isIdle,
 } from '../../scheduling/node-resident.ts';
 import { addTo, baseRoom } from '../../scheduling/node-room.ts';
-import { memoryOptionsOf, profileOf } from '../../scheduling/placement-node.ts';
+import { loadsOf, residualOf } from '../../scheduling/observed-loads.ts';
 import type { Lease, Terms } from './lease.ts';
-import { spellingsOf } from './model-aliases.ts';
 import { type Resident, residentsOf } from './residents.ts';
 
 /** What a decision depends on besides the promises. */
@@ -173,8 +174,11 @@ function chooseRoom(
   const options = { ...memoryOptionsOf({ backend }, { engine, model }, 0), context_tokens };
   const shape = profileOf(model);
   // D4: what the asker knows beyond the formula is kept free as well.
-  const residual_bytes = residualOf(model);
-  const own = memoryNeed(shape, options).total_bytes + residual_bytes;
+  const estimate = memoryNeed(shape, options);
+  const { table } = loadsOf(now.engines, backend);
+  const residuals = { house: table, own: table };
+  const { residual_bytes } = residualOf({ engine, model, backend }, residuals, estimate);
+  const own = estimate.total_bytes + residual_bytes;
   const profile = enlarged(shape, Math.max(0, bytes - own));
   const { residents, gone } = residentsOf(leases, wanted, now, capacity);
   const staying = residents.filter(({ key }) => !gone.has(key));
@@ -223,10 +227,6 @@ function enlarged(shape: ModelProfile, bytes: number): ModelProfile {
     output_bytes: shape.output_bytes + (layers === 0 ? bytes : 0),
   };
 }
-
-/** What was measured here once is not estimated lower again. */
-const residualOf = ({ observed }: ModelAdvert): number =>
-  observed === undefined ? 0 : Math.max(0, observed.measured_bytes - observed.estimated_bytes);
 
 function admitted({ cards, ram_bytes }: Fit, evict: readonly string[]): Admission {
   const charge = { cards, ram_bytes, bytes: bytesOf({ cards, ram_bytes }) };

@@ -10,10 +10,12 @@
  */
 import { CodeGodError } from '../../protocol/errors.ts';
 import type { InferProgress } from '../../protocol/inference.ts';
-import type { ModelAdvert } from '../../protocol/node.ts';
+import type { ModelAdvert, ObservedLoad } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { backendOf } from '../../scheduling/node-cards.ts';
+import { observedLoad } from '../../scheduling/observed-loads.ts';
 import { findModel, planLoad, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
 import type { Terms } from './lease.ts';
@@ -24,11 +26,9 @@ import { measuredAt } from './residents.ts';
 
 export interface LoadRecord {
   readonly model: ModelAdvert;
-  readonly context_tokens: number;
   readonly load_ms: number;
-  readonly estimated_bytes: number;
-  /** What the engine says it has allocated; null where it does not say. */
-  readonly measured_bytes: number | null;
+  /** What was allocated beside what had been estimated; null where the two cannot be compared. */
+  readonly observed: ObservedLoad | null;
 }
 
 export interface LoaderOptions {
@@ -139,14 +139,19 @@ async function load(
     signal,
   );
   const load_ms = Math.round(clock.monotonic() - startMs);
-  const found = findModel({ engine: copy.engine, model }, situation());
-  const { bytes } = copy.charge;
-  if ('model' in found) {
-    const vram = running?.vram_bytes ?? null;
-    const ram = running?.ram_bytes ?? null;
-    const measured_bytes = vram === null && ram === null ? null : (vram ?? 0) + (ram ?? 0);
-    const record = { model: found.model, context_tokens, load_ms };
-    loaded({ ...record, estimated_bytes: bytes, measured_bytes });
+  const now = situation();
+  const found = findModel({ engine: copy.engine, model }, now);
+  const engine = now.engines.find(({ name }) => name === copy.engine);
+  if ('model' in found && engine !== undefined) {
+    const said = {
+      vram_bytes: running?.vram_bytes ?? null,
+      ram_bytes: running?.ram_bytes ?? null,
+      context_tokens: running?.context_tokens ?? context_tokens,
+      cards: copy.charge.cards.length,
+    };
+    const backend = backendOf(now.capacity);
+    const observed = observedLoad({ engine, model: found.model, backend }, said);
+    loaded({ model: found.model, load_ms, observed });
   }
   return running?.context_tokens ?? context_tokens;
 }

@@ -4,11 +4,11 @@
  * journal over restarts; forgotten when the model's file is another one.
  */
 import { z } from 'zod';
-import type { ModelAdvert } from '../../protocol/node.ts';
-import { Bytes } from '../../protocol/text.ts';
+import { type ModelAdvert, ObservedLoad } from '../../protocol/node.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { moreTelling } from '../../scheduling/observed-loads.ts';
 import type { Measured } from './hold.ts';
 import type { LoadRecord } from './model-loader.ts';
 
@@ -26,9 +26,10 @@ const Measures = z.object({
   load_ms: z.number().nullable(),
   prompt_tokens_per_s: z.number().nullable(),
   output_tokens_per_s: z.number().nullable(),
-  observed: z
-    .object({ measured_bytes: Bytes, estimated_bytes: Bytes, context_tokens: z.int() })
-    .optional(),
+  // What an older release compared was not comparable.
+  observed: ObservedLoad.refine(({ backend }) => backend !== undefined)
+    .optional()
+    .catch(undefined),
 });
 type Measures = z.infer<typeof Measures>;
 
@@ -79,15 +80,13 @@ export class ModelMeasures {
     };
   }
 
-  loaded({ model, load_ms, context_tokens, estimated_bytes, measured_bytes }: LoadRecord): void {
+  loaded({ model, load_ms, observed }: LoadRecord): void {
     const before = this.#before(model);
     this.#keptMs.delete(model.name); // A load is rare, and what it taught worth a write.
     this.#keep(model.name, {
       ...before,
       load_ms: mean(before.load_ms, load_ms),
-      ...(measured_bytes === null
-        ? {}
-        : { observed: { measured_bytes, estimated_bytes, context_tokens } }),
+      ...(observed === null ? {} : { observed: moreTelling(before.observed, observed) }),
     });
   }
 

@@ -6,7 +6,6 @@ import { systemClock } from '../../runtime/clock.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { profileOfSize } from '../../scheduling/memory.ts';
-import { spellingsOf } from './model-aliases.ts';
 import { ModelMeasures } from './model-measures.ts';
 import { boundedAdvert, boundedLeases, LEASES_MAX } from './runtime-advert.ts';
 
@@ -64,9 +63,14 @@ describe('what was measured of a model', () => {
   it('is a mean of late, kept over restarts, and void for another file of that name', async () => {
     const journal = await memoryJournal();
     const measures = await ModelMeasures.open({ journal, log: silentLogger, clock: systemClock });
-    const load = { model: named as never, context_tokens: 4_096, estimated_bytes: 7 };
-    measures.loaded({ ...load, load_ms: 1_000, measured_bytes: 6 });
-    measures.loaded({ ...load, load_ms: 2_000, measured_bytes: null });
+    const observed = {
+      ...{ measured_bytes: 6, estimated_bytes: 7, context_tokens: 4_096 },
+      ...{ engine_version: '1', backend: 'cuda' as const, kv_type: 'f16' as const },
+    };
+    const load = { model: named as never, load_ms: 1_000, observed };
+    measures.loaded(load);
+    measures.loaded({ ...load, observed: { ...observed, measured_bytes: 5 } });
+    measures.loaded({ ...load, load_ms: 2_000, observed: null });
     measures.spoke(named as never, {
       ...{ prompt_tokens: 8, prompt_ms: 1, output_tokens: 100, output_ms: 2_000 },
     });
@@ -74,18 +78,8 @@ describe('what was measured of a model', () => {
     const again = await ModelMeasures.open({ journal, log: silentLogger, clock: systemClock });
     assert.deepEqual(again.of(named), {
       ...{ load_ms: 1_300, prompt_tokens_per_s: null, output_tokens_per_s: 50 },
-      observed: { measured_bytes: 6, estimated_bytes: 7, context_tokens: 4_096 },
+      observed,
     });
     assert.deepEqual(again.of({ ...named, digest: 'other' }), {});
-  });
-});
-
-describe('a name of a model', () => {
-  it('means what people mean by it', () => {
-    const meant = (name: string) => spellingsOf(name, { 'gpt-4o': 'qwen2.5-coder:14b' }).at(-1);
-    assert.equal(meant('phi-3:3b'), 'phi3:mini');
-    assert.equal(meant('llama-3.2:3b'), 'llama3.2:3b');
-    assert.equal(meant('GPT-4o'), 'qwen2.5-coder:14b');
-    assert.deepEqual(spellingsOf('tiny', {}), ['tiny:latest']);
   });
 });

@@ -77,7 +77,10 @@ function needLine(need: NonNullable<PlacementDecision['need']>): string {
   const shown = parts
     .filter(([, bytes]) => bytes > 0)
     .map(([name, bytes]) => `${name} ${gib(bytes)}`);
-  return `needs ${shown.join(' + ')} (${need.source})`;
+  const learnt = need.residual_bytes ?? 0;
+  const residual =
+    learnt === 0 ? '' : ` ${learnt < 0 ? '−' : '+'} ${gib(Math.abs(learnt))} as observed`;
+  return `needs ${shown.join(' + ')}${residual} (${need.source})`;
 }
 
 function candidateLine(candidate: PlacementCandidate): string {

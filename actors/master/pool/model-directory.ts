@@ -11,7 +11,8 @@ import type { NodeId } from '../../../protocol/ids.ts';
 import type { ModelAdvert } from '../../../protocol/node.ts';
 import type { EngineName } from '../../../protocol/task.ts';
 import type { Clock } from '../../../runtime/clock.ts';
-import { canonicalModelName, nearestName } from '../../../scheduling/model-names.ts';
+import { canonicalModelName, nearestName, resolveAlias } from '../../../scheduling/model-names.ts';
+import { spellingsOf } from '../../../scheduling/model-spellings.ts';
 import type { NodesPort } from '../ports.ts';
 
 /** D2 */
@@ -37,7 +38,6 @@ export interface DirectoryOptions {
 
 export class ModelDirectory {
   readonly #options: DirectoryOptions;
-  readonly #aliases: ReadonlyMap<string, string>;
   /** By canonical name; null where an advert has changed since. */
   #models: ReadonlyMap<string, readonly Holder[]> | null = null;
   /** Canonical names, as they were spelled, and when they were last seen. */
@@ -47,9 +47,6 @@ export class ModelDirectory {
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
-    this.#aliases = new Map(
-      Object.entries(options.aliases).map(([alias, name]) => [canonicalModelName(alias), name]),
-    );
     options.nodes.onChange(() => {
       this.#models = null;
       this.#resolved.clear();
@@ -76,9 +73,12 @@ export class ModelDirectory {
     const known = this.#resolved.get(name);
     if (known !== undefined) return known;
     const models = this.models();
-    const found = this.#find(name, models);
-    // `auto` is found as null; only a name that nobody has may be an alias.
-    const resolved = found === undefined ? this.#findAlias(name, models) : found;
+    const { aliases } = this.#options;
+    // `auto` is found as null; only a name that nobody has may be an alias or misspelled.
+    const spellings = [name, resolveAlias(name, aliases), ...spellingsOf(name, aliases)];
+    const resolved = spellings
+      .map(spelling => this.#find(spelling, models))
+      .find(found => found !== undefined);
     if (resolved === undefined) throw this.#unknown(name);
     if (this.#resolved.size < REMEMBERED_MAX) this.#resolved.set(name, resolved);
     return resolved;
@@ -94,15 +94,10 @@ export class ModelDirectory {
     return this.#options.clock.now() - remembered.at > REMEMBERED_MS ? undefined : remembered.name;
   }
 
-  #findAlias(name: string, models: ReadonlyMap<string, readonly Holder[]>) {
-    const target = this.#aliases.get(canonicalModelName(name));
-    return target === undefined ? undefined : this.#find(target, models);
-  }
-
   #unknown(name: string): CodeGodError {
     const names = [...this.models().values()].flatMap(holders => holders[0]?.model.name ?? []);
     const shown = name.slice(0, 128);
-    const nearest = nearestName(shown, [...names, ...this.#aliases.keys()]);
+    const nearest = nearestName(shown, [...names, ...Object.keys(this.#options.aliases)]);
     if (nearest === null) {
       return new CodeGodError(
         'model_missing',
