@@ -100,13 +100,4 @@ export interface Engine {
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateChunk>;
   /** Fetches a model; absent where the engine fetches none. */
   pull?(model: string, signal: AbortSignal): AsyncIterable<PullProgress>;
-  /**
-   * Whether a copy that is held can do what it claims; asked once per digest. Null where that could
-   * not be found out.
-   */
-  probe?(
-    request: Pick<GenerateRequest, 'model' | 'context_tokens' | 'keep_alive'>,
-    capability: 'tools' | 'thinking',
-    signal: AbortSignal,
-  ): Promise<boolean | null>;
 }

@@ -29,7 +29,7 @@ import { type DetailsStore, OllamaCatalog } from './ollama-catalog.ts';
 import { type DeclaredEnvironment, environmentOf } from './ollama-environment.ts';
 import { type OllamaPhase, ollamaError } from './ollama-errors.ts';
 import { canonicalFields, KEEP_ALIVE_S, type NativeChat } from './ollama-options.ts';
-import { OllamaProbes, type ProbedCapability } from './ollama-probe.ts';
+import { ThinkingProbes } from './ollama-probe.ts';
 import { findOllamaProcess, loadedBytes, type OllamaProcess } from './ollama-process.ts';
 import { progressOf } from './ollama-pull.ts';
 import { Watchdog } from './watchdog.ts';
@@ -90,7 +90,7 @@ class OllamaEngine implements Engine {
   readonly #clock: Clock;
   readonly #timeouts: OllamaTimeouts;
   readonly #catalog: OllamaCatalog;
-  readonly #probes: OllamaProbes;
+  readonly #probes: ThinkingProbes;
   #process: OllamaProcess | null = null;
   #present = false;
 
@@ -100,7 +100,7 @@ class OllamaEngine implements Engine {
     this.#clock = options.clock;
     this.#timeouts = { ...TIMEOUTS, ...options.timeouts };
     this.#catalog = new OllamaCatalog(options.store ?? null);
-    this.#probes = new OllamaProbes(options.store ?? null);
+    this.#probes = new ThinkingProbes(options.store ?? null);
   }
 
   async inventory(signal: AbortSignal): Promise<EngineInventory> {
@@ -271,11 +271,8 @@ class OllamaEngine implements Engine {
     }
   }
 
-  async probe(
-    request: Pick<GenerateRequest, 'model' | 'context_tokens' | 'keep_alive'>,
-    capability: ProbedCapability,
-    signal: AbortSignal,
-  ): Promise<boolean | null> {
+  /** Whether the model really thinks; null where that could not be found out. */
+  async #thinks(request: GenerateRequest, signal: AbortSignal): Promise<boolean | null> {
     const { model, context_tokens, keep_alive = KEEP_ALIVE_S } = request;
     const digest = this.#catalog.digestOf(model);
     if (digest === null) return null;
@@ -283,11 +280,7 @@ class OllamaEngine implements Engine {
     watchdog.expect(this.#timeouts.firstTokenMs, `${model} did not answer a short question`);
     try {
       const client = this.#client(watchdog.signal);
-      return await this.#probes.ask(
-        client,
-        { model, digest, context_tokens, keep_alive },
-        capability,
-      );
+      return await this.#probes.thinks(client, { model, digest, context_tokens, keep_alive });
     } catch (error) {
       throw await this.#told(watchdog.reason(error), 'asking', model, signal);
     } finally {
@@ -310,7 +303,7 @@ class OllamaEngine implements Engine {
       watchdog.stop();
     }
     // A template that claims it is not yet a model that does it.
-    if (request.think && (await this.probe(request, 'thinking', signal)) === false) return null;
+    if (request.think && (await this.#thinks(request, signal)) === false) return null;
     return request.think;
   }
 
