@@ -27,6 +27,8 @@ import { GIB, nodeView } from '../scheduling/test-nodes.ts';
 import { startNats } from '../test/nats-fixture.ts';
 
 const IN_FLIGHT = 16;
+/** Requests until the compiler has settled. */
+const WARM_UP = 2_000;
 const MODEL = 'chat:8b';
 const ADVERT_MS = 2_000;
 const PATHS = ['/v1/chat/completions', '/api/chat', '/v1/messages'] as const;
@@ -72,7 +74,7 @@ async function main(): Promise<void> {
       const paced = PATHS.map(
         (path): Row => ({ pace, path, cpuMs: [], perSecond: [], medianMs: [] }),
       );
-      for (const { path } of paced) await askMany(url, path, 300);
+      for (const { path } of paced) await askMany(url, path, WARM_UP);
       for (let round = 0; round < Number(values.rounds); round += 1) {
         for (const row of paced) await measure(url, master, row, Number(values.requests));
       }

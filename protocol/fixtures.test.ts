@@ -10,7 +10,7 @@ import type { ZodType } from 'zod';
 import { sourcePath } from '../test/source-tree.ts';
 import { BuildRequest, BuildSummary, ControlRequest } from './build.ts';
 import { decode, encode, JSON_TYPE, MSGPACK_TYPE } from './codec.ts';
-import { ERROR_CODES } from './errors.ts';
+import { ERROR_CODES } from './error-codes.ts';
 import { Fact } from './fact.ts';
 import { CallReply, CallRequest } from './mcp.ts';
 import {

@@ -8,7 +8,8 @@
  *     that its own children are gone in 5.
  * A4  An exception nobody caught ends the process at once. Work survives in the log, not in memory.
  */
-import { CodeGodError, type ErrorCode, toWireError } from '../protocol/errors.ts';
+import type { ErrorCode } from '../protocol/error-codes.ts';
+import { CodeGodError, toWireError } from '../protocol/errors.ts';
 import type { NodeId } from '../protocol/ids.ts';
 import type { LifecycleState } from '../protocol/node.ts';
 import { announceService } from './actor-services.ts';

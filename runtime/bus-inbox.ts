@@ -50,6 +50,11 @@ export class Inbox {
     this.#routes.delete(token);
   }
 
+  /** What still comes for a token goes elsewhere; nothing where it is closed. */
+  reroute(token: string, route: Route): void {
+    if (this.#routes.has(token)) this.#routes.set(token, route);
+  }
+
   /** Fails every open route (I1). */
   failAll(error: CodeGodError): void {
     const routes = [...this.#routes.values()];

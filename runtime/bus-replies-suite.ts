@@ -57,6 +57,30 @@ export const REPLY_STREAM_BEHAVIOURS: readonly Behaviour[] = [
     assert.equal((await ended).code, 'cancelled');
   }),
 
+  behaviour('a caller that leaves before anything came is still told of', async scene => {
+    const [client, server] = [await scene.connect(), await scene.connect()];
+    let begun = (): void => {};
+    const started = new Promise<void>(resolve => {
+      begun = resolve;
+    });
+    const ended = new Promise<unknown>(resolve => {
+      server.serveStream(scene.unique, async (_message, { signal }) => {
+        signal.addEventListener('abort', () => resolve(signal.reason), { once: true });
+        begun();
+        await new Promise(() => {});
+      });
+    });
+    await server.rtt();
+    const leave = new AbortController();
+    const options = { ...OPTIONS, signal: leave.signal };
+    const next = client.askStream(scene.unique, bytes(''), options)[Symbol.asyncIterator]().next();
+    const left = assert.rejects(next);
+    await started;
+    leave.abort();
+    await left;
+    assert.equal(((await ended) as CodeGodError).code, 'cancelled');
+  }),
+
   behaviour('a signal ends a reply stream on both sides', async scene => {
     const [client, server] = [await scene.connect(), await scene.connect()];
     const ended = endless(server, scene.unique);

@@ -2,7 +2,8 @@
  * One request, many replies, with credit: how tokens of a model travel.
  *
  *   caller → server   request, reply address R
- *   server → R        accepted (empty, one header); from here on every message to R carries the
+ *   server → R        accepted (empty, one header): together with the first chunk where that comes
+ *                     within 20 ms, since two messages in one write cost as much as one; from here on every message to R carries the
  *                     address C.<n> as its own reply address, n counting from 0
  *   server → R        chunks; the server pauses while 256 of them are unacknowledged
  *   caller → C.<n>    `ack <n>` after every 64 chunks taken, or `cancel`
@@ -34,10 +35,13 @@ import {
   Requests,
   sendReply,
 } from './bus-serve.ts';
+import type { Deadline } from './bus-wheel.ts';
 import { EMPTY, STATUS_NO_RESPONDERS, type WireMessage } from './bus-wire.ts';
 
 const ACK_EVERY = 64;
 const UNACKED_MAX = 256;
+/** How long the news that a request is heard waits for a first chunk to travel with. */
+const ACCEPT_MS = 20;
 /** How long a server waits for credit before it gives the caller up. */
 const CREDIT_MS = 60_000;
 
@@ -82,6 +86,8 @@ class Receiver implements Route {
   #expected = 0;
   #taken = 0;
   #ended = false;
+  /** Nobody has the request, so there is nobody to cancel it. */
+  #unheard = false;
   #error: CodeGodError | null = null;
   #wake: (() => void) | null = null;
 
@@ -94,7 +100,10 @@ class Receiver implements Route {
   }
 
   send(body: Uint8Array): void {
-    if (this.#options.signal?.aborted) throw cancelled(this.subject);
+    if (this.#options.signal?.aborted) {
+      this.#unheard = true;
+      throw cancelled(this.subject);
+    }
     const address = this.#inbox.address(this.#token);
     this.#inbox.wire.publish(this.subject, body, this.#options.headers, address);
   }
@@ -102,6 +111,7 @@ class Receiver implements Route {
   receive(message: WireMessage): void {
     if (this.#ended || this.#error !== null) return;
     if (message.status === STATUS_NO_RESPONDERS) {
+      this.#unheard = true;
       this.fail(noResponders(this.subject));
       return;
     }
@@ -150,9 +160,33 @@ class Receiver implements Route {
   }
 
   close(): void {
-    this.#inbox.close(this.#token);
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
-    if (!this.#ended) this.#tell(CANCEL);
+    if (this.#ended || this.#control !== null || this.#unheard) {
+      this.#inbox.close(this.#token);
+      if (!this.#ended) this.#tell(CANCEL);
+    } else {
+      this.#cancelLate();
+    }
+  }
+
+  /** Nobody has answered yet, so nobody can be told: whoever answers in time is told then. */
+  #cancelLate(): void {
+    const end = (): void => {
+      deadline.cancel();
+      this.#inbox.close(this.#token);
+    };
+    const deadline = this.#inbox.wheel.after(this.#options.first_ms, end);
+    this.#inbox.reroute(this.#token, {
+      subject: this.subject,
+      receive: ({ reply }) => {
+        if (reply !== null && !isMisdirected(reply)) {
+          this.#control = reply.slice(0, reply.lastIndexOf('.'));
+          this.#tell(CANCEL);
+        }
+        end();
+      },
+      fail: end,
+    });
   }
 
   /** An answer without a control address is not a stream but complete: an error, as a rule. */
@@ -241,6 +275,7 @@ class Sender implements Route {
   readonly #abort = new AbortController();
   readonly #stopping: AbortSignal;
   readonly #onStopping = (): void => this.fail(this.#stopping.reason);
+  #accepting: Deadline | null = null;
   #sent = 0;
   #acknowledged = 0;
   #waiting: Promise<void> | null = null;
@@ -259,8 +294,15 @@ class Sender implements Route {
     return this.#abort.signal;
   }
 
+  /** Tells the caller that it is heard: with the first message, or alone where none comes soon. */
   accept(): void {
-    this.#publish(EMPTY, ACCEPTED);
+    this.#accepting = this.#parts.wheel.after(ACCEPT_MS, () => this.#accept());
+  }
+
+  #accept(): void {
+    if (this.#sent > 0) return;
+    this.#accepting?.cancel();
+    this.#publishNext(EMPTY, ACCEPTED);
   }
 
   async send(body: Uint8Array, headers?: MessageHeaders): Promise<void> {
@@ -289,6 +331,7 @@ class Sender implements Route {
   }
 
   close(): void {
+    this.#accepting?.cancel();
     this.#parts.inbox.close(this.#token);
     this.#stopping.removeEventListener('abort', this.#onStopping);
     this.#abort.abort(COMPLETE);
@@ -315,6 +358,11 @@ class Sender implements Route {
   }
 
   #publish(body: Uint8Array, headers?: MessageHeaders): void {
+    this.#accept();
+    this.#publishNext(body, headers);
+  }
+
+  #publishNext(body: Uint8Array, headers?: MessageHeaders): void {
     this.#parts.wire.publish(this.subject, body, headers, `${this.#control}.${this.#sent}`);
     this.#sent += 1;
   }

@@ -9,7 +9,8 @@
  *     where it asks to be answered: whoever may only ask could have us speak in its place.
  */
 import { setMaxListeners } from 'node:events';
-import { CodeGodError, ERRORS, toWireError } from '../protocol/errors.ts';
+import { ERRORS } from '../protocol/error-codes.ts';
+import { CodeGodError, toWireError } from '../protocol/errors.ts';
 import type {
   BusEvent,
   BusMessage,

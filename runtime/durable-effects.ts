@@ -9,7 +9,8 @@
  * E4  A key that is still pending when its facts have been folded is run again after a pause: nothing
  *     that is wanted is forgotten.
  */
-import { CodeGodError, type ErrorCode, toWireError, type WireError } from '../protocol/errors.ts';
+import type { ErrorCode } from '../protocol/error-codes.ts';
+import { CodeGodError, toWireError, type WireError } from '../protocol/errors.ts';
 import type { Clock } from './clock.ts';
 import type { Logger } from './log.ts';
 

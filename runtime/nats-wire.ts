@@ -2,7 +2,10 @@
  * Core messages over one NATS connection.
  *
  * Headers are parsed only when somebody looks at them: most replies on the hot path have none.
+ * What is published in one turn of the event loop is written to the socket at once: a write costs
+ * more than all the rest of a small message.
  */
+import type { Socket } from 'node:net';
 import {
   errors,
   type Msg,
@@ -20,6 +23,13 @@ export class NatsWire implements Wire {
   connected = true;
   readonly #connection: NatsConnection;
   readonly #emit: Emit;
+  readonly #uncork = (): void => {
+    const socket = this.#corked;
+    this.#corked = null;
+    socket?.uncork();
+  };
+  /** The socket that holds back what is written in this turn. */
+  #corked: Socket | null = null;
 
   constructor(connection: NatsConnection, inbox: string, emit: Emit) {
     this.#connection = connection;
@@ -36,6 +46,7 @@ export class NatsWire implements Wire {
     if (!this.connected) throw new CodeGodError('bus_unavailable', 'the bus is not connected');
     try {
       this.#connection.publish(subject, body, optionsOf(headers, reply));
+      if (this.#corked === null) this.#cork();
     } catch (error) {
       throw this.#explained(subject, body, error);
     }
@@ -65,6 +76,14 @@ export class NatsWire implements Wire {
     return this.#connection.flush();
   }
 
+  #cork(): void {
+    const socket = socketOf(this.#connection);
+    if (socket === null) return;
+    socket.cork();
+    this.#corked = socket;
+    setImmediate(this.#uncork);
+  }
+
   #explained(subject: string, body: Uint8Array, cause: unknown): CodeGodError {
     if (cause instanceof errors.InvalidArgumentError && cause.message.includes('max_payload')) {
       const message = `${body.length} bytes on ${subject}: a message holds ${this.maxPayloadBytes}`;
@@ -76,6 +95,12 @@ export class NatsWire implements Wire {
     const reason = cause instanceof Error ? cause.message : String(cause);
     return new CodeGodError('bad_message', `cannot send on ${subject}: ${reason}`, { cause });
   }
+}
+
+/** The client has no word for its socket; without one each microtask that publishes writes by itself. */
+function socketOf(connection: NatsConnection): Socket | null {
+  const { protocol } = connection as { protocol?: { transport?: { socket?: Socket } } };
+  return protocol?.transport?.socket ?? null;
 }
 
 function optionsOf(

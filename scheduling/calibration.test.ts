@@ -9,6 +9,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { KvType } from '../protocol/model-profile.ts';
+import { sourcePath } from '../test/source-tree.ts';
 import {
   type EngineBatch,
   GIB,
@@ -35,7 +36,7 @@ interface Load {
   readonly weights?: 'unpublished';
 }
 
-const file = new URL('./fixtures/observed-loads.json', import.meta.url);
+const file = sourcePath('scheduling/fixtures/observed-loads.json');
 const { loads } = JSON.parse(readFileSync(file, 'utf8')) as { readonly loads: readonly Load[] };
 
 function estimateOf(

@@ -142,11 +142,10 @@ export function residentsOf(
   const coming = new Map([...promised].filter(([, { bytes }]) => bytes > 0));
   for (const engine of engines) {
     for (const model of engine.models) {
-      const key = canonicalModelName(model.name);
       // Being loaded, though nobody says for how much: at least its file.
-      if (model.state === 'loading' && !coming.has(key)) {
-        coming.set(key, { model: model.name, bytes: model.size_bytes });
-      }
+      if (model.state !== 'loading') continue;
+      const key = canonicalModelName(model.name);
+      if (!coming.has(key)) coming.set(key, { model: model.name, bytes: model.size_bytes });
     }
   }
   for (const { model, engine } of news.bookings) {

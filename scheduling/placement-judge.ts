@@ -57,6 +57,8 @@ function serves(resident: Resident, wanted: number, state: NodeState, entry: Ent
   return bytesOf(resident) >= need.total_bytes + residual_bytes;
 }
 
+const WAITS = { verdict: 'busy', when: 'waits' } as const;
+
 /** Engines that hold no memory of ours: the scaffold, and models outside the house. */
 function unloadedEngine(request: PlacementRequest, state: NodeState, entry: Entry): Offer {
   const isBusy = isFull(request, state);
@@ -91,13 +93,13 @@ function copyOffer(
   const waitMs = holdsUp ? Math.max(queueMs, serviceMs / 2) : queueMs;
   const loading = resident.state === 'loading';
   const slots = closed
-    ? { verdict: 'busy' as const, refusal: 'others have waited too long for its memory' }
+    ? { ...WAITS, refusal: 'others have waited too long for its memory' }
     : isFull(request, state)
       ? slotsTaken(state)
-      : { verdict: 'busy' as const, refusal: `its ${resident.slots} slots are taken` };
+      : { ...WAITS, refusal: `its ${resident.slots} slots are taken` };
   return {
     ...offerOf(state, entry, loading ? 'loading' : 'loaded', null, 'takes'),
-    ...(holdsUp ? { ...slots, when: 'waits' as const } : {}),
+    ...(holdsUp ? slots : {}),
     effort: 0,
     context_tokens: resident.context_tokens ?? wanted,
     // What loading it again would take, should it be gone by then.

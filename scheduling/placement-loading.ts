@@ -38,9 +38,8 @@ export class Loading {
   readonly #eviction: EvictionOptions;
   /** A copy of the model that has too small a context; it goes in any case. */
   readonly #old: Resident | null;
-  readonly #need: MemoryNeed;
-  /** What observed loads say that it takes beside its estimate. */
-  readonly #residual: number;
+  /** Of the context asked for, and what observed loads say that it takes beside that. */
+  #known: { readonly need: MemoryNeed; readonly residual: number } | null = null;
 
   constructor(
     request: PlacementRequest,
@@ -65,8 +64,6 @@ export class Loading {
         (used_at !== null && Math.max(0, step - used_at) < terms.spare_used_ms),
       wanted: ({ key }) => prefers.includes(key),
     };
-    this.#need = this.#needWith(request.context_tokens);
-    this.#residual = this.#residualOf(this.#need);
   }
 
   offer(): Offer {
@@ -76,7 +73,7 @@ export class Loading {
     }
     const gone = old === null ? [] : [old];
     if (this.#needsPlace(gone) === 0 && this.#isEnough(gone)) {
-      return this.#made(this.#fit(gone, false), gone, 0);
+      return this.#made(this.#whole(gone), gone, 0);
     }
     const { residents } = this.#state.room;
     const more = chooseVictims(
@@ -87,7 +84,7 @@ export class Loading {
     );
     if (more !== null) {
       const victims = [...gone, ...more.victims];
-      return { ...this.#made(this.#fit(victims, false), victims, more.cost_ms), timed: true };
+      return { ...this.#made(this.#whole(victims), victims, more.cost_ms), timed: true };
     }
     if (this.#state.view.runtime?.advert.offload === true) {
       const spilled = this.#fit(gone, true);
@@ -118,7 +115,7 @@ export class Loading {
       if (ram !== null) ram += room.cards.length > 0 ? resident.ram_bytes : bytesOf(resident);
     }
     if (room.cards.length === 0) return ram !== null && wanted <= ram;
-    if (ram !== null && this.#need.host_bytes > ram) return false;
+    if (ram !== null && this.#asked().need.host_bytes > ram) return false;
     for (const card of room.cards) {
       if (card.free_bytes === null) continue;
       let free = card.free_bytes;
@@ -132,6 +129,14 @@ export class Loading {
     return needOf(profileOf(this.#entry.model), memoryOptionsOf(this.#state, this.#entry, tokens));
   }
 
+  #asked(): { readonly need: MemoryNeed; readonly residual: number } {
+    if (this.#known === null) {
+      const need = this.#needWith(this.#request.context_tokens);
+      this.#known = { need, residual: this.#residualOf(need) };
+    }
+    return this.#known;
+  }
+
   #residualOf(need: MemoryNeed): number {
     const { backend, residuals } = this.#state;
     return residualOf({ ...this.#entry, backend }, residuals, need).residual_bytes;
@@ -139,7 +144,8 @@ export class Loading {
 
   /** Of one card, or of main memory where there is no card; reserve and residual included. */
   #needed(): number {
-    return withReserve(Math.max(0, this.#need.total_bytes + this.#residual));
+    const { need, residual } = this.#asked();
+    return withReserve(Math.max(0, need.total_bytes + residual));
   }
 
   #isGood({ kind }: Fit): boolean {
@@ -149,7 +155,7 @@ export class Loading {
   #fit(gone: readonly Resident[], offload: boolean): Fit {
     const { context_tokens } = this.#request;
     const options = memoryOptionsOf(this.#state, this.#entry, context_tokens);
-    const fitOptions = { offload, residual_bytes: this.#residual };
+    const fitOptions = { offload, residual_bytes: this.#asked().residual };
     return fit(profileOf(this.#entry.model), options, this.#state.room.without(gone), fitOptions);
   }
 
@@ -205,7 +211,13 @@ export class Loading {
       ram_free_bytes: room.cards.length > 0 ? room.ram_free_bytes : spare(room.ram_free_bytes),
     };
     const { context_tokens: _, ...options } = memoryOptionsOf(this.#state, this.#entry, asked);
-    const largest = largestContext(profile, options, half, this.#alone(this.#need), 'tiers');
+    const largest = largestContext(
+      profile,
+      options,
+      half,
+      this.#alone(this.#asked().need),
+      'tiers',
+    );
     const context = Math.min(largest ?? asked, tierOf(most, profile));
     if (context <= asked) return { context: asked, found };
     const alone = this.#alone(this.#needWith(context));
@@ -247,12 +259,24 @@ export class Loading {
     return this.#not('does_not_fit', found, others, 'never', null);
   }
 
+  /** `#fit(gone)` where it is known to fit: on the only card, if there is but one. */
+  #whole(gone: readonly Resident[]): Fit {
+    const { cards, unified } = this.#state.room.room;
+    const [card] = cards;
+    if (card === undefined || cards.length > 1 || unified) return this.#fit(gone, false);
+    const { need, residual } = this.#asked();
+    return {
+      ...{ kind: 'single', ram_bytes: need.host_bytes, slowdown: 1, need, short_bytes: 0 },
+      cards: [{ index: card.index, bytes: Math.max(0, need.total_bytes + residual) }],
+    };
+  }
+
   /** `#fit(gone)` where it is known not to fit: on one card that is a subtraction. */
   #shortage(gone: readonly Resident[]): Fit {
     const [card, ...rest] = this.#state.room.room.cards;
     const free = card?.free_bytes ?? null;
     const wanted = this.#needed();
-    const need = this.#need;
+    const { need } = this.#asked();
     const isPlain = rest.length === 0 && free !== null && !this.#state.room.room.unified;
     if (!isPlain || wanted <= free) return this.#fit(gone, false);
     return {
@@ -280,7 +304,7 @@ export class Loading {
       effort: EFFORT_NONE,
       context_tokens: tierOf(this.#request.context_tokens, profileOf(this.#entry.model)),
       fit: found,
-      need_bytes: Math.max(0, found.need.total_bytes + this.#residual),
+      need_bytes: Math.max(0, found.need.total_bytes + this.#asked().residual),
       blockers,
       score: scoreOf({
         ...service,

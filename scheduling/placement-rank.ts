@@ -9,7 +9,7 @@ import type { Offer } from './placement-offer.ts';
 
 /** By how much a load has to be faster than a loaded copy (C1). */
 const HYSTERESIS_FACTOR = 1.1;
-const HYSTERESIS_MS = 500;
+const HYSTERESIS_MS = 2_000;
 /** More than any time that is expected: nodes to avoid come last. */
 const AVOIDED_MS = 1e12;
 
@@ -20,16 +20,19 @@ export const takes = (offer: Offer): boolean => offer.when === 'takes';
 export interface Turn {
   readonly ahead: number;
   readonly waited_ms: number;
+  /** Until a slot of the copy is free and the copy loaded, where who decides knows better. */
+  readonly free_ms?: number | undefined;
 }
 
 /** C1. The expected time, and what it takes to outweigh it. */
 export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): number {
-  const { total_ms, wait_ms } = offer.score;
+  const { total_ms, wait_ms, load_ms } = offer.score;
   const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
   if (offer.effort > 0 && offer.when === 'takes') {
     return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
   }
-  return avoided + total_ms - wait_ms + waitMs(offer, turn);
+  const known = turn.free_ms === undefined ? wait_ms : wait_ms + load_ms;
+  return avoided + total_ms - known + waitMs(offer, turn);
 }
 
 /** Between offers of one rank. */
@@ -40,9 +43,9 @@ export function compareOffers(left: Offer, right: Offer): number {
 }
 
 /** Who has waited for long already was told too little, and is told at least as much again. */
-export function waitMs(offer: Offer, { ahead, waited_ms }: Turn): number {
+export function waitMs(offer: Offer, { ahead, waited_ms, free_ms }: Turn): number {
   const { wait_ms, prefill_ms, decode_ms } = offer.score;
-  const queued = wait_ms + (ahead * (prefill_ms + decode_ms)) / offer.slots;
+  const queued = (free_ms ?? wait_ms) + (ahead * (prefill_ms + decode_ms)) / offer.slots;
   return offer.when === 'waits' ? Math.max(queued, waited_ms) : queued;
 }
 

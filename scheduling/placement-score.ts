@@ -75,5 +75,6 @@ export function loadingMs(model: ModelAdvert, victims: number, queued_ms: number
 
 export function scoreOf(terms: Omit<Score, 'total_ms'>): Score {
   const { wait_ms, load_ms, prefill_ms, decode_ms, evict_ms } = terms;
-  return { ...terms, total_ms: wait_ms + load_ms + prefill_ms + decode_ms + evict_ms };
+  const total_ms = wait_ms + load_ms + prefill_ms + decode_ms + evict_ms;
+  return { wait_ms, load_ms, prefill_ms, decode_ms, evict_ms, total_ms };
 }

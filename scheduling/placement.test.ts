@@ -259,7 +259,15 @@ test('deterministic: the order in which nodes are listed does not matter', () =>
   );
 });
 
-test('monotone: more free memory never makes a placeable request unplaceable', () => {
+test('a node that takes no attempts is not waited for, however soon it could be done', () => {
+  const nodes = [
+    { id: 'slow', models: [{ ...LARGE, loaded: true }], slots: 1 },
+    { id: 'fast', gpu: gpu(24), models: [LARGE], slots: 0 },
+  ];
+  assert.equal(placed({}, ...nodes).plan?.node, 'slow');
+});
+
+test('monotone: more free memory makes a request wait for nothing but a slot that is soon free', () => {
   fc.assert(
     fc.property(clusters, fc.nat({ max: 3 }), (inputs, which) => {
       const before = placed({}, ...inputs).plan;
@@ -277,7 +285,10 @@ test('monotone: more free memory never makes a placeable request unplaceable', (
           },
         };
       });
-      if (before !== null) assert.notEqual(placed({}, ...more).plan, null);
+      const { plan, decision } = placed({}, ...more);
+      if (before === null || plan !== null) return;
+      // Memory made a model possible that is sooner done where it is loaded, once a slot is free.
+      assert.equal(decision.candidates[0]?.verdict, 'busy');
     }),
   );
 });

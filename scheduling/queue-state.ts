@@ -76,6 +76,11 @@ export const NOBODY: Waiting['declined'] = {};
 const PRIORITY_FRACTION = 0.1;
 /** Service that a turn is counted as. */
 const TURN_MS = 10_000;
+/**
+ * Within so much service the order is that of arrival: what a build asks for at once is done
+ * together, so that its next step can begin while others still wait for theirs.
+ */
+const QUANTUM_MS = 60_000;
 /** A node that declined is asked again after this. */
 const DECLINED_MS = 2_000;
 const ENDED_MAX = 4_096;
@@ -108,7 +113,8 @@ export function entered(state: QueueState, job: Job): QueueState {
   shares.set(job.share, turn + TURN_MS / weight);
   if (shares.size > SHARES_MAX) forgetPast(shares, state.virtual_ms);
   const ahead = job.priority * PRIORITY_FRACTION * state.options.age_bound_ms;
-  return inserted({ ...state, shares }, { job, turn, rank: turn - ahead, declined: NOBODY });
+  const rank = Math.floor(turn / QUANTUM_MS) * QUANTUM_MS - ahead;
+  return inserted({ ...state, shares }, { job, turn, rank, declined: NOBODY });
 }
 
 /** A share whose turns are all over is like one that was never there. */

@@ -11,7 +11,7 @@ import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import { houseLoads } from './observed-loads.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates, type Memo, newMemo } from './placement-candidates.ts';
+import { Candidates } from './placement-candidates.ts';
 import { loadedKeys, meantBy, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { compareText } from './placement-rank.ts';
@@ -20,13 +20,12 @@ import {
   bookingOf,
   type Ended,
   NOBODY,
-  type QueueOptions,
   type QueueState,
   type Running,
   residentKey,
   type Waiting,
 } from './queue-state.ts';
-import { roundedOf, wantOf } from './queue-wish.ts';
+import { memoOf, roundedOf, wantOf } from './queue-wish.ts';
 import type { ResidualTable } from './residual.ts';
 
 /** By place in `nodes`; whole where `version` is that of the view. */
@@ -41,8 +40,6 @@ interface Claim {
   readonly id: string;
 }
 
-/** Groups whose judgements are remembered. */
-const MEMOS_MAX = 512;
 const NOTHING: ReadonlySet<string> = new Set();
 const bookings = new WeakMap<Running, Booking>();
 
@@ -64,6 +61,7 @@ export class QueueView {
   /** How many wait for a model, by canonical name. */
   readonly #demand = new Map<string, number>();
   readonly #ahead = new Map<string, number>();
+  readonly #freeMs = new Map<string, { readonly running: number; readonly ms: number }>();
   readonly #claims = new Map<string, Claim>();
   readonly #claimed = new Set<string>();
   /** By place in `nodes`; for those that are overdue, the second. */
@@ -137,6 +135,22 @@ export class QueueView {
     return this.#ahead.get(offer.copy) ?? 0;
   }
 
+  /** Until the copy takes one more, by what runs on it; undefined where others use it too. */
+  freeMsOf(offer: Offer): number | undefined {
+    if (offer.effort !== 0) return undefined;
+    const known = this.#freeMs.get(offer.copy);
+    if (known !== undefined) return known.running === offer.in_flight ? known.ms : undefined;
+    const left = (this.#byNode.get(offer.node) ?? [])
+      .filter(running => keyOfRunning(running) === offer.key)
+      .map(({ plan, started_at }) => Math.max(0, started_at + plan.expected_ms - this.now))
+      .sort((one, other) => one - other);
+    const loadedAt = this.#loadedAt.get(offer.copy) ?? this.now;
+    const slotMs = left[left.length - offer.slots] ?? 0;
+    const ms = Math.max(slotMs, loadedAt - this.now, 0);
+    this.#freeMs.set(offer.copy, { running: left.length, ms });
+    return left.length === offer.in_flight ? ms : undefined;
+  }
+
   queueAhead(offer: Offer): void {
     this.#ahead.set(offer.copy, this.aheadOf(offer) + 1);
   }
@@ -170,6 +184,7 @@ export class QueueView {
     if (key !== null && left <= 0) this.#demand.delete(key);
     else if (key !== null) this.#demand.set(key, left);
     if (plan.load) this.#noteLoad(plan);
+    this.#freeMs.delete(residentKey(plan.node, canonicalModelName(plan.model)));
     if (plan.evict.some(victim => this.#demand.has(canonicalModelName(victim)))) {
       this.#turnedAt.set(plan.node, this.now);
     }
@@ -352,21 +367,4 @@ function inOrder(nodes: readonly NodeView[]): readonly NodeView[] {
     (view, index) => index === 0 || (nodes[index - 1]?.node ?? '') <= view.node,
   );
   return isSorted ? nodes : [...nodes].sort((left, right) => compareText(left.node, right.node));
-}
-
-const memos = new WeakMap<QueueOptions, Map<string, Memo>>();
-
-/** Of one group, as long as the options are the same. */
-function memoOf(options: QueueOptions, group: string): Memo {
-  let known = memos.get(options);
-  if (known === undefined || known.size >= MEMOS_MAX) {
-    known = new Map();
-    memos.set(options, known);
-  }
-  let memo = known.get(group);
-  if (memo === undefined) {
-    memo = newMemo();
-    known.set(group, memo);
-  }
-  return memo;
 }

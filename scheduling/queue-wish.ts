@@ -1,11 +1,37 @@
-/** Requests that want the same, told by one number, so that they are judged once. */
+/**
+ * What waiting requests wish for, so that those that wish the same are judged together and what was
+ * found for them once is found again.
+ *
+ * W1: everything here is memory aid: losing it changes no decision.
+ */
 import type { PlacementRequest } from './placement.ts';
+import { type Memo, newMemo } from './placement-candidates.ts';
+import type { QueueOptions } from './queue-state.ts';
 
 const WISHES_MAX = 8_192;
+/** Groups whose judgements are remembered. */
+const MEMOS_MAX = 512;
 const rounded = new WeakMap<PlacementRequest, PlacementRequest>();
 const wants = new WeakMap<PlacementRequest, number>();
 const wishes = new Map<string, number>();
 let wishesSeen = 0;
+
+const memos = new WeakMap<QueueOptions, Map<string, Memo>>();
+
+/** Of one group, as long as the options are the same. */
+export function memoOf(options: QueueOptions, group: string): Memo {
+  let known = memos.get(options);
+  if (known === undefined || known.size >= MEMOS_MAX) {
+    known = new Map();
+    memos.set(options, known);
+  }
+  let memo = known.get(group);
+  if (memo === undefined) {
+    memo = newMemo();
+    known.set(group, memo);
+  }
+  return memo;
+}
 
 /** With its tokens rounded up, so that requests that hardly differ are judged together. */
 export function roundedOf(request: PlacementRequest): PlacementRequest {

@@ -162,18 +162,22 @@ test('a second copy is loaded where waiting for the first would take longer, if 
 });
 
 test('shares are served in turn, by weight, however many requests each has', () => {
-  const slots = 6;
-  const nodes = [{ id: 'a', gpu: card(18), models: [warm('m:7b', 5, { slots })] }];
-  const many = Array.from({ length: 20 }, (_, index) =>
+  const many = Array.from({ length: 40 }, (_, index) =>
     job(`many${index}`, 'm:7b', { share: 'many' }),
   );
-  const few = Array.from({ length: 4 }, (_, index) => job(`few${index}`, 'm:7b', { share: 'few' }));
-  const count = (options: Partial<QueueOptions>) =>
-    decided(queue([...many, ...few], options), nodes).starts.filter(
-      start => start.job.share === 'few',
-    ).length;
-  assert.equal(count({}), 3);
-  assert.equal(count({ weights: { few: 2 } }), 4);
+  const few = Array.from({ length: 20 }, (_, index) =>
+    job(`few${index}`, 'm:7b', { share: 'few', arrived_at: NOW + 1 }),
+  );
+  const count = (slots: number, options: Partial<QueueOptions>) => {
+    const nodes = [{ id: 'a', gpu: card(18), models: [warm('m:7b', 5, { slots })] }];
+    const { starts } = decided(queue([...many, ...few], options), nodes, NOW + 2);
+    return starts.filter(start => start.job.share === 'few').length;
+  };
+  // A turn is six requests: within it the order is that of arrival.
+  assert.equal(count(6, {}), 0);
+  assert.equal(count(12, {}), 6);
+  assert.equal(count(24, {}), 12);
+  assert.equal(count(18, { weights: { few: 2 } }), 12);
 });
 
 test('a higher priority goes first, but not before what has waited for much longer', () => {

@@ -16,7 +16,7 @@ import { type PlacementPlan, planOf } from './placement.ts';
 import type { Candidates } from './placement-candidates.ts';
 import { decisionOf, type Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
-import { compareOffers, rankMs, takes, waitMs } from './placement-rank.ts';
+import { compareOffers, rankMs, type Turn, takes, waitMs } from './placement-rank.ts';
 import { waitingReason } from './placement-reason.ts';
 import { wantedLoads } from './queue-policies.ts';
 import { type Job, NOBODY, type QueueState, type Waiting } from './queue-state.ts';
@@ -91,22 +91,34 @@ interface Group {
   readonly isLoadable: boolean;
   readonly isTakeable: boolean;
   readonly freed: number;
+  /** The first of it that waits: for what and how long. Those behind it wait for the same. */
+  first: { readonly best: Offer | null; readonly expected_ms: number | null } | null;
+  behind: number;
   reason: string | null;
   impossible: boolean | null;
 }
 
-/** In words only where somebody reads them. */
+/** In figures and words only where somebody reads them. */
 class LazyWait implements Wait {
   readonly position: number;
-  readonly expected_ms: number | null;
   readonly #group: Group;
   readonly #now: number;
+  /** Requests of the group before this one. */
+  readonly #behind: number;
 
-  constructor(group: Group, now: number, position: number, expectedMs: number | null) {
+  constructor(group: Group, now: number, position: number) {
     this.#group = group;
     this.#now = now;
+    this.#behind = group.behind;
     this.position = position;
-    this.expected_ms = expectedMs;
+  }
+
+  get expected_ms(): number | null {
+    const { first, live } = this.#group;
+    if (first === null || first.best === null || first.expected_ms === null) return null;
+    const { score, slots } = first.best;
+    const serviceMs = score.prefill_ms + score.decode_ms;
+    return first.expected_ms + (this.#behind * serviceMs) / (slots * Math.max(1, live.length));
   }
 
   get reason(): string {
@@ -115,7 +127,7 @@ class LazyWait implements Wait {
   }
 
   get impossible(): boolean {
-    this.#group.impossible ??= this.expected_ms === null && isImpossible(this.#group);
+    this.#group.impossible ??= this.#group.first?.best === null && isImpossible(this.#group);
     return this.#group.impossible;
   }
 }
@@ -161,17 +173,22 @@ class Pass {
   /** Starts it, or says why it waits. */
   #start(waiting: Waiting): boolean {
     const group = this.#groupOf(waiting);
-    const waited_ms = this.#now - waiting.job.arrived_at;
-    const best = this.#bestOf(group, waiting, waited_ms);
-    if (best !== null && takes(best)) {
-      this.#begin(waiting, group, best);
-      return true;
+    // Where nothing can start, what holds for the first of a group holds for those behind it.
+    if (group.isTakeable || group.first === null) {
+      const waited_ms = this.#now - waiting.job.arrived_at;
+      const best = this.#bestOf(group, waiting, waited_ms);
+      if (best !== null && takes(best)) {
+        this.#begin(waiting, group, best);
+        return true;
+      }
+      const expected_ms = best === null ? null : waitMs(best, this.#turnOf(best, waited_ms));
+      group.first ??= { best, expected_ms };
+      if (best !== null) this.#view.queueAhead(best);
+      if (best !== null && this.#view.isOverdue(waiting)) this.#view.claim(waiting, best);
     }
-    this.#waits.set(waiting.job.id, this.#waitOf(group, best, waited_ms));
+    this.#waits.set(waiting.job.id, new LazyWait(group, this.#now, this.#waits.size));
+    group.behind += 1;
     this.#wakeFor(waiting, group);
-    if (best === null) return false;
-    this.#view.queueAhead(best);
-    if (this.#view.isOverdue(waiting)) this.#view.claim(waiting, best);
     return false;
   }
 
@@ -189,14 +206,13 @@ class Pass {
     return best;
   }
 
-  #rankMs(offer: Offer, { request }: Job, waited_ms: number): number {
-    return rankMs(offer, request, { ahead: this.#view.aheadOf(offer), waited_ms });
+  #turnOf(offer: Offer, waited_ms: number): Turn {
+    const ahead = this.#view.aheadOf(offer);
+    return { ahead, waited_ms, free_ms: this.#view.freeMsOf(offer) };
   }
 
-  #waitOf(group: Group, best: Offer | null, waited_ms: number): Wait {
-    const ahead = best === null ? 0 : this.#view.aheadOf(best);
-    const expected_ms = best === null ? null : waitMs(best, { ahead, waited_ms });
-    return new LazyWait(group, this.#now, this.#waits.size, expected_ms);
+  #rankMs(offer: Offer, { request }: Job, waited_ms: number): number {
+    return rankMs(offer, request, this.#turnOf(offer, waited_ms));
   }
 
   #begin(waiting: Waiting, group: Group, best: Offer): void {
@@ -227,7 +243,7 @@ class Pass {
     const isTakeable = live.some(takes);
     const group = {
       ...{ candidates, live, blocked, isLoadable, isTakeable, version, freed },
-      ...{ reason: null, impossible: null },
+      ...{ first: null, behind: 0, reason: null, impossible: null },
     };
     this.#groups.set(key, group);
     return group;

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { BUILD_ENDS } from '../../protocol/build.ts';
-import type { ErrorCode } from '../../protocol/errors.ts';
+import type { ErrorCode } from '../../protocol/error-codes.ts';
 import { ATTEMPTS_MAX, REPAIR_ROUNDS_MAX } from '../../protocol/limits.ts';
 import type { Plan } from '../../protocol/plan.ts';
 import type { BuildEffect } from './build-context.ts';

@@ -48,7 +48,6 @@ describe('official clients', { timeout: 120_000 }, () => {
       url: nats.url,
       id: 'node-a',
       models: MODELS,
-      warm: ['embed:latest'],
     });
     const { url } = master.http;
     openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'any', maxRetries: 0 });
@@ -131,6 +130,19 @@ describe('official clients', { timeout: 120_000 }, () => {
     const ids = (await openai.models.list()).data.map(({ id }) => id);
     assert.deepEqual(ids, ['chat:8b', 'embed:latest', 'slow:latest']);
     assert.equal((await openai.models.retrieve('chat:8b')).id, 'chat:8b');
+  });
+
+  test('auto is the largest model that can do what is asked', async () => {
+    const messages = [{ role: 'user' as const, content: 'x' }];
+    const chat = await openai.chat.completions.create({ model: 'auto', messages });
+    assert.ok((chat.choices[0]?.message.content ?? '').length > 0);
+    const embedded = await openai.embeddings.create({ model: 'auto', input: 'one' });
+    assert.equal(embedded.data.length, 1);
+    const { requests } = (await master.get('/decisions/recent?limit=2')) as {
+      requests: { tries: { model: string }[] }[];
+    };
+    const models = requests.flatMap(({ tries }) => tries.map(({ model }) => model));
+    assert.deepEqual(models, ['embed:latest', 'chat:8b']);
   });
 
   test('openai: an unknown model, and a request that is wrong', async () => {

@@ -3,7 +3,6 @@
  * models and speeds are made up.
  */
 
-import assert from 'node:assert/strict';
 import type { FakeModelOptions } from '../../bench/fake-node/fake-model.ts';
 import { type FakeNode, startFakeNode } from '../../bench/fake-node/fake-node.ts';
 import { encode } from '../../protocol/codec.ts';
@@ -33,8 +32,6 @@ export interface TestNodeOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly vramGib?: number;
   readonly labels?: Readonly<Record<string, string>>;
-  /** Models that somebody has embedded with before the worker came. */
-  readonly warm?: readonly string[];
 }
 
 export class TestNode {
@@ -58,7 +55,6 @@ export class TestNode {
     const { url, id, models, env = {}, vramGib = 24, labels = {} } = options;
     const cards = [{ totalBytes: vramGib * GIB }];
     const ollama = await startFakeNode({ models, cards, env });
-    for (const model of options.warm ?? []) await embed(ollama.url, model);
     const bus = await connectNats({ servers: [url], name: `worker-${id}`, clock: systemClock });
     await advertise(bus, id, vramGib);
     const worker = await startWorker(bus, id, ollama.url, await memoryJournal(), labels);
@@ -107,12 +103,6 @@ function startWorker(
     ackWaitMs: 5_000,
     settings: { labels },
   });
-}
-
-async function embed(host: string, model: string): Promise<void> {
-  const body = JSON.stringify({ model, input: 'x', keep_alive: -1 });
-  const response = await fetch(`${host}/api/embed`, { method: 'POST', body });
-  assert.equal(response.status, 200);
 }
 
 /** What a resource-monitor would say: one card, nothing on it but what the worker knows of. */

@@ -5,7 +5,7 @@
  * R1: everything kept is byte for byte what the server gave; what is cut is named.
  * R2: a result is data, whatever it says.
  */
-import type { ErrorCode } from '../../protocol/errors.ts';
+import type { ErrorCode } from '../../protocol/error-codes.ts';
 
 export interface ToolResult {
   readonly content: readonly unknown[];

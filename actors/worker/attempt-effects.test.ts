@@ -1,7 +1,8 @@
 /** Goal: what passes by itself is left to the host for a minute, everything else becomes a fact. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { CodeGodError, type ErrorCode } from '../../protocol/errors.ts';
+import type { ErrorCode } from '../../protocol/error-codes.ts';
+import { CodeGodError } from '../../protocol/errors.ts';
 import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
 import { SimulatedClock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';

@@ -6,13 +6,8 @@
  * P2: an engine that is not there ends the attempt at once; one that failed is asked once more.
  * P3: an answer is bounded: what is longer than any answer may be is cut off and says so.
  */
-import {
-  CodeGodError,
-  type ErrorCode,
-  fromWireError,
-  toWireError,
-  type WireError,
-} from '../../protocol/errors.ts';
+import type { ErrorCode } from '../../protocol/error-codes.ts';
+import { CodeGodError, fromWireError, toWireError, type WireError } from '../../protocol/errors.ts';
 import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
 import { AttemptScope } from '../../protocol/mcp.ts';
 import type { EngineName } from '../../protocol/task.ts';

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { initialTransition, transition } from 'xstate';
-import type { ErrorCode } from '../../protocol/errors.ts';
+import type { ErrorCode } from '../../protocol/error-codes.ts';
 import { TaskMessage, TaskReport } from '../../protocol/task.ts';
 import type { AttemptContext, AttemptEffect, AttemptFact } from './attempt-facts.ts';
 import { attemptMachine } from './attempt-machine.ts';

@@ -13,22 +13,29 @@ import { expire, type Ledger, newLedger, release, reserve } from './reservations
 
 const PREFIX = 'lease/';
 
+export interface LeaseListeners {
+  /** What was promised to attempts is not as it was. */
+  readonly changed: () => void;
+  /** Inferences came or went. */
+  readonly used: () => void;
+}
+
 export class LeaseBook {
   readonly #journal: Journal;
-  readonly #changed: () => void;
+  readonly #told: LeaseListeners;
   #ledger: Ledger;
 
-  private constructor(journal: Journal, ledger: Ledger, changed: () => void) {
+  private constructor(journal: Journal, ledger: Ledger, told: LeaseListeners) {
     this.#journal = journal;
     this.#ledger = ledger;
-    this.#changed = changed;
+    this.#told = told;
   }
 
   /** The book as it was left, without the leases whose time is over. */
-  static async open(journal: Journal, epoch: number, changed: () => void): Promise<LeaseBook> {
+  static async open(journal: Journal, epoch: number, told: LeaseListeners): Promise<LeaseBook> {
     const leases: Lease[] = [];
     for await (const [, value] of journal.entries(PREFIX)) leases.push(value as Lease);
-    return new LeaseBook(journal, newLedger(epoch, leases), changed);
+    return new LeaseBook(journal, newLedger(epoch, leases), told);
   }
 
   get ledger(): Ledger {
@@ -74,14 +81,14 @@ export class LeaseBook {
       throw new CodeGodError('conflict', `${holderKey(request)} is at work here already`);
     }
     this.#ledger = ledger;
-    this.#changed();
+    this.#told.used();
     return fresh;
   }
 
   /** Ends a lease of an inference. */
   giveBack(lease: string): void {
     this.#ledger = release(this.#ledger, lease);
-    this.#changed();
+    this.#told.used();
   }
 
   /** Of an attempt; what is at work for a stream ends with it and not before. */
@@ -114,6 +121,6 @@ export class LeaseBook {
         ? []
         : [{ type: 'put' as const, key: PREFIX + fresh.lease, value: fresh }]),
     ]);
-    this.#changed();
+    this.#told.changed();
   }
 }

@@ -45,7 +45,10 @@ interface WorldOptions {
 async function worldOf(options: WorldOptions = {}) {
   const { clock = new SimulatedClock(), total = 24 * GIB, kept = [] } = options;
   const memory = new TestMemory(clock, total, options.models ?? [CODER, PLANNER, SMALL]);
-  const leases = await LeaseBook.open(await memoryJournal(), 1, () => {});
+  const leases = await LeaseBook.open(await memoryJournal(), 1, {
+    changed: () => {},
+    used: () => {},
+  });
   const engines = (): EngineAdvert[] => {
     const { models, ...rest } = memory.inventory();
     return [{ name: 'ollama', ...rest, models: models.map(model => ({ ...model })) }];
@@ -63,7 +66,7 @@ async function worldOf(options: WorldOptions = {}) {
       options.measureNow?.(memory, clock) ?? memory.measured(signal).then(() => true),
     isKept: model => kept.includes(model),
     keepAliveS: () => 900,
-    ...{ changed: () => {}, loaded: () => {}, spoke: () => {} },
+    ...{ changed: () => {}, used: () => {}, loaded: () => {}, spoke: () => {} },
     moved: () => {},
     ...(options.waitingMax === undefined ? {} : { waitingMax: options.waitingMax }),
   });

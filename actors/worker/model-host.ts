@@ -45,8 +45,9 @@ export interface ModelHostOptions {
   readonly measureNow: (signal: AbortSignal) => Promise<boolean>;
   /** Whether a policy keeps the model loaded. */
   readonly isKept: (model: string) => boolean;
-  /** Told when something that the advert shows is not as it was. */
+  /** Told when something that the advert shows is not as it was; and when a use is over. */
   readonly changed: () => void;
+  readonly used: () => void;
   /** Told when the engine's own list has to be looked at again. */
   readonly moved: () => void;
   /** Seconds that a copy stays after a use; -1: for good. */
@@ -300,7 +301,7 @@ export class ModelHost implements ModelLender {
         if (measured === undefined) this.#suspect();
         else this.#spoke(copy, measured);
         this.#pump(copy);
-        this.#options.changed();
+        this.#options.used();
       },
     };
   }

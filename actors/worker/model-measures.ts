@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { type ModelAdvert, ObservedLoad } from '../../protocol/node.ts';
+import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { moreTelling } from '../../scheduling/observed-loads.ts';
@@ -13,6 +14,8 @@ import type { LoadRecord } from './model-loader.ts';
 
 const PREFIX = 'measure/';
 const MODELS_MAX = 2_048;
+/** Between two writes of one model's figures: a mean of a few answers more or less is no loss. */
+const KEPT_EVERY_MS = 10_000;
 /** Share of the newest figure in the mean: about the last five count. */
 const NEWEST_SHARE = 0.3;
 /** Fewer tokens say more about the start of an answer than about its speed. */
@@ -30,25 +33,40 @@ const Measures = z.object({
 });
 type Measures = z.infer<typeof Measures>;
 
+export interface ModelMeasuresOptions {
+  readonly journal: Journal;
+  readonly log: Logger;
+  readonly clock: Clock;
+}
+
 export class ModelMeasures {
   readonly #journal: Journal;
   readonly #log: Logger;
   readonly #measures: Map<string, Measures>;
+  readonly #clock: Clock;
+  /** When each model's figures were last written, and those that are newer than that. */
+  readonly #keptMs = new Map<string, number>();
+  readonly #unkept = new Set<string>();
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(journal: Journal, log: Logger, measures: Map<string, Measures>) {
+  private constructor(
+    { journal, log, clock }: ModelMeasuresOptions,
+    measures: Map<string, Measures>,
+  ) {
     this.#journal = journal;
     this.#log = log;
+    this.#clock = clock;
     this.#measures = measures;
   }
 
-  static async open(journal: Journal, log: Logger): Promise<ModelMeasures> {
+  static async open(options: ModelMeasuresOptions): Promise<ModelMeasures> {
+    const { journal } = options;
     const measures = new Map<string, Measures>();
     for await (const [key, value] of journal.entries(PREFIX)) {
       const read = Measures.safeParse(value);
       if (read.success) measures.set(key.slice(PREFIX.length), read.data);
     }
-    return new ModelMeasures(journal, log, measures);
+    return new ModelMeasures(options, measures);
   }
 
   /** Fields of the model's advert. */
@@ -64,6 +82,7 @@ export class ModelMeasures {
 
   loaded({ model, load_ms, observed }: LoadRecord): void {
     const before = this.#before(model);
+    this.#keptMs.delete(model.name); // A load is rare, and what it taught worth a write.
     this.#keep(model.name, {
       ...before,
       load_ms: mean(before.load_ms, load_ms),
@@ -83,8 +102,9 @@ export class ModelMeasures {
     });
   }
 
-  /** Waits for what is being written. */
+  /** Writes what is not written yet. */
   async close(): Promise<void> {
+    for (const name of [...this.#unkept]) this.#write(name);
     await this.#writing;
   }
 
@@ -97,7 +117,16 @@ export class ModelMeasures {
   #keep(name: string, measures: Measures): void {
     if (this.#measures.size >= MODELS_MAX && !this.#measures.has(name)) return;
     this.#measures.set(name, measures);
-    this.#writing = this.#journal.put(PREFIX + name, measures).catch((error: unknown) => {
+    this.#unkept.add(name);
+    const keptMs = this.#keptMs.get(name) ?? Number.NEGATIVE_INFINITY;
+    if (this.#clock.monotonic() - keptMs >= KEPT_EVERY_MS) this.#write(name);
+  }
+
+  #write(name: string): void {
+    this.#unkept.delete(name);
+    this.#keptMs.set(name, this.#clock.monotonic());
+    const written = this.#journal.put(PREFIX + name, this.#measures.get(name));
+    this.#writing = written.catch((error: unknown) => {
       // Measured again with the next answer.
       this.#log.warn('model.measure_not_kept', { model: name, error });
     });

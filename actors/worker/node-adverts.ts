@@ -8,7 +8,7 @@ import type { NodeId } from '../../protocol/ids.ts';
 import { CapacityAdvert, type RuntimeAdvert } from '../../protocol/node.ts';
 import { ADVERT_EVERY_MS, ADVERT_TTL_MS, BUCKETS } from '../../protocol/streams.ts';
 import { advertKey, nodeSubject } from '../../protocol/subjects.ts';
-import type { Clock } from '../../runtime/clock.ts';
+import type { Clock, TimerHandle } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Messenger } from '../../runtime/messages.ts';
 import { cardsOf } from '../../scheduling/node-cards.ts';
@@ -16,6 +16,9 @@ import { cardsOf } from '../../scheduling/node-cards.ts';
 /** Changes that come together are told together, and a large advert less often than a small one. */
 const GATHER_MS = 20;
 const GATHER_BYTES_PER_MS = 2_048;
+/** Who comes and goes on a loaded model: whoever sends requests keeps count of his own. */
+const USE_GATHER_MS = 250;
+const CHANGED = 'changed';
 /** A bus that does not answer must not keep the worker from its work. */
 const KNOWN_WITHIN_MS = 2_000;
 /** Longer than whoever asks for a measurement waits for it. */
@@ -38,6 +41,7 @@ export class NodeAdverts {
   readonly #awaiting = new Set<() => void>();
   #capacity: CapacityAdvert | null = null;
   #wake = new AbortController();
+  #useTold: TimerHandle | null = null;
 
   constructor(options: NodeAdvertsOptions) {
     this.#options = options;
@@ -91,13 +95,24 @@ export class NodeAdverts {
 
   /** Tells the present state soon. */
   changed(): void {
-    this.#wake.abort();
+    // Without a reason every call would make an exception, aborted or not.
+    if (!this.#wake.signal.aborted) this.#wake.abort(CHANGED);
+  }
+
+  /** Requests came or went, many times a second perhaps: told a few times a second. */
+  used(): void {
+    if (this.#useTold !== null || this.#wake.signal.aborted) return;
+    this.#useTold = this.#options.clock.setTimeout(() => {
+      this.#useTold = null;
+      this.changed();
+    }, USE_GATHER_MS);
   }
 
   /** Ends, and takes the advert along instead of letting it time out. */
   async stop(): Promise<void> {
     const { messenger, node, log } = this.#options;
     this.#over.abort();
+    if (this.#useTold !== null) this.#options.clock.clearTimeout(this.#useTold);
     this.changed();
     await Promise.all(this.#loops);
     try {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { RuntimeAdvert } from '../../protocol/node.ts';
+import { systemClock } from '../../runtime/clock.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { profileOfSize } from '../../scheduling/memory.ts';
@@ -61,7 +62,7 @@ describe('what was measured of a model', () => {
 
   it('is a mean of late, kept over restarts, and void for another file of that name', async () => {
     const journal = await memoryJournal();
-    const measures = await ModelMeasures.open(journal, silentLogger);
+    const measures = await ModelMeasures.open({ journal, log: silentLogger, clock: systemClock });
     const observed = {
       ...{ measured_bytes: 6, estimated_bytes: 7, context_tokens: 4_096 },
       ...{ engine_version: '1', backend: 'cuda' as const, kv_type: 'f16' as const },
@@ -74,7 +75,7 @@ describe('what was measured of a model', () => {
       ...{ prompt_tokens: 8, prompt_ms: 1, output_tokens: 100, output_ms: 2_000 },
     });
     await measures.close();
-    const again = await ModelMeasures.open(journal, silentLogger);
+    const again = await ModelMeasures.open({ journal, log: silentLogger, clock: systemClock });
     assert.deepEqual(again.of(named), {
       ...{ load_ms: 1_300, prompt_tokens_per_s: null, output_tokens_per_s: 50 },
       observed,

@@ -5,7 +5,8 @@
  * V1: the model pays for what it wrote, never for the machinery: only blame `model` uses up an attempt.
  * V2: repair is bounded: two turns for the form of answers and two for failed tools.
  */
-import type { ErrorCode, WireError } from '../../protocol/errors.ts';
+import type { ErrorCode } from '../../protocol/error-codes.ts';
+import type { WireError } from '../../protocol/errors.ts';
 import { TOOL_CALLS_MAX } from '../../protocol/limits.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import { pathFault } from '../../protocol/text.ts';

@@ -100,14 +100,19 @@ export class Worker {
   /** Resumes what was under way and begins to take work. */
   static async start(parts: WorkerParts): Promise<Worker> {
     let changed = (): void => {};
-    const { journal, epoch, log } = parts;
+    let used = (): void => {};
+    const { journal, epoch, log, clock } = parts;
     const kept = {
-      leases: await LeaseBook.open(journal, epoch, () => changed()),
-      measures: await ModelMeasures.open(journal, log),
+      leases: await LeaseBook.open(journal, epoch, {
+        changed: () => changed(),
+        used: () => used(),
+      }),
+      measures: await ModelMeasures.open({ journal, log, clock }),
       draining: await Draining.open(journal, log, () => changed()),
     };
     const worker = new Worker(parts, kept);
     changed = () => worker.changed();
+    used = () => worker.#adverts.used();
     await worker.#begin();
     return worker;
   }
@@ -138,6 +143,7 @@ export class Worker {
     this.#policies = new NodePolicies({ bus, node, log, changed });
     this.#models = new ModelHost({
       ...{ engines, leases, clock, log, changed },
+      used: () => this.#adverts.used(),
       situation: () => this.#situation(),
       measured: signal => this.#adverts.nextCapacity(signal),
       measureNow: signal => this.#adverts.measureNow(signal),
@@ -148,10 +154,8 @@ export class Worker {
         measures.loaded(load);
         this.#describe();
       },
-      spoke: (model, measured) => {
-        measures.spoke(model, measured);
-        this.#describe();
-      },
+      // Shown with the next advert: nothing here depends on it.
+      spoke: (model, measured) => measures.spoke(model, measured),
     });
     this.#attempts = new Attempts({
       ...{ journal, clock, log },
@@ -230,13 +234,17 @@ export class Worker {
   #situation(): Situation {
     const { node, clock } = this.#parts;
     const { offload, aliases } = this.#settings;
+    const { copies } = this.#models;
     return {
       ...{ node, now: clock.now(), offload, aliases },
       ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
       capacity: this.#adverts.capacity,
       engines: this.#engines,
-      residents: this.#models.copies.residents(),
+      // Most requests are for what is loaded, and need none of this.
+      get residents() {
+        return copies.residents();
+      },
     };
   }
 
@@ -265,6 +273,7 @@ export class Worker {
     const { node, epoch, host, clock, log } = this.#parts;
     const { leases } = this.#leases.ledger;
     const { labels, offload } = this.#settings;
+    this.#describe();
     const { advert, dropped } = boundedAdvert(
       {
         ...{ node, epoch, host, labels: { ...labels }, offload },

@@ -2,35 +2,40 @@
  * What no policy can beat: a lower bound of the makespan, and the fewest loads.
  *
  * B1: every term of the makespan's bound holds for every schedule; the largest of them is the bound.
+ *     It is at least the usual one: all work over all speed, the longest job, and each model with
+ *     one load.
  * B2: the fewest loads are exact for builds of equal steps when nobody minds waiting; with an age
  *     bound they are a lower bound.
  */
 import { couldHold, loadMs, type Trace, type TraceJob, type TraceNode } from './trace.ts';
 
+/** Of so few models all groups are looked at. */
+const GROUPED_MODELS_MAX = 10;
+
 export function makespanBound(trace: Trace): number {
-  const able = ableNodes(trace);
-  return Math.max(workBound(trace, able), chainBound(trace, able), modelBound(trace, able));
+  const able = new Map(
+    trace.models.map(model => [model.name, trace.nodes.filter(node => couldHold(node, model))]),
+  );
+  const at = arrivals(trace, able);
+  const times = { at, after: tails(trace, able) };
+  const bounds = groupsOf(trace, able).map(models => workBound(trace, able, times, models));
+  return Math.max(chainBound(trace, able, at), ...bounds);
 }
 
 /** Nodes that could hold each model. */
-function ableNodes(trace: Trace): ReadonlyMap<string, readonly TraceNode[]> {
-  return new Map(
-    trace.models.map(model => [model.name, trace.nodes.filter(node => couldHold(node, model))]),
-  );
-}
-
 type Able = ReadonlyMap<string, readonly TraceNode[]>;
+/** The earliest that each job can arrive. */
+type Arrivals = ReadonlyMap<string, number>;
 
-const speedOf = (nodes: readonly TraceNode[]): number =>
-  nodes.reduce((sum, node) => sum + node.speed * node.slots * copiesMax(node), 0);
-
-/** Copies that may work on one node at the same time: bounded by its memory, in `workBound` only. */
-const copiesMax = (_node: TraceNode): number => 1;
+interface Times {
+  readonly at: Arrivals;
+  readonly after: ReadonlyMap<string, number>;
+}
 
 const fastest = (nodes: readonly TraceNode[]): number => Math.max(...nodes.map(node => node.speed));
 
-/** Earliest arrival of every job: what comes before it done on the best nodes, nothing waited for. */
-function arrivals(trace: Trace, able: Able): ReadonlyMap<string, number> {
+/** What comes before a job done on the best nodes, nothing waited for. */
+function arrivals(trace: Trace, able: Able): Arrivals {
   const jobs = new Map(trace.jobs.map(job => [job.id, job]));
   const known = new Map<string, number>();
   const arrival = (job: TraceJob): number => {
@@ -39,7 +44,8 @@ function arrivals(trace: Trace, able: Able): ReadonlyMap<string, number> {
     const before = job.after.map(id => {
       const previous = jobs.get(id);
       if (previous === undefined) throw new Error(`job ${job.id} comes after ${id}, which is none`);
-      return arrival(previous) + previous.work_ms / fastest(able.get(previous.model) ?? []);
+      const start = Math.max(arrival(previous), loadOf(trace, able, previous));
+      return start + workOf(previous, able);
     });
     const at = before.length === 0 ? job.at : Math.max(...before) + job.at;
     known.set(job.id, at);
@@ -49,96 +55,111 @@ function arrivals(trace: Trace, able: Able): ReadonlyMap<string, number> {
   return known;
 }
 
-/** What arrives after some moment can't be begun before it, whoever works on it. */
-function workBound(trace: Trace, able: Able): number {
-  const at = arrivals(trace, able);
-  let bound = 0;
-  for (const models of nested(trace, able)) {
-    const nodes = new Set([...models].flatMap(model => able.get(model) ?? []));
-    const speed = concurrency(trace, [...nodes], models);
-    const jobs = trace.jobs
-      .filter(job => models.has(job.model))
-      .sort((left, right) => (at.get(right.id) ?? 0) - (at.get(left.id) ?? 0));
-    let work = 0;
-    for (const job of jobs) {
-      work += job.work_ms;
-      bound = Math.max(bound, (at.get(job.id) ?? 0) + work / speed);
-    }
+/** Nothing begins before its model was loaded for the first time. */
+function loadOf(trace: Trace, able: Able, { model: name }: TraceJob): number {
+  const model = trace.models.find(candidate => candidate.name === name);
+  if (model === undefined) throw new Error(`no model ${name} in the trace`);
+  return Math.min(...(able.get(name) ?? []).map(node => loadMs(node, model)));
+}
+
+/** What has to follow a job at least: the longest way through all that comes after it. */
+function tails(trace: Trace, able: Able): ReadonlyMap<string, number> {
+  const known = new Map<string, number>();
+  const followers = new Map<string, TraceJob[]>();
+  for (const job of trace.jobs) {
+    for (const before of job.after) followers.set(before, [...(followers.get(before) ?? []), job]);
   }
-  return bound;
+  const tail = (id: string): number => {
+    const seen = known.get(id);
+    if (seen !== undefined) return seen;
+    const after = (followers.get(id) ?? []).map(
+      next => next.at + workOf(next, able) + tail(next.id),
+    );
+    const longest = Math.max(0, ...after);
+    known.set(id, longest);
+    return longest;
+  };
+  for (const job of trace.jobs) tail(job.id);
+  return known;
 }
 
-/** All models; and for each size those that need at least as much, which fewer nodes can hold. */
-function nested(trace: Trace, able: Able): ReadonlySet<string>[] {
-  const counts = [...new Set(trace.models.map(model => able.get(model.name)?.length ?? 0))];
-  return counts.map(
-    count =>
-      new Set(
-        trace.models
-          .filter(model => (able.get(model.name)?.length ?? 0) <= count)
-          .map(model => model.name),
-      ),
-  );
+const workOf = (job: TraceJob, able: Able): number =>
+  job.work_ms / fastest(able.get(job.model) ?? []);
+
+/** With few models every group of them; with many, each alone, all, and the large ones together. */
+function groupsOf(trace: Trace, able: Able): readonly ReadonlySet<string>[] {
+  const names = trace.models.map(model => model.name);
+  if (names.length <= GROUPED_MODELS_MAX) {
+    return Array.from({ length: 2 ** names.length - 1 }, (_, index) => {
+      return new Set(names.filter((_name, bit) => ((index + 1) & (1 << bit)) !== 0));
+    });
+  }
+  const counts = [...new Set(names.map(name => able.get(name)?.length ?? 0))];
+  return [
+    ...names.map(name => new Set([name])),
+    ...counts.map(count => new Set(names.filter(name => (able.get(name)?.length ?? 0) <= count))),
+  ];
 }
 
-/** Work per ms that these nodes do at most on these models: as many copies as their memory holds. */
-function concurrency(
+/**
+ * The work of some models over the most that all nodes together can do of it. From the start on, the
+ * first load of each is work too: it takes the memory in which others could have run. What arrives
+ * after some moment can't be begun before it.
+ */
+function workBound(
   trace: Trace,
-  nodes: readonly TraceNode[],
-  models: ReadonlySet<string>,
+  able: Able,
+  { at, after }: Times,
+  group: ReadonlySet<string>,
 ): number {
-  const needs = trace.models
-    .filter(model => models.has(model.name))
-    .map(model => model.need_bytes)
-    .sort((left, right) => left - right);
-  return nodes.reduce((sum, node) => {
+  const speed = concurrency(trace, able, group);
+  const jobs = trace.jobs
+    .filter(job => group.has(job.model))
+    .sort((left, right) => (at.get(right.id) ?? 0) - (at.get(left.id) ?? 0));
+  if (jobs.length === 0) return 0;
+  const used = new Set(jobs.map(job => job.model));
+  const loads = trace.models
+    .filter(model => used.has(model.name))
+    .map(model =>
+      Math.min(
+        ...(able.get(model.name) ?? []).map(node => loadMs(node, model) * node.speed * node.slots),
+      ),
+    );
+  let work = 0;
+  let bound = 0;
+  let tail = Number.POSITIVE_INFINITY;
+  for (const job of jobs) {
+    work += job.work_ms;
+    tail = Math.min(tail, after.get(job.id) ?? 0);
+    bound = Math.max(bound, (at.get(job.id) ?? 0) + work / speed + tail);
+  }
+  return Math.max(bound, (work + loads.reduce((sum, load) => sum + load, 0)) / speed);
+}
+
+/** Work per ms that all nodes do at most on these models: as many copies as their memory holds. */
+function concurrency(trace: Trace, able: Able, group: ReadonlySet<string>): number {
+  const models = trace.models
+    .filter(model => group.has(model.name))
+    .sort((left, right) => left.need_bytes - right.need_bytes);
+  return trace.nodes.reduce((sum, node) => {
     let bytes = 0;
     let copies = 0;
-    for (const need of needs) {
-      bytes += need;
+    for (const model of models) {
+      if (able.get(model.name)?.includes(node) !== true) continue;
+      bytes += model.need_bytes;
       if (bytes > node.bytes) break;
       copies += 1;
     }
-    return sum + node.speed * node.slots * Math.max(1, copies);
+    return sum + node.speed * node.slots * copies;
   }, 0);
 }
 
-/** The longest way through what comes after what, with the first load that it can't do without. */
-function chainBound(trace: Trace, able: Able): number {
-  const at = arrivals(trace, able);
-  return (
-    Math.max(
-      ...trace.jobs.map(
-        job => (at.get(job.id) ?? 0) + job.work_ms / fastest(able.get(job.model) ?? []),
-      ),
-    ) + firstLoad(trace, able)
-  );
-}
-
-/** Nothing runs before the cheapest load of whatever is asked for first is done. */
-function firstLoad(trace: Trace, able: Able): number {
-  const roots = new Set(trace.jobs.filter(job => job.after.length === 0).map(job => job.model));
-  const builds = trace.builds !== undefined;
-  if (!builds) return 0;
-  return Math.min(
-    ...trace.models
-      .filter(model => roots.has(model.name))
-      .flatMap(model => (able.get(model.name) ?? []).map(node => loadMs(node, model))),
-  );
-}
-
-/** Each model on all nodes that can hold it, after one load. */
-function modelBound(trace: Trace, able: Able): number {
-  const at = arrivals(trace, able);
+/** The longest way through what comes after what; before its first step, whose model was loaded. */
+function chainBound(trace: Trace, able: Able, at: Arrivals): number {
   return Math.max(
-    ...trace.models.map(model => {
-      const nodes = able.get(model.name) ?? [];
-      const jobs = trace.jobs.filter(job => job.model === model.name);
-      if (jobs.length === 0 || nodes.length === 0) return 0;
-      const load = Math.min(...nodes.map(node => loadMs(node, model)));
-      const first = Math.min(...jobs.map(job => at.get(job.id) ?? 0));
-      const work = jobs.reduce((sum, job) => sum + job.work_ms, 0);
-      return first + load + work / speedOf(nodes);
+    ...trace.jobs.map(job => {
+      const load = loadOf(trace, able, job);
+      return Math.max(at.get(job.id) ?? 0, load) + workOf(job, able);
     }),
   );
 }

@@ -6,6 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { fewestLoads, makespanBound } from './bounds.ts';
 import { GpuStackPolicy, LocalAiPolicy } from './central.ts';
+import { percentile } from './percentile.ts';
 import { ProductPolicy } from './product.ts';
 import { leastConnections, RouterPolicy, roundRobin } from './routers.ts';
 import { TRACES, type Trace } from './trace.ts';
@@ -24,7 +25,7 @@ const POLICIES: readonly (() => Policy)[] = [
   () => new RouterPolicy('least conn + llama-swap', leastConnections(), 'swap'),
 ];
 
-export interface Row {
+interface Row {
   readonly trace: string;
   readonly policy: string;
   readonly makespan_s: number;
@@ -40,7 +41,7 @@ export interface Row {
   readonly decision_p99_ms: number;
 }
 
-export function rowsOf(trace: Trace): Row[] {
+function rowsOf(trace: Trace): Row[] {
   const bound = makespanBound(trace);
   const least = fewestLoads(trace);
   return POLICIES.map(make => {
@@ -61,11 +62,6 @@ function rowOf(trace: Trace, policy: Policy, run: Run, bound: number, least: num
     decision_p50_ms: percentile(run.decisions_ms, 0.5),
     decision_p99_ms: percentile(run.decisions_ms, 0.99),
   };
-}
-
-export function percentile(values: readonly number[], part: number): number {
-  const sorted = [...values].sort((left, right) => left - right);
-  return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? 0;
 }
 
 function print(rows: readonly Row[]): void {

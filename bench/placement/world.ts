@@ -213,9 +213,9 @@ export class World {
   }
 
   #advance(node: WorldNode, copy: Copy): void {
-    while (copy.state === 'loaded' && copy.running.size < node.spec.slots) {
+    while (!node.isLost && copy.state === 'loaded' && copy.running.size < node.spec.slots) {
       const id = copy.pending.shift();
-      if (id === undefined || node.isLost) return;
+      if (id === undefined) return;
       const job = this.jobs.get(id);
       if (job === undefined) continue;
       copy.running.add(id);

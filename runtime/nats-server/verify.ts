@@ -7,7 +7,7 @@
 import { connect } from 'node:net';
 import semver from 'semver';
 import { z } from 'zod';
-import type { ErrorCode } from '../../protocol/errors.ts';
+import type { ErrorCode } from '../../protocol/error-codes.ts';
 import { SERVER_VERSION_MIN } from './find.ts';
 
 const Info = z.object({

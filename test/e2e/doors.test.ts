@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { BuildSummary } from '../../protocol/build.ts';
-import { ERROR_CODES } from '../../protocol/errors.ts';
+import { ERROR_CODES } from '../../protocol/error-codes.ts';
 import { MESSAGE_BYTES_MAX, PROMPT_LENGTH_MAX } from '../../protocol/limits.ts';
 import { TestSystem } from './test-system.ts';
 

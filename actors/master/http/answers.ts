@@ -1,6 +1,7 @@
 /** Shapes of answers that are not messages of the bus, for the description of the door. */
 import { z } from '@hono/zod-openapi';
-import { ERROR_CODES, WireError } from '../../../protocol/errors.ts';
+import { ERROR_CODES } from '../../../protocol/error-codes.ts';
+import { WireError } from '../../../protocol/errors.ts';
 import { BuildId, GatewayId, NodeId } from '../../../protocol/ids.ts';
 import { ToolServerStatus } from '../../../protocol/mcp.ts';
 import {

@@ -4,8 +4,10 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { OpenAPIHono } from '@hono/zod-openapi';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import { silentLogger } from '../../../runtime/log.ts';
 import { errorAnswer } from './errors.ts';
+import { Gate } from './gate.ts';
 import { guard, isLoopback } from './guards.ts';
 import { listen } from './listen.ts';
 
@@ -57,6 +59,38 @@ test('a body must say that it is JSON; curl’s default passes where no page can
   assert.equal(await post('application/x-www-form-urlencoded', { origin }), 400);
   assert.equal(await post('text/plain'), 400);
   assert.equal(await post('application/json', { 'content-length': '99999999' }), 413);
+});
+
+test('a door that other machines reach needs a key of everybody, but to say that it lives', async () => {
+  const keys = {
+    isEmpty: true,
+    find: (secret: string): never => {
+      throw new CodeGodError('unauthorized', `there is no ${secret}`);
+    },
+  };
+  const asked = async (path: string, gate: Gate, key?: string): Promise<number> => {
+    const app = new OpenAPIHono();
+    app.use(gate.middleware);
+    app.onError((error, context) => {
+      const { body, status } = errorAnswer(error);
+      return context.json(body, status);
+    });
+    app.all('*', context => context.text('in'));
+    const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
+    return (await app.request(`http://localhost${path}`, { headers })).status;
+  };
+  const doors = [
+    [new Gate({ keys, auth: 'auto', isLoopback: true }), 200],
+    [new Gate({ keys, auth: 'required', isLoopback: true }), 401],
+    [new Gate({ keys, auth: 'auto', isLoopback: false }), 401],
+  ] as const;
+  for (const [gate, status] of doors) {
+    assert.equal(await asked('/nodes', gate), status);
+    assert.equal(await asked('/nodes', gate, 'anything'), status);
+    for (const path of ['/health', '/healthz', '/readyz']) {
+      assert.equal(await asked(path, gate), 200, path);
+    }
+  }
 });
 
 test('addresses of this machine alone', () => {

@@ -1,6 +1,7 @@
 /** Errors at the HTTP door: `{error:{code,message,hint,details}}`, with the status of the code. */
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
-import { CodeGodError, ERRORS, toWireError, type WireError } from '../../../protocol/errors.ts';
+import { ERRORS } from '../../../protocol/error-codes.ts';
+import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 
 export interface ErrorAnswer {
   readonly body: { readonly error: WireError };

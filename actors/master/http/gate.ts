@@ -2,8 +2,9 @@
  * Who may ask: API keys at every route but those that only say whether the process lives.
  *
  * A1: a door that other machines reach needs a key of everybody. On loopback it is needed only where
- *     the configuration says so; but a key that is given must be a right one, as soon as there are
- *     keys at all: clients that insist on sending one send anything while nobody has made any.
+ *     the configuration says so; but one that is given must be a right one, as soon as there are keys
+ *     at all. Before that, clients that insist on sending one may send anything but what looks like
+ *     a key of ours.
  * A2: a key for some models is good for asking those, and for looking; not for builds, which choose
  *     their own.
  */
@@ -14,10 +15,12 @@ import type { ApiKeys } from '../pool/api-keys.ts';
 import type { HeaderOf } from './guards.ts';
 
 const OPEN_PATHS: readonly string[] = ['/health', '/healthz', '/readyz'];
+/** What every key begins with. */
+const PREFIX = 'cg_';
 const BEARER = /^bearer\s+(\S+)\s*$/i;
 
 export interface GateOptions {
-  readonly keys: ApiKeys;
+  readonly keys: Pick<ApiKeys, 'isEmpty' | 'find'>;
   readonly auth: 'auto' | 'required';
   readonly isLoopback: boolean;
 }
@@ -34,7 +37,8 @@ export class Gate {
     const { keys, auth, isLoopback } = this.#options;
     const isNeeded = auth === 'required' || !isLoopback;
     const secret = BEARER.exec(header('authorization') ?? '')?.[1] ?? header('x-api-key');
-    if (secret !== undefined && (isNeeded || !keys.isEmpty)) return keys.find(secret);
+    const counts = isNeeded || !keys.isEmpty || secret?.startsWith(PREFIX) === true;
+    if (secret !== undefined && counts) return keys.find(secret);
     if (!isNeeded) return null;
     throw new CodeGodError('unauthorized', 'an API key is needed', {
       hint: '`codegod key create NAME` makes one; send it as Authorization: Bearer KEY',

@@ -23,3 +23,12 @@ export interface Grant {
   /** Set by whoever wants to know that the node is gone (O4). */
   lost: ((error: CodeGodError) => void) | null;
 }
+
+/** As the queue knows it; `more` priority comes from the rule for its model. */
+export const jobOf = (asking: Asking, more: number, arrived_at: number): Job => ({
+  id: asking.id,
+  share: asking.share,
+  priority: asking.priority + more,
+  arrived_at,
+  request: { ...asking.request, refused: {} },
+});

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { CodeGodError, type ErrorCode } from '../../../protocol/errors.ts';
+import type { ErrorCode } from '../../../protocol/error-codes.ts';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import { INFER_HEADER } from '../../../protocol/inference.ts';
 import { ARTIFACTS } from '../../../protocol/streams.ts';
 import { answering, encoder, type Play, TestPool, TestReceiver, telling } from './test-pool.ts';

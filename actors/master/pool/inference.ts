@@ -8,7 +8,8 @@
  * N4: a node is dead that is silent for three signs of life, whose advert is gone, or whose worker
  *     was started again.
  */
-import { CodeGodError, ErrorCode, toWireError, type WireError } from '../../../protocol/errors.ts';
+import { ErrorCode } from '../../../protocol/error-codes.ts';
+import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import {
   type Dialect,
   INFER_ALIVE_MS,
@@ -189,8 +190,14 @@ export class Inference {
     const { node, engine, model, context_tokens, need_bytes } = grant.plan;
     const { id, dialect, share, priority } = this.#input;
     const message = await this.#body.message({
-      ...{ request: id, dialect, engine, model, context_tokens },
-      ...{ bytes: need_bytes, share, priority },
+      request: id,
+      dialect,
+      engine,
+      model,
+      context_tokens,
+      bytes: need_bytes,
+      share,
+      priority,
     });
     // What was cancelled meanwhile is not even asked.
     if (this.#isCancelled) throw gone();

@@ -1,11 +1,12 @@
 /** What follows from decisions and adverts for those who wait and run, as pure functions. */
-import { CodeGodError } from '../../../protocol/errors.ts';
+import { CodeGodError, type WireError } from '../../../protocol/errors.ts';
 import type { NodeId } from '../../../protocol/ids.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import { ADVERT_TTL_MS } from '../../../protocol/streams.ts';
 import type { NodeView } from '../../../scheduling/node-view.ts';
 import type { PlacementPlan } from '../../../scheduling/placement.ts';
 import type { Wait } from '../../../scheduling/queue.ts';
+import type { QueueState } from '../../../scheduling/queue-state.ts';
 import type { Grant } from './grant.ts';
 
 type Verdict = PlacementDecision['candidates'][number]['verdict'];
@@ -26,6 +27,9 @@ export function isHopeless(decision: PlacementDecision, waitedMs: number): boole
   return decision.candidates.length > 0 || waitedMs >= ADVERT_TTL_MS;
 }
 
+export const endOf = ({ code }: WireError): 'cancelled' | 'failed' =>
+  code === 'cancelled' ? 'cancelled' : 'failed';
+
 /** The longest of those that wait; null where nobody knows. */
 export function expectedWaitMs(waits: readonly (Wait | null)[]): number | null {
   let expected: number | null = null;
@@ -43,20 +47,37 @@ export function overloaded(reason: string, waitMs: number | null, waitMaxMs: num
   return new CodeGodError('overloaded', message, { details: { retry_after_s } });
 }
 
+/** Which life of each worker is heard of, and when its advert was seen. */
+export type Lives = ReadonlyMap<NodeId, { readonly epoch: number; readonly seen_at: number }>;
+
+export function livesOf(views: readonly NodeView[]): Lives {
+  return new Map(
+    views.flatMap(({ node, runtime }) =>
+      runtime === null
+        ? []
+        : [[node, { epoch: runtime.advert.epoch, seen_at: runtime.seen_at }] as const],
+    ),
+  );
+}
+
 /** Those on nodes that are silent, or whose worker was started again since. */
 export function lostGrants(
   running: Iterable<Grant>,
-  views: readonly NodeView[],
+  lives: Lives,
 ): readonly { readonly grant: Grant; readonly reason: string }[] {
-  const epochs = new Map<NodeId, number>();
-  for (const { node, runtime } of views)
-    if (runtime !== null) epochs.set(node, runtime.advert.epoch);
   return [...running].flatMap(grant => {
     const { node } = grant.plan;
-    const epoch = epochs.get(node);
+    const epoch = lives.get(node)?.epoch;
     if (epoch === grant.epoch) return [];
     return [
       { grant, reason: `${node} ${epoch === undefined ? 'is silent' : 'was started again'}` },
     ];
   });
+}
+
+/** As if it had never run: what an advert shows of it, the advert's node says itself. */
+export function forgotten(state: QueueState, id: string): QueueState {
+  const running = new Map(state.running);
+  running.delete(id);
+  return { ...state, running };
 }

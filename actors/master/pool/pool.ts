@@ -14,6 +14,7 @@ import { CodeGodError, toWireError, type WireError } from '../../../protocol/err
 import type { InferUsage } from '../../../protocol/inference.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import type { Clock, TimerHandle } from '../../../runtime/clock.ts';
+import type { NodeView } from '../../../scheduling/node-view.ts';
 import { type PlacementPlan, type PlacementRequest, place } from '../../../scheduling/placement.ts';
 import { decide, explainWait, type QueueDecision, type Wait } from '../../../scheduling/queue.ts';
 import {
@@ -27,8 +28,18 @@ import {
 } from '../../../scheduling/queue-state.ts';
 import type { NodesPort } from '../ports.ts';
 import { Decisions } from './decisions.ts';
-import type { Asking, Grant } from './grant.ts';
-import { expectedWaitMs, isHopeless, lostGrants, overloaded, verdictOf } from './outlook.ts';
+import { type Asking, type Grant, jobOf } from './grant.ts';
+import {
+  endOf,
+  expectedWaitMs,
+  forgotten,
+  isHopeless,
+  type Lives,
+  livesOf,
+  lostGrants,
+  overloaded,
+  verdictOf,
+} from './outlook.ts';
 import type { Policies } from './policies.ts';
 import type { PoolMetrics } from './pool-metrics.ts';
 
@@ -71,6 +82,7 @@ export class Pool {
   readonly #forget: readonly (() => void)[];
   #state: QueueState;
   #timer: TimerHandle | null = null;
+  #seen: { readonly views: readonly NodeView[]; readonly lives: Lives } | null = null;
   #isDeciding = false;
   #isStale = false;
   #isClosed = false;
@@ -93,7 +105,7 @@ export class Pool {
     ];
   }
 
-  /** Nobody waits any more; what runs goes on. */
+  /** What runs goes on. */
   close(): void {
     this.#isClosed = true;
     for (const forget of this.#forget) forget();
@@ -110,7 +122,10 @@ export class Pool {
     const known = this.#entries.get(asking.id);
     if (known !== undefined) return this.#attended(known, patienceMs);
     if (this.#isClosed) return Promise.reject(stopping());
-    const job = this.#jobOf(asking);
+    const { model } = asking.request;
+    const { clock, policies } = this.#options;
+    const more = model === null ? 0 : (policies.of(model)?.priority ?? 0);
+    const job = jobOf(asking, more, clock.now());
     this.decisions.entered(job);
     this.#state = entered(this.#state, job);
     return this.#attended(this.#enter(job), patienceMs);
@@ -145,12 +160,9 @@ export class Pool {
 
   /** The node's own books show it from now on: the caller has noted its lease (O2). */
   handedOver(grant: Grant): void {
-    const { id } = grant.job;
     grant.lost = null;
-    this.#running.delete(id);
-    const running = new Map(this.#state.running);
-    running.delete(id);
-    this.#state = { ...this.#state, running };
+    this.#running.delete(grant.job.id);
+    this.#state = forgotten(this.#state, grant.job.id);
   }
 
   ended(grant: Grant, usage: InferUsage | null): void {
@@ -159,16 +171,16 @@ export class Pool {
     this.decide();
   }
 
-  /** It is over without an answer; nothing is tried again. */
+  /** Nothing came of it, and nothing is tried again. */
   failed(grant: Grant, error: WireError): void {
-    this.#over(grant, error.code === 'cancelled' ? 'cancelled' : 'failed', error);
+    this.#over(grant, endOf(error), error);
     this.decide();
   }
 
   /** A request came to nothing. */
   gaveUp(id: string, error: unknown): void {
     const wire = toWireError(error);
-    this.decisions.ended(id, wire.code === 'cancelled' ? 'cancelled' : 'failed', wire, null);
+    this.decisions.ended(id, endOf(wire), wire, null);
   }
 
   /** Why it waits, where it does; else what would be decided now. Nothing is reserved. */
@@ -245,9 +257,8 @@ export class Pool {
       this.#state = ended(this.#state, job.id, now);
       return;
     }
-    const { metrics, nodes } = this.#options;
-    const view = nodes.views().find(({ node }) => node === plan.node);
-    const epoch = view?.runtime?.advert.epoch ?? 0;
+    const { metrics } = this.#options;
+    const epoch = this.#lives().get(plan.node)?.epoch ?? 0;
     const grant: Grant = { job, plan, decision, granted_at: now, epoch, lost: null };
     this.#running.set(job.id, grant);
     this.decisions.placed(job, plan, decision, now);
@@ -320,7 +331,11 @@ export class Pool {
 
   #over(grant: Grant, outcome: 'done' | 'failed' | 'cancelled', error: WireError | null): void {
     this.#finish(grant, outcome, error);
-    this.#state = ended(this.#state, grant.job.id, this.#options.clock.now());
+    const { id } = grant.job;
+    // An advert that was written before it began does not show it, and need not be corrected.
+    const isShown = (this.#lives().get(grant.plan.node)?.seen_at ?? 0) >= grant.granted_at;
+    const now = this.#options.clock.now();
+    this.#state = isShown ? ended(this.#state, id, now) : forgotten(this.#state, id);
   }
 
   #finish(
@@ -349,19 +364,6 @@ export class Pool {
     this.#timer = at === null ? null : clock.setTimeout(() => this.decide(), Math.max(1, at - now));
   }
 
-  #jobOf({ id, share, priority, request }: Asking): Job {
-    const { clock, policies } = this.#options;
-    const more = request.model === null ? 0 : (policies.of(request.model)?.priority ?? 0);
-    const arrived_at = clock.now();
-    return {
-      id,
-      share,
-      priority: priority + more,
-      arrived_at,
-      request: { ...request, refused: {} },
-    };
-  }
-
   #queueOptions(): QueueState['options'] {
     const { aliases, policies, settings } = this.#options;
     return {
@@ -375,12 +377,15 @@ export class Pool {
   /** O4 */
   #endLost(): void {
     if (this.#running.size === 0) return;
-    for (const { grant, reason } of lostGrants(
-      this.#running.values(),
-      this.#options.nodes.views(),
-    )) {
+    for (const { grant, reason } of lostGrants(this.#running.values(), this.#lives())) {
       grant.lost?.(new CodeGodError('no_responders', reason));
     }
+  }
+
+  #lives(): Lives {
+    const views = this.#options.nodes.views();
+    if (this.#seen?.views !== views) this.#seen = { views, lives: livesOf(views) };
+    return this.#seen.lives;
   }
 }
 

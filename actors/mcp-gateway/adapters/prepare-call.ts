@@ -3,7 +3,8 @@
  * their right names, checked against the live schema, guarded; or one clear error with what would
  * have been right.
  */
-import { CodeGodError, type ErrorCode, toWireError } from '../../../protocol/errors.ts';
+import type { ErrorCode } from '../../../protocol/error-codes.ts';
+import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import type { CallRequest, ToolError } from '../../../protocol/mcp.ts';
 import type { CatalogEntry } from '../catalog.ts';
 import { nearestNames } from '../nearest-names.ts';

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { ErrorCode } from '../../../protocol/errors.ts';
+import type { ErrorCode } from '../../../protocol/error-codes.ts';
 import type { CallReply } from '../../../protocol/mcp.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import { sourcePath } from '../../../test/source-tree.ts';

@@ -8,7 +8,8 @@ import { mkdir, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:f
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { execa } from 'execa';
-import { CodeGodError, type ErrorCode } from '../../../protocol/errors.ts';
+import type { ErrorCode } from '../../../protocol/error-codes.ts';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import { gitIn, scopeOf, tempDir, workspaceWorld, write } from '../test-world.ts';
 
 const fails = (code: ErrorCode) => (error: unknown) =>

@@ -6,7 +6,8 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CodeGodError, type ErrorCode } from '../../../protocol/errors.ts';
+import type { ErrorCode } from '../../../protocol/error-codes.ts';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import { ModelAdvert } from '../../../protocol/node.ts';
 import { systemClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';

@@ -6,7 +6,8 @@
  * A2: a stream begins before the engine has counted the prompt: `message_start` says 0, the exact
  *     counts stand in `message_delta`.
  */
-import { type CodeGodError, ERRORS } from '../../../protocol/errors.ts';
+import { ERRORS } from '../../../protocol/error-codes.ts';
+import type { CodeGodError } from '../../../protocol/errors.ts';
 import type { LineTranslator } from './answer-lines.ts';
 import type { ForcedCall } from './forced-call.ts';
 import type { NativeLine, NativeToolCall } from './native.ts';

@@ -1,5 +1,6 @@
 /** What the dialects of OpenAI have in common: stop words, usage, the end of a stream, errors. */
-import { type CodeGodError, ERRORS } from '../../../protocol/errors.ts';
+import { ERRORS } from '../../../protocol/error-codes.ts';
+import type { CodeGodError } from '../../../protocol/errors.ts';
 import { type Fields, listOf, textOf } from './fields.ts';
 import type { NativeLine } from './native.ts';
 

@@ -4,7 +4,8 @@
  *
  * A1: the shape is the dialect's, exactly; what else there is to say goes into the message.
  */
-import { CodeGodError, ERRORS, type ErrorCode, toWireError } from '../../../../protocol/errors.ts';
+import { ERRORS, type ErrorCode } from '../../../../protocol/error-codes.ts';
+import { CodeGodError, toWireError } from '../../../../protocol/errors.ts';
 
 export type Family = 'openai' | 'ollama' | 'anthropic';
 

@@ -22,7 +22,7 @@ import { TestMaster } from '../../test-master.ts';
 
 const NODE = NodeId.parse('node-a');
 const CHAT = { model: 'chat:8b', messages: [{ role: 'user', content: 'x' }] };
-const SECRET = 'cg-of-a-test';
+const SECRET = 'cg_of-a-test';
 
 describe('the door of the pool', { timeout: 60_000 }, () => {
   let nats: NatsFixture;
@@ -127,6 +127,7 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
         key === undefined ? {} : { authorization: `Bearer ${key}` },
       );
     assert.equal((await asked('anything')).status, 200);
+    assert.equal((await asked(SECRET)).status, 401, 'it was taken away');
     await putKey();
     assert.equal((await asked()).status, 200, 'on loopback nobody needs one');
     assert.equal((await asked(SECRET)).status, 200);

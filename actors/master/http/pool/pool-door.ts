@@ -296,12 +296,20 @@ function inputOf(visit: Visit, asking: Asking, model: string | null): InferenceI
   // A model that was named says itself what it cannot do.
   const isChosen = model === null || capability === 'embedding';
   return {
-    ...{ id, dialect, body: body.bytes, traceparent: header('traceparent') },
+    id,
+    dialect,
+    body: body.bytes,
+    traceparent: header('traceparent'),
     share: key === null ? SHARE_LOCAL : `key-${key.id}`,
     priority: key?.priority ?? 0,
     request: {
-      ...{ model, context_tokens, prompt_tokens, output_tokens, kind: 'inference' },
-      ...{ remote: 'deny', avoid: [] },
+      model,
+      context_tokens,
+      prompt_tokens,
+      output_tokens,
+      kind: 'inference',
+      remote: 'deny',
+      avoid: [],
       ...(isChosen ? { capability } : {}),
       ...(selector === null ? {} : { selector }),
     },
