@@ -72,8 +72,29 @@ export type FoundModel =
   | { readonly model: ModelAdvert }
   | { readonly reason: string; readonly missing: boolean };
 
+/** What was found among these engines; they are another list as soon as anything changes. */
+const remembered = new WeakMap<readonly EngineAdvert[], Map<string, FoundModel>>();
+const FOUND_MAX = 1_024;
+
 /** The model as the engine spells it, or why there is none. */
 export function findModel(
+  wanted: Pick<Terms, 'engine' | 'model'>,
+  now: Pick<Situation, 'engines' | 'aliases'>,
+): FoundModel {
+  let known = remembered.get(now.engines);
+  if (known === undefined || known.size >= FOUND_MAX) {
+    known = new Map();
+    remembered.set(now.engines, known);
+  }
+  const key = `${wanted.engine} ${wanted.model}`;
+  const before = known.get(key);
+  if (before !== undefined) return before;
+  const model = lookForModel(wanted, now);
+  known.set(key, model);
+  return model;
+}
+
+function lookForModel(
   wanted: Pick<Terms, 'engine' | 'model'>,
   { engines, aliases }: Pick<Situation, 'engines' | 'aliases'>,
 ): FoundModel {
@@ -117,6 +138,11 @@ export function admit(leases: readonly Lease[], asked: Terms, now: Situation): A
 function keepsPromises(leases: readonly Lease[], wanted: Terms, now: Situation): boolean {
   const { capacity } = now;
   if (capacity === null) return true; // Nothing was promised by figures that nobody has.
+  // All that is promised is there already: the rule, and then nothing has to be reckoned.
+  const isThere = ({ model }: Lease): boolean =>
+    sameModel(model, wanted.model) ||
+    now.residents.some(copy => copy.state === 'loaded' && sameModel(copy.model, model));
+  if (leases.every(isThere)) return true;
   const { residents, gone: own, promised } = residentsOf(leases, wanted, now, capacity);
   if (promised.size === 0) return true;
   const others = residents.filter(copy => isIdle(copy) && !own.has(copy.key));

@@ -17,7 +17,7 @@ import { cardsOf } from '../../scheduling/node-cards.ts';
 const GATHER_MS = 20;
 const GATHER_BYTES_PER_MS = 2_048;
 /** Who comes and goes on a loaded model: whoever sends requests keeps count of his own. */
-const USE_GATHER_MS = 250;
+const USE_GATHER_MS = 1_000;
 const CHANGED = 'changed';
 /** A bus that does not answer must not keep the worker from its work. */
 const KNOWN_WITHIN_MS = 2_000;
