@@ -57,7 +57,8 @@ interface Index {
 
 const NO_ALIASES = {};
 const NOTHING: ReadonlySet<string> = new Set();
-const indices = new WeakMap<RuntimeAdvert, Index>();
+/** By the list of engines, which copies of an advert share. */
+const indices = new WeakMap<RuntimeAdvert['engines'], Index>();
 /** One advert is looked at with different news by requests that are overdue and those that are not. */
 const VARIANTS_MAX = 4;
 const states = new WeakMap<RuntimeAdvert, Remembered[]>();
@@ -140,8 +141,11 @@ function computeState(view: NodeView, house: ResidualTable, news: NodeNews | und
   };
 }
 
+/** Done when an advert comes in, so that no decision has to wait for it. */
+export const readAdvert = (runtime: RuntimeAdvert): void => void indexOf(runtime);
+
 function indexOf(runtime: RuntimeAdvert): Index {
-  const known = indices.get(runtime);
+  const known = indices.get(runtime.engines);
   if (known !== undefined) return known;
   const entries = new Map<string, Entry[]>();
   const bySize: Entry[] = [];
@@ -166,7 +170,7 @@ function indexOf(runtime: RuntimeAdvert): Index {
       .filter(({ model }) => model.loaded || model.state === 'loading')
       .map(({ key }) => key),
   };
-  indices.set(runtime, index);
+  indices.set(runtime.engines, index);
   return index;
 }
 

@@ -9,6 +9,7 @@ import { NodeId } from '../../protocol/ids.ts';
 import type { ModelAdvert } from '../../protocol/node.ts';
 import type { NodeView } from '../../scheduling/node-view.ts';
 import { type PlacementRequest, place } from '../../scheduling/placement.ts';
+import { readAdvert } from '../../scheduling/placement-node.ts';
 import { decide } from '../../scheduling/queue.ts';
 import { emptyQueue, ended, entered, type QueueState } from '../../scheduling/queue-state.ts';
 import { percentile } from './percentile.ts';
@@ -96,7 +97,11 @@ function timed(
 function measure(): Figure[] {
   const views = Array.from({ length: NODES }, (_, index) => viewOf(index));
   const advert = (index: number): void => {
-    if (index % PER_ADVERT === 0) views[index % NODES] = viewOf(index % NODES);
+    if (index % PER_ADVERT !== 0) return;
+    const view = viewOf(index % NODES);
+    // As the master does when an advert comes in.
+    if (view.runtime !== null) readAdvert(view.runtime.advert);
+    views[index % NODES] = view;
   };
   const loaded = (index: number): void => void place(named(index % 20), views, NOW + index);
   const evicting = (index: number): void =>

@@ -25,6 +25,7 @@ import type { Bus, KvChange } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { NodeView, Seen } from '../../../scheduling/node-view.ts';
+import { readAdvert } from '../../../scheduling/placement-node.ts';
 import type { NodesPort } from '../ports.ts';
 
 /** A granted lease that no advert has shown by then was not taken up. */
@@ -203,7 +204,10 @@ export class NodeTable implements NodesPort {
       const advert = parseAdvert(SCHEMAS[kind], change.value);
       const known = row[kind];
       if (known !== null && known.advert.epoch > advert.epoch) return; // T2
-      if (kind === 'runtime') this.#heard.set(node.data, seen_at);
+      if (kind === 'runtime') {
+        this.#heard.set(node.data, seen_at);
+        readAdvert(advert as RuntimeAdvert);
+      }
       this.#keep({ ...row, [kind]: { advert, seen_at } });
     } catch (error) {
       this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });
