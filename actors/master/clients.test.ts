@@ -175,6 +175,15 @@ describe('official clients', { timeout: 120_000 }, () => {
     assert.equal(requests[0]?.tries[0]?.outcome, 'cancelled');
   });
 
+  test('ollama: no prompt and no time gives the memory back, and loads nothing', async () => {
+    const loaded = async () => (await ollama.ps()).models.map(({ name }) => name);
+    await ollama.generate({ model: 'chat:8b', prompt: 'Say something' });
+    await until(async () => (await loaded()).includes('chat:8b'));
+    const { done_reason } = await ollama.generate({ model: 'chat:8b', prompt: '', keep_alive: 0 });
+    assert.equal(done_reason, 'unload');
+    await until(async () => !(await loaded()).includes('chat:8b'));
+  });
+
   test('ollama: chat, generate, tools, a schema and embeddings', async () => {
     const messages = [{ role: 'user', content: 'Say something' }];
     const chat = await ollama.chat({ model: 'chat:8b', messages });

@@ -42,6 +42,7 @@ import { asEmbed, EmbeddingReceiver } from './embedding.ts';
 import type { Family } from './error-shapes.ts';
 import { type PullOptions, pull, pullOf } from './pull.ts';
 import { selectorOf } from './selector.ts';
+import { asksToUnload, unload } from './unload.ts';
 
 export interface PoolDoorOptions extends InferenceOptions, PullOptions {
   readonly keys: ApiKeys;
@@ -170,6 +171,11 @@ export class PoolDoor {
   async #infer(visit: Visit, dialect: Dialect): Promise<void> {
     const body = await this.#body(visit);
     const wanted = asked(dialect, body.value);
+    if (asksToUnload(dialect, body)) {
+      this.#permit(visit, wanted, this.#options.directory.resolve(wanted.model));
+      this.#whole(visit).json(200, await unload(this.#options, dialect, wanted.model));
+      return;
+    }
     const answer = this.#answer(visit, wanted.stream);
     await this.#run(visit, { dialect, wanted, body, answer, receiver: answer });
   }
@@ -186,9 +192,7 @@ export class PoolDoor {
     const { key, response } = visit;
     const { wanted, answer, receiver } = asking;
     const model = this.#options.directory.resolve(wanted.model);
-    if (key !== null && !permits(key, model) && !permits(key, wanted.model)) {
-      throw new CodeGodError('denied', `the API key ${key.name} is not for ${wanted.model}`);
-    }
+    this.#permit(visit, wanted, model);
     if (model !== null) requireAble(this.#options.directory.holders(model), wanted);
     const input = inputOf(visit, asking, model);
     const pass = key === null ? null : this.#options.keys.enter(key);
@@ -207,6 +211,11 @@ export class PoolDoor {
     } finally {
       pass?.leave(tokens);
     }
+  }
+
+  #permit({ key }: Visit, wanted: Asked, model: string | null): void {
+    if (key === null || permits(key, model) || permits(key, wanted.model)) return;
+    throw new CodeGodError('denied', `the API key ${key.name} is not for ${wanted.model}`);
   }
 
   async #countTokens(visit: Visit): Promise<void> {
