@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { actorFlags } from '../../runtime/paths.ts';
 import { freePort, startNats } from '../../test/nats-fixture.ts';
 import { programOf } from '../../test/source-tree.ts';
 import type { Backend } from './peers.ts';
@@ -40,7 +41,7 @@ export async function startSystem(backends: readonly Backend[]): Promise<BenchSy
     const log = openSync(join(folder, `${actor}.log`), 'a');
     const env = { ...process.env, ...common, ...more };
     children.push(
-      spawn(process.execPath, [...programOf(`actors/${actor}/main.ts`)], {
+      spawn(process.execPath, [...actorFlags(actor), ...programOf(`actors/${actor}/main.ts`)], {
         env: { ...env, CODEGOD_HOME: folder, CODEGOD_NODE_NAME: node },
         stdio: ['ignore', log, log],
       }),

@@ -10,7 +10,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import { type Config, childEnvironment, wholeEnvironment } from '../../runtime/config.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
 import { ensureOwnerKey, ownerKeyFile } from '../../runtime/nats-server/users.ts';
-import { ensurePaths, modulePath, sourceLoader } from '../../runtime/paths.ts';
+import { actorFlags, ensurePaths, modulePath, sourceLoader } from '../../runtime/paths.ts';
 import { withProcessLock } from '../../runtime/process-lock.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import type { ActorCommand } from './actor-process.ts';
@@ -147,7 +147,7 @@ function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
   return (config.bus.joined ? NODE_ACTORS : ACTORS).map(name => ({
     name,
     module: modulePath(`actors/${name}/main.ts`),
-    execArgv: sourceLoader(),
+    execArgv: [...sourceLoader(), ...actorFlags(name)],
     env,
     stateFolder: config.paths.state,
   }));
