@@ -16,7 +16,7 @@ import {
   textField,
   textOf,
 } from './fields.ts';
-import { callFormat, ForcedCall, withInstruction } from './forced-call.ts';
+import { chatFields, ForcedCall } from './forced-call.ts';
 import { type Effort, effortOf, thinkOf } from './reasoning.ts';
 
 const UNKNOWN_HERE = {
@@ -31,8 +31,7 @@ export const anthropicMessages: DialectTranslator = (body, asked) => {
   const limit = countField(body, 'max_tokens');
   if (limit === undefined || limit === 0) throw refusal('max_tokens', 'has to be at least 1');
   const wish = toolWish(body);
-  const messages = nativeMessages(body);
-  const format = wish.forced ? callFormat(wish.tools) : formatOf(body);
+  const chat = chatFields(nativeMessages(body), wish, () => formatOf(body));
   const effort = effortWanted(body);
   const think = thinkOf(effort, asked.facts);
   const stop = listField(body, 'stop_sequences')?.map((word, index) =>
@@ -45,9 +44,7 @@ export const anthropicMessages: DialectTranslator = (body, asked) => {
     stream,
     ignored: [],
     body: {
-      messages: wish.forced ? withInstruction(messages, wish.tools) : messages,
-      ...(wish.forced || wish.tools.length === 0 ? {} : { tools: wish.tools }),
-      ...(format === undefined ? {} : { format }),
+      ...chat,
       ...(think === undefined ? {} : { think }),
     },
     options: {

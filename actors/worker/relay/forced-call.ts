@@ -7,9 +7,28 @@
  */
 import { isFields } from './fields.ts';
 import type { NativeLine, NativeMessage, NativeTool } from './native.ts';
+import type { ToolWish } from './openai-messages.ts';
+
+/**
+ * What a native chat is asked with: the tools are offered, or one of them is insisted on.
+ * @param format the form the client wants for the text; not asked where a call is insisted on
+ */
+export function chatFields(
+  messages: readonly NativeMessage[],
+  { tools, forced }: ToolWish,
+  format: () => unknown,
+): object {
+  if (forced) return { messages: withInstruction(messages, tools), format: callFormat(tools) };
+  const form = format();
+  return {
+    messages,
+    ...(tools.length === 0 ? {} : { tools }),
+    ...(form === undefined ? {} : { format: form }),
+  };
+}
 
 /** JSON Schema of a call of one of the tools. */
-export function callFormat(tools: readonly NativeTool[]): object {
+function callFormat(tools: readonly NativeTool[]): object {
   const forms = tools.map(({ function: { name, parameters } }) => ({
     type: 'object',
     properties: { name: { type: 'string', enum: [name] }, arguments: parameters },
@@ -19,7 +38,7 @@ export function callFormat(tools: readonly NativeTool[]): object {
 }
 
 /** The engine does not show a format to the model: it is told here, with the system's words. */
-export function withInstruction(
+function withInstruction(
   messages: readonly NativeMessage[],
   tools: readonly NativeTool[],
 ): NativeMessage[] {

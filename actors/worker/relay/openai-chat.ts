@@ -18,7 +18,7 @@ import {
   refuseGiven,
   textField,
 } from './fields.ts';
-import { callFormat, ForcedCall, withInstruction } from './forced-call.ts';
+import { chatFields, ForcedCall } from './forced-call.ts';
 import type { NativeLine, NativeToolCall } from './native.ts';
 import { nativeMessages, toolWish } from './openai-messages.ts';
 import { DONE, EVENT_STREAM, errorEvent, JSON_TEXT, stopOf, usageOf } from './openai-parts.ts';
@@ -46,8 +46,7 @@ export const openaiChat: DialectTranslator = (body, asked) => {
   refuseGiven(body, UNKNOWN_HERE);
   if ((countField(body, 'n') ?? 1) !== 1) throw refusal('n', 'can only be 1');
   const wish = toolWish(body);
-  const messages = nativeMessages(body);
-  const format = wish.forced ? callFormat(wish.tools) : formatOf(body);
+  const chat = chatFields(nativeMessages(body), wish, () => formatOf(body));
   const effort = textField(body, 'reasoning_effort');
   const think =
     effort === undefined ? undefined : thinkOf(effortOf(effort, 'reasoning_effort'), asked.facts);
@@ -61,9 +60,7 @@ export const openaiChat: DialectTranslator = (body, asked) => {
     stream,
     ignored: [],
     body: {
-      messages: wish.forced ? withInstruction(messages, wish.tools) : messages,
-      ...(wish.forced || wish.tools.length === 0 ? {} : { tools: wish.tools }),
-      ...(format === undefined ? {} : { format }),
+      ...chat,
       ...(think === undefined ? {} : { think }),
       ...(logprobs ? { logprobs, top_logprobs: countField(body, 'top_logprobs') ?? 0 } : {}),
     },
