@@ -5,9 +5,10 @@
  * P2: CODEGOD_HOME moves all folders under one, so that two installations never meet.
  * P3: folders are made private (0700): they hold tokens, prompts and projects.
  */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { readIfThere } from './read-if-there.ts';
 
 /** Environment variables as data; `process.env` itself is read by runtime/config.ts only. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -102,12 +103,7 @@ export function actorFlags(actor: string): readonly string[] {
 }
 
 function isOurPackage(file: string): boolean {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    throw error;
-  }
+  const text = readIfThere(file);
+  if (text === null) return false;
   return JSON.parse(text).name === 'codegod';
 }

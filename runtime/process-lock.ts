@@ -7,11 +7,12 @@
  *     again; so nobody removes the lock of somebody who has just taken it.
  */
 import { randomUUID } from 'node:crypto';
-import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CodeGodError } from '../protocol/errors.ts';
 import { systemClock } from './clock.ts';
 import { isAlive, ownIdentity, type ProcessIdentity } from './process-identity.ts';
+import { readIfThere } from './read-if-there.ts';
 
 export interface LockOptions {
   /** How long to wait for another holder before giving up. */
@@ -89,13 +90,8 @@ function removeDead(file: string): void {
 }
 
 function readHolder(file: string): ProcessIdentity | null {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
+  const text = readIfThere(file);
+  if (text === null) return null;
   try {
     const value = JSON.parse(text);
     return { pid: Number(value.pid), started: String(value.started) };

@@ -5,9 +5,10 @@
  * R1  It is replaced in one step, so nobody reads half of it.
  * R2  A process is known by its id *and* its start, so nobody is stopped for having a reused id.
  */
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isAlive } from '../../runtime/process-identity.ts';
+import { readIfThere } from '../../runtime/read-if-there.ts';
 
 /** How one supervised process does. `crash_loop`: it keeps dying and is started ever again. */
 export type ProcessState =
@@ -59,13 +60,8 @@ export function writeSystem(stateFolder: string, record: SystemRecord): void {
 
 /** The note as it lies there, whether its supervisor lives or not; null where there is none. */
 export function readSystem(stateFolder: string): SystemRecord | null {
-  let text: string;
-  try {
-    text = readFileSync(join(stateFolder, FILE), 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
+  const text = readIfThere(join(stateFolder, FILE));
+  if (text === null) return null;
   try {
     return JSON.parse(text) as SystemRecord;
   } catch {

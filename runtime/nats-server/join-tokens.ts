@@ -6,13 +6,14 @@
  * J2  A list that cannot be read admits nobody and says so: it is not taken for an empty one.
  * J3  Changes are made under a lock, and the list is replaced in one step.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { NodeId } from '../../protocol/ids.ts';
 import { EpochMs } from '../../protocol/text.ts';
 import { withProcessLock } from '../process-lock.ts';
+import { readIfThere } from '../read-if-there.ts';
 
 const TOKENS_MAX = 1_000;
 const LOCK_WAIT_MS = 10_000;
@@ -44,13 +45,8 @@ export const isExpired = (token: JoinToken, now: number): boolean =>
 /** Null where there has never been a token. @throws CodeGodError `config_invalid` (J2) */
 export function readTokens(configDir: string): readonly JoinToken[] | null {
   const file = listFile(configDir);
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
+  const text = readIfThere(file);
+  if (text === null) return null;
   try {
     return List.parse(JSON.parse(text)).tokens;
   } catch (cause) {

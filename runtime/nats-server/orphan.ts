@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
 import { isAlive, ownIdentity, type ProcessIdentity } from '../process-identity.ts';
+import { readIfThere } from '../read-if-there.ts';
 
 const TERMINATE_MS = 6_000;
 const KILL_MS = 2_000;
@@ -65,7 +66,7 @@ export async function stopOrphan(configDir: string): Promise<number | null> {
 
 /** The pid of the server that runs from this folder; null where none does. */
 export function runningPid(configDir: string): number | null {
-  const pid = Number(readIfThere(serverFile(configDir, 'pid')));
+  const pid = Number(readIfThere(serverFile(configDir, 'pid')) ?? '');
   if (!Number.isInteger(pid) || pid <= 0) return null;
   return runsFrom(pid, serverFile(configDir, 'config')) ? pid : null;
 }
@@ -92,19 +93,10 @@ function runsFrom(pid: number, configFile: string): boolean {
 }
 
 function readSupervisor(configDir: string): ProcessIdentity | null {
-  const text = readIfThere(serverFile(configDir, 'supervisor'));
+  const text = readIfThere(serverFile(configDir, 'supervisor')) ?? '';
   try {
     return JSON.parse(text);
   } catch {
     return null; // Absent or cut short: nobody claims the server.
-  }
-}
-
-function readIfThere(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw error;
   }
 }

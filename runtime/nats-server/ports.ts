@@ -4,11 +4,12 @@
  *
  * A port may be taken between the choice and the server's own binding: launch.ts then chooses again.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { readIfThere } from '../read-if-there.ts';
 import { serverFile } from './orphan.ts';
 
 const Ports = z.object({
@@ -99,13 +100,8 @@ function tryPort(port: number, host: string): Promise<number | null> {
 }
 
 function readPorts(file: string): Ports | null {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
+  const text = readIfThere(file);
+  if (text === null) return null;
   try {
     return Ports.parse(JSON.parse(text));
   } catch {

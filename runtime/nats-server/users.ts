@@ -21,6 +21,7 @@ import { join } from 'node:path';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
 import { createUserKey, publicKeyOf } from '../nats-keys.ts';
+import { readIfThere } from '../read-if-there.ts';
 import { quote, replaceFile } from './configure.ts';
 import { isExpired, lockTokens, readTokens } from './join-tokens.ts';
 import { nodePermissions } from './node-permissions.ts';
@@ -75,12 +76,7 @@ function missingKey(file: string): never {
 
 /** The seed in a file; null where there is no such file. */
 export function readSeed(file: string): string | null {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
+  return readIfThere(file)?.trim() ?? null;
 }
 
 /** The text of the users file. @throws CodeGodError `config_invalid` where a file is damaged */
