@@ -34,6 +34,12 @@ export const RequestId = z
   .brand<'RequestId'>();
 export type RequestId = z.infer<typeof RequestId>;
 
+/**
+ * Models of the node that the asker, who sees all nodes, would unload for what it asks. The node
+ * takes them where they are idle and enough, and otherwise chooses itself.
+ */
+export const Victims = z.array(z.string().max(128)).max(64);
+
 export const InferRequest = z.looseObject({
   request: RequestId,
   dialect: Dialect,
@@ -44,6 +50,7 @@ export const InferRequest = z.looseObject({
   context_tokens: z.int().min(0),
   /** Estimated need of loading it, in bytes of the memory it is placed in. */
   bytes: Bytes,
+  evict: Victims.optional(),
   /** Whose share it counts against: a build, a key, `local`. */
   share: z.string().max(128),
   priority: z.int().min(-100).max(100),

@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { Attempt, BuildId, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
-import { RequestId } from './inference.ts';
+import { RequestId, Victims } from './inference.ts';
 import { NODES_MAX } from './limits.ts';
 import { KvType, ModelProfile } from './model-profile.ts';
 import { EngineName } from './task.ts';
@@ -228,6 +228,7 @@ export const ReserveRequest = z.looseObject({
   model: z.string().max(128),
   context_tokens: z.int().min(256),
   bytes: Bytes,
+  evict: Victims.optional(),
   ttl_ms: z.int().min(1_000).max(86_400_000),
 });
 export type ReserveRequest = z.infer<typeof ReserveRequest>;
@@ -280,7 +281,7 @@ export const PlacementCandidate = z.looseObject({
   context_tokens: z.int().min(0).optional(),
   /** Indices of the cards it would lie on; empty: main memory. */
   gpus: z.array(z.int().min(0)).max(64).optional(),
-  evict: z.array(z.string().max(128)).max(64).optional(),
+  evict: Victims.optional(),
   reserved_bytes: Bytes.optional(),
   foreign_bytes: BytesOrUnknown.optional(),
   /** Expected time in ms, by term; `evict_ms` is what the models to be evicted cost to load again. */

@@ -47,6 +47,19 @@ test('a model loses value with the time it was not used, and none while it is wa
   assert.equal(lossOf(old, { now: NOW, wanted: () => true }), 1_000);
 });
 
+test('a model that another node has too is worth less, but not where somebody waits for it', () => {
+  const doubled = new Set(['a']);
+  const used = resident('a', { used_at: NOW });
+  assert.equal(lossOf(used, { now: NOW, doubled }), 250);
+  assert.equal(lossOf(used, { now: NOW, doubled, wanted: () => true }), 1_000);
+  const last = resident('b', { used_at: NOW, reload_ms: 900 });
+  const choice = chooseVictims([used, last], victims => victims.length > 0, { now: NOW, doubled });
+  assert.deepEqual(
+    choice?.victims.map(({ key }) => key),
+    ['a'],
+  );
+});
+
 test('one large model goes rather than two that are worth more together', () => {
   const small = ['s1', 's2'].map(key => resident(key, { used_at: NOW, reload_ms: 4_000 }));
   const large = resident('l', {

@@ -2,8 +2,9 @@
  * Which idle models go when another needs their memory: those whose loss costs least.
  *
  * A model's value is what loading it again would cost, times how likely it is to be wanted soon:
- * likelier the more recently it was used, and certain where somebody waits for it (GreedyDual-Size-
- * Frequency, where the size of a model counts by what a set of victims has to free).
+ * likelier the more recently it was used, certain where somebody waits for it, and less where another
+ * node has a copy too (GreedyDual-Size-Frequency, where the size of a model counts by what a set of
+ * victims has to free).
  *
  * E1: a model at work, being loaded, leased or kept is never a victim, and none is before its time.
  * E2: no victim goes without need: without any one of the set the newcomer would not fit.
@@ -13,6 +14,8 @@ import { isIdle, type Resident } from './node-resident.ts';
 
 /** After this long without use a model is half as likely to be wanted soon. */
 const RECENCY_HALF_LIFE_MS = 300_000;
+/** What a copy is worth, of what it would be alone, while another node has one too. */
+const DOUBLED_FACTOR = 0.25;
 /** In steps, so that the same question within one of them has the same answer. */
 export const RECENCY_STEP_MS = 5_000;
 /** Up to so many idle models every set is looked at; above, the least valuable go first. */
@@ -26,6 +29,8 @@ export interface EvictionOptions {
   readonly spared?: (resident: Resident) => boolean;
   /** Models that are wanted again for certain: losing one costs its whole load. */
   readonly wanted?: (resident: Resident) => boolean;
+  /** Models of which another node has a copy too. */
+  readonly doubled?: ReadonlySet<string>;
   /** Who would have to go once its work is done, rather than who may go now. */
   readonly busy?: boolean;
 }
@@ -42,7 +47,8 @@ export function lossOf(resident: Resident, options: EvictionOptions): number {
   if (resident.used_at === null) return 0;
   const now = Math.floor(options.now / RECENCY_STEP_MS) * RECENCY_STEP_MS;
   const idleMs = Math.max(0, now - resident.used_at);
-  return resident.reload_ms * 2 ** (-idleMs / RECENCY_HALF_LIFE_MS);
+  const alone = resident.reload_ms * 2 ** (-idleMs / RECENCY_HALF_LIFE_MS);
+  return options.doubled?.has(resident.key) === true ? alone * DOUBLED_FACTOR : alone;
 }
 
 /** Whether it may be unloaded now (E1). */

@@ -26,9 +26,11 @@ import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
+const LAST_COPY_IDLE_MS = 300_000;
 /** Where the walk through a node's models begins, by state and kind of request. */
 const firsts = new WeakMap<NodeState, Map<string, number>>();
 const FIRSTS_MAX = 64;
+const NOTHING: ReadonlySet<string> = new Set();
 
 /**
  * Judgements of one wish under the same rules, by place of the node: used again where the state of
@@ -38,9 +40,13 @@ export interface Memo {
   readonly offers: (Offer | undefined)[];
   step: number;
   isCopied: boolean;
+  doubled: ReadonlySet<string>;
 }
 
-export const newMemo = (): Memo => ({ offers: [], step: -1, isCopied: false });
+export const newMemo = (): Memo => ({
+  ...{ offers: [], step: -1, isCopied: false },
+  doubled: NOTHING,
+});
 
 export class Candidates {
   readonly request: PlacementRequest;
@@ -82,13 +88,13 @@ export class Candidates {
       request.selector !== undefined ||
       (context.policies ?? []).length > 0;
     this.#terms = {
-      now,
-      residency_ms: context.residency_ms ?? 0,
-      spare_used_ms: 0,
+      ...{ now, residency_ms: context.residency_ms ?? 0 },
+      ...{ spare_used_ms: 0, spare_last_ms: 0, doubled: doubledOf(this.#states) },
     };
     this.#copyTerms = {
       ...this.#terms,
       spare_used_ms: context.replica_idle_ms ?? REPLICA_IDLE_MS,
+      spare_last_ms: context.last_copy_idle_ms ?? LAST_COPY_IDLE_MS,
     };
     this.#step = Math.floor(now / RECENCY_STEP_MS);
     this.#policies = new Map(
@@ -171,14 +177,16 @@ export class Candidates {
     const memo = this.#memo;
     if (memo === undefined || this.#hasRules) return undefined;
     const isCopied = this.#isCopied(key);
+    const { doubled } = this.#terms;
     if (memo.isCopied !== isCopied) memo.offers.length = 0;
-    else if (memo.step !== this.#step) {
+    else if (memo.step !== this.#step || memo.doubled !== doubled) {
       for (const [place, offer] of memo.offers.entries()) {
         if (offer?.timed === true) memo.offers[place] = undefined;
       }
     }
     memo.step = this.#step;
     memo.isCopied = isCopied;
+    memo.doubled = doubled;
     return memo;
   }
 
@@ -353,6 +361,22 @@ interface Found {
 const isLarger = (left: Entry, right: Entry): boolean =>
   left.model.size_bytes > right.model.size_bytes ||
   (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
+
+/** The set found last: the same object for the same names, so that judgements by it can be kept. */
+let lastDoubled = NOTHING;
+
+/** Models of which several nodes have a copy, or will have. */
+function doubledOf(states: readonly NodeState[]): ReadonlySet<string> {
+  const once = new Set<string>();
+  const doubled = new Set<string>();
+  for (const { residents } of states) {
+    for (const key of residents) (once.has(key) ? doubled : once).add(key);
+  }
+  const isSame =
+    doubled.size === lastDoubled.size && [...doubled].every(key => lastDoubled.has(key));
+  if (!isSame) lastDoubled = doubled;
+  return lastDoubled;
+}
 
 /** In the order of their names, whatever order they come in (P2). */
 export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] => {

@@ -69,7 +69,8 @@ test('a faster node wins over a loaded copy only where it is clearly faster in a
   assert.equal(placed([warm, fast], { output_tokens: 2_000 }).plan?.node, 'fast');
   assert.equal(placed([warm, fast], { output_tokens: 4 }).plan?.node, 'warm');
   const near = { ...fast, models: [model({ load_ms: 9_600, output_tokens_per_s: 80 })] };
-  assert.equal(placed([warm, near], { output_tokens: 40 }).plan?.node, 'warm', 'hysteresis');
+  const filled = { ...near, gpu: card(4), models: [...near.models, other('x:32b', 18)] };
+  assert.equal(placed([warm, filled], { output_tokens: 40 }).plan?.node, 'warm', 'hysteresis');
 });
 
 test('where nothing is idle enough, the node whose victims are worth least', () => {
@@ -84,6 +85,15 @@ test('where nothing is idle enough, the node whose victims are worth least', () 
   assert.equal(decision.candidates[0]?.verdict, 'evicts');
   assert.equal(decision.runner_up?.node, 'used');
   assert.match(decision.would_change ?? '', /used is expected \d+\.\d s later/);
+});
+
+test('of two models the one goes that another node has loaded too', () => {
+  const rare = other('rare:14b', 9, { load_ms: 9_000 });
+  const usual = other('usual:14b', 9, { load_ms: 12_000 });
+  const node = { id: 'a', gpu: card(5), models: [model({ size_bytes: 8 * GIB }), rare, usual] };
+  assert.deepEqual(placed([node]).plan?.evict, ['rare:14b']);
+  const elsewhere = { id: 'b', gpu: card(0), models: [usual] };
+  assert.deepEqual(placed([node, elsewhere]).plan?.evict, ['usual:14b']);
 });
 
 test('a model that the build uses already is not evicted for it where another would do', () => {

@@ -53,6 +53,7 @@ export class Loading {
     this.#entry = entry;
     this.#old = old;
     const { demanded } = state;
+    const { doubled, spare_last_ms, spare_used_ms } = terms;
     const step = Math.floor(terms.now / RECENCY_STEP_MS) * RECENCY_STEP_MS;
     const prefers = (request.prefers ?? []).map(canonicalModelName);
     this.#eviction = {
@@ -61,8 +62,10 @@ export class Loading {
       spared: ({ key, used_at }) =>
         key === entry.key ||
         demanded.has(key) ||
-        (used_at !== null && Math.max(0, step - used_at) < terms.spare_used_ms),
+        (used_at !== null &&
+          Math.max(0, step - used_at) < (doubled.has(key) ? spare_used_ms : spare_last_ms)),
       wanted: ({ key }) => prefers.includes(key),
+      doubled,
     };
   }
 

@@ -50,8 +50,11 @@ export interface Terms {
   readonly now: number;
   /** A model stays for so long after it was loaded. */
   readonly residency_ms: number;
-  /** A model that was used less long ago than this stays. */
+  /** A model that was used less long ago than this stays; one that no other node has, the second. */
   readonly spare_used_ms: number;
+  readonly spare_last_ms: number;
+  /** Models of which several nodes have a copy, by canonical name. */
+  readonly doubled: ReadonlySet<string>;
 }
 
 /** Of an offer that takes no time, as far as is known. */

@@ -2,7 +2,8 @@
  * Which of two offers is the better one.
  *
  * C1: an offer that needs a load ranks before a loaded copy only where it is clearly faster, so that
- *     small errors of estimates don't make models wander.
+ *     small errors of estimates don't make models wander. Less is asked of one into free
+ *     memory, which nobody has to leave for it.
  */
 import type { PlacementRequest } from './placement.ts';
 import type { Offer } from './placement-offer.ts';
@@ -10,6 +11,7 @@ import type { Offer } from './placement-offer.ts';
 /** By how much a load has to be faster than a loaded copy (C1). */
 const HYSTERESIS_FACTOR = 1.1;
 const HYSTERESIS_MS = 2_000;
+const FREE_HYSTERESIS_MS = 1_000;
 /** More than any time that is expected: nodes to avoid come last. */
 const AVOIDED_MS = 1e12;
 
@@ -29,6 +31,7 @@ export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): num
   const { total_ms, wait_ms, load_ms } = offer.score;
   const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
   if (offer.effort > 0 && offer.when === 'takes') {
+    if (offer.effort === 1) return avoided + total_ms + FREE_HYSTERESIS_MS;
     return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
   }
   const known = turn.free_ms === undefined ? wait_ms : wait_ms + load_ms;

@@ -67,8 +67,12 @@ export interface PlacementContext {
   readonly memo?: Memo;
   /** A model that was loaded less long ago than this is not evicted. */
   readonly residency_ms?: number;
-  /** A model that was used less long ago than this is not evicted for a second copy of another. */
+  /**
+   * A model that was used less long ago than this is not evicted for a second copy of another: where
+   * several nodes have it, and where only one has.
+   */
   readonly replica_idle_ms?: number;
+  readonly last_copy_idle_ms?: number;
   /** How long the request has waited already: its estimates of waiting were at least that wrong. */
   readonly waited_ms?: number;
 }

@@ -41,6 +41,8 @@ interface Claim {
 }
 
 const NOTHING: ReadonlySet<string> = new Set();
+/** The last copy of a model has to be idle for so much longer before a second one of another takes its place. */
+const LAST_COPY_FACTOR = 10;
 const bookings = new WeakMap<Running, Booking>();
 
 export class QueueView {
@@ -119,6 +121,7 @@ export class QueueView {
       ...(group === null ? {} : { memo: memoOf(this.state.options, group) }),
       residency_ms,
       replica_idle_ms: age_bound_ms,
+      last_copy_idle_ms: this.isOverdue(waiting) ? age_bound_ms : age_bound_ms * LAST_COPY_FACTOR,
       states: this.#statesFor(waiting),
     };
     return new Candidates(this.#requestOf(waiting), this.nodes, this.now, context);

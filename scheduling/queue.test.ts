@@ -159,6 +159,18 @@ test('a second copy is loaded where waiting for the first would take longer, if 
     models: [...second.models, warm('x:14b', 18, { used_at: NOW })],
   };
   assert.deepEqual(decided(queue(jobs), [first, used]).starts, []);
+  // The only copy of a model stays for ten times the age bound, unless somebody is overdue.
+  const beside = (used_at: number, elsewhere: boolean) => [
+    first,
+    { ...used, models: [...second.models, warm('x:14b', 18, { used_at })] },
+    ...(elsewhere ? [{ id: 'c', gpu: card(0), models: [warm('x:14b', 18, { used_at })] }] : []),
+  ];
+  const taken = (now: number, nodes: readonly NodeInput[]) =>
+    startsOf(queue(jobs), nodes, now).some(start => start.endsWith('@b'));
+  assert.equal(taken(NOW, beside(NOW - 60_000, false)), false, 'the last copy');
+  assert.equal(taken(NOW, beside(NOW - 400_000, false)), true, 'long unused');
+  assert.equal(taken(NOW, beside(NOW - 60_000, true)), true, 'another has it too');
+  assert.equal(taken(NOW + 31_000, beside(NOW - 60_000, false)), true, 'overdue');
 });
 
 test('shares are served in turn, by weight, however many requests each has', () => {

@@ -277,11 +277,12 @@ class Placing {
   async #reserve(plan: PlacementPlan): Promise<ReserveReply> {
     const { task, attempt } = this.#effect;
     const { taskTimeoutMs, workers } = this.#options;
-    const { node, engine, model, context_tokens, need_bytes: bytes } = plan;
+    const { node, engine, model, context_tokens, need_bytes: bytes, evict } = plan;
     const ttl_ms = Math.min(LEASE_MS_MAX, taskTimeoutMs + (LOAD_MS[engine] ?? 0) + LEASE_MARGIN_MS);
     try {
-      const request = { build: this.#build, task, attempt, engine, model };
-      return await workers.reserve(node, { ...request, context_tokens, bytes, ttl_ms });
+      const request = { build: this.#build, task, attempt, engine, model, context_tokens };
+      const terms = { bytes, ...(evict.length === 0 ? {} : { evict: [...evict] }) };
+      return await workers.reserve(node, { ...request, ...terms, ttl_ms });
     } catch (error) {
       return { granted: false, reason: toWireError(error).message.slice(0, 512) };
     }

@@ -100,6 +100,21 @@ describe('a load on several cards', () => {
     assert.deepEqual(evictOf(planLoad([], wanted('a', 3), now)), []);
   });
 
+  it('evicts what the asker names, where that is enough and idle', () => {
+    const residents = [resident('b', 0, 10), resident('c', 0, 10, { used_at: 1_900 })];
+    const now = situation(capacity([[24, 4]]), { residents });
+    const naming = (evict: readonly string[], gib = 12) => ({ ...wanted('a', gib), evict });
+    assert.deepEqual(evictOf(planLoad([], wanted('a', 12), now)), ['b']);
+    assert.deepEqual(evictOf(planLoad([], naming(['c']), now)), ['c']);
+    assert.deepEqual(evictOf(planLoad([], naming(['b', 'c']), now)), ['b'], 'no more than needed');
+    assert.deepEqual(evictOf(planLoad([], naming(['gone:7b']), now)), ['b']);
+    assert.deepEqual(evictOf(planLoad([], naming(['c'], 20), now)).toSorted(), ['b', 'c']);
+    const busy = situation(capacity([[24, 4]]), {
+      residents: [resident('b', 0, 10), resident('c', 0, 10, { in_flight: 1 })],
+    });
+    assert.deepEqual(evictOf(planLoad([], naming(['c']), busy)), ['b']);
+  });
+
   it('lies partly in main memory only where that is allowed, and rather evicts', () => {
     const advert = capacity([[12, 12]], 32);
     assert.equal(planLoad([], wanted('a', 16), situation(advert)).kind, 'refused');

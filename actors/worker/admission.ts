@@ -7,6 +7,8 @@
  * D2: only copies that are idle, loaded, without a lease and not kept are evicted.
  * D3: an idle copy that has to go for what was promised is not lent any more.
  * D4: what was asked for is never booked with less than our own estimate of it.
+ * D5: of idle copies those go that the asker names, where they are enough: it knows what else waits,
+ *     and which models other nodes have too.
  */
 import type { NodeId } from '../../protocol/ids.ts';
 import type { ModelProfile } from '../../protocol/model-profile.ts';
@@ -218,14 +220,16 @@ function chooseRoom(
     found.kind === 'single' ||
     found.kind === 'multi' ||
     (found.kind === 'cpu' && capacity.gpus.length === 0);
+  const isNamed = ({ model: name }: Booked): boolean =>
+    wanted.evict?.some(victim => sameModel(victim, name)) === true;
   const some = (found: Fit): boolean =>
     whole(found) || (now.offload && (found.kind === 'partial' || found.kind === 'cpu'));
   for (const isEnough of [whole, some]) {
     const alone = fitBeside([]);
     if (isEnough(alone)) return known(admitted(alone, []));
-    const eviction = chooseVictims(staying, victims => isEnough(fitBeside(victims)), {
-      now: now.now,
-    });
+    const choose = (from: readonly Booked[]) =>
+      chooseVictims(from, victims => isEnough(fitBeside(victims)), { now: now.now });
+    const eviction = choose(staying.filter(isNamed)) ?? choose(staying); // D5
     if (eviction !== null) {
       const names = eviction.victims.map(victim => victim.model);
       return known(admitted(fitBeside(eviction.victims), names));

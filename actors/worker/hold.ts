@@ -4,16 +4,10 @@
  */
 import type { InferProgress } from '../../protocol/inference.ts';
 import type { EngineName } from '../../protocol/task.ts';
-import type { Holder } from './lease.ts';
+import type { Holder, Terms } from './lease.ts';
 
-export interface UseRequest {
-  readonly engine: EngineName;
-  /** However it is spelled. */
-  readonly model: string;
-  /** The least the copy has to be loaded with; 0: whatever it has. */
-  readonly context_tokens: number;
-  /** Estimated need of loading it. */
-  readonly bytes: number;
+/** The model however it is spelled; its context is the least, and 0 whatever the copy has. */
+export interface UseRequest extends Terms {
   readonly holder: Holder;
   /** Whose share it counts against. */
   readonly share: string;

@@ -24,8 +24,17 @@ export interface Terms {
   readonly engine: EngineName;
   readonly model: string;
   readonly context_tokens: number;
+  /** Estimated need of loading it. */
   readonly bytes: number;
+  /** What the asker would unload for it. */
+  readonly evict?: readonly string[] | undefined;
 }
+
+/** Nothing else of what carries them. */
+export const termsOf = ({ engine, model, context_tokens, bytes, evict }: Terms): Terms => ({
+  ...{ engine, model, context_tokens, bytes },
+  ...(evict === undefined ? {} : { evict }),
+});
 
 export type Lease = Holder &
   Terms & {

@@ -130,6 +130,23 @@ describe('a hold', () => {
     assert.equal((await coder).load_ms, 60_000);
   });
 
+  it('takes the place of the model that the asker names, rather than of the one used longest ago', async () => {
+    for (const evict of [undefined, ['other:7b']]) {
+      const models = [CODER, { name: 'other:7b', bytes: 10 * GIB }, PLANNER];
+      const { clock, memory, use } = await worldOf({ models, total: 26 * GIB });
+      for (const model of models.slice(0, 2)) {
+        (await use(model)).release();
+        await (clock as SimulatedClock).advance(60_000);
+        memory.measure();
+      }
+      const planner = use({ ...PLANNER, bytes: 13 * GIB }, { evict });
+      await settled();
+      memory.measure();
+      await planner;
+      assert.deepEqual(memory.unloads, evict ?? ['coder:7b']);
+    }
+  });
+
   it('takes the place of an idle model, once its memory is measured to be back', async () => {
     const { clock, memory, use } = await worldOf();
     (await use(CODER)).release();

@@ -26,7 +26,7 @@ import { holdsMemory } from '../../scheduling/node-resident.ts';
 import { findModel, NO_CHARGE, planLoad, type Situation } from './admission.ts';
 import type { Engine } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender, OnProgress, UseRequest } from './hold.ts';
-import { holderKey, isAttempt, type Lease } from './lease.ts';
+import { holderKey, isAttempt, type Lease, type Terms, termsOf } from './lease.ts';
 import type { LeaseBook } from './lease-book.ts';
 import { ModelCopies } from './model-copies.ts';
 import { type CopyState, ModelCopy, type Waiter } from './model-copy.ts';
@@ -110,7 +110,8 @@ export class ModelHost implements ModelLender {
     const contextTokens =
       model.context_max > 0 ? Math.min(context_tokens, model.context_max) : context_tokens;
     const wanted = {
-      ...{ engine, model: model.name, context_tokens: contextTokens, bytes: request.bytes },
+      ...termsOf(request),
+      ...{ model: model.name, context_tokens: contextTokens },
     };
     const lease = this.#lease(request, wanted, situation);
     this.#holders.add(holderKey(lease));
@@ -239,11 +240,7 @@ export class ModelHost implements ModelLender {
   }
 
   /** An attempt brings its lease along; an inference gets one now (H1). */
-  #lease(
-    { holder }: UseRequest,
-    wanted: Pick<Lease, 'engine' | 'model' | 'context_tokens' | 'bytes'>,
-    situation: Situation,
-  ): Lease {
+  #lease({ holder }: UseRequest, wanted: Terms, situation: Situation): Lease {
     const { leases } = this.#options;
     if (!isAttempt(holder)) {
       return leases.lend({ ...holder, ...wanted, ttl_ms: LEASE_MS }, situation);
@@ -327,7 +324,7 @@ export class ModelHost implements ModelLender {
       modelOf({ engine, model }, situation);
       const { context_tokens, lease } = waiter;
       const bytes = lease.asked_bytes ?? lease.bytes;
-      const wanted = { engine, model, context_tokens, bytes };
+      const wanted = termsOf({ ...lease, model, context_tokens, bytes });
       const admission = planLoad(this.#options.leases.ledger.leases, wanted, situation);
       if (admission.kind === 'refused') {
         throw new CodeGodError('reservation_refused', admission.reason);

@@ -48,12 +48,13 @@ export function reserve(ledger: Ledger, asked: LeaseRequest, now: Situation): Re
     const { reason } = admission;
     return { ledger: { ...ledger, leases }, reply: { granted: false, reason }, fresh: null };
   }
-  const { engine, model, context_tokens, bytes, ttl_ms } = request;
+  const { engine, model, context_tokens, bytes, evict, ttl_ms } = request;
   const number = ledger.granted + 1;
   const fresh: Lease = {
     lease: LeaseId.parse(`${ledger.epoch}-${number}`),
     ...holderOf(request),
     ...{ engine, model, context_tokens, bytes, asked_bytes: bytes },
+    ...(evict === undefined ? {} : { evict }),
     ...(admission.charge ?? {}),
     epoch: ledger.epoch,
     expires_at: now.now + ttl_ms,

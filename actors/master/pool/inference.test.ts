@@ -8,7 +8,16 @@ import type { ErrorCode } from '../../../protocol/error-codes.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { INFER_HEADER } from '../../../protocol/inference.ts';
 import { ARTIFACTS } from '../../../protocol/streams.ts';
-import { answering, encoder, type Play, TestPool, TestReceiver, telling } from './test-pool.ts';
+import { GIB } from '../../../scheduling/test-nodes.ts';
+import {
+  answering,
+  encoder,
+  MODEL,
+  type Play,
+  TestPool,
+  TestReceiver,
+  telling,
+} from './test-pool.ts';
 
 const refusing =
   (code: ErrorCode): Play =>
@@ -73,6 +82,23 @@ describe('an inference', () => {
         [`refused ${code}`, 'done undefined'],
       );
     }
+  });
+
+  test('a node is told what to unload for it, and nothing where it has the model', async () => {
+    const asked: unknown[] = [];
+    const noting: Play = async (request, context) => {
+      asked.push(request.evict);
+      await answering(request, context);
+    };
+    await test_.node('a', noting);
+    await settled(test_.infer(receiver).run());
+    const models = [
+      { name: MODEL, size_bytes: 4 * GIB },
+      { name: 'idle:14b', size_bytes: 18 * GIB, loaded: true },
+    ];
+    await test_.show('a', { models, gpu: { free: 3 * GIB, total: 24 * GIB } });
+    await settled(test_.infer(new TestReceiver()).run());
+    assert.deepEqual(asked, [undefined, ['idle:14b']]);
   });
 
   test('a node whose worker is gone is passed over though its advert still stands', async () => {

@@ -187,7 +187,7 @@ export class Inference {
   }
 
   async #ask(grant: Grant, signal: AbortSignal): Promise<Answered> {
-    const { node, engine, model, context_tokens, need_bytes } = grant.plan;
+    const { node, engine, model, context_tokens, need_bytes, evict } = grant.plan;
     const { id, dialect, share, priority } = this.#input;
     const message = await this.#body.message({
       request: id,
@@ -196,6 +196,7 @@ export class Inference {
       model,
       context_tokens,
       bytes: need_bytes,
+      ...(evict.length === 0 ? {} : { evict: [...evict] }),
       share,
       priority,
     });

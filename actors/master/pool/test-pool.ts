@@ -35,6 +35,7 @@ export type Play = (request: InferCall, context: ServeStreamContext) => Promise<
 export interface InferCall {
   readonly request: string;
   readonly model: string;
+  readonly evict?: readonly string[];
   readonly body?: Record<string, unknown>;
   readonly artifact?: { readonly name: string };
 }

@@ -19,6 +19,7 @@ import {
 import type { MessageHeaders, ServeStreamContext } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Hold, ModelLender } from '../hold.ts';
+import { termsOf } from '../lease.ts';
 import { ANSWER_BYTES_MAX, answerTooLarge } from './answer-lines.ts';
 import type { Translation } from './dialect.ts';
 import type { Figures } from './native.ts';
@@ -87,12 +88,12 @@ export class Inference implements RelaySink, Source, Beating {
 
   async run(): Promise<Outcome> {
     const { clock, lender, pulse } = this.#parts;
-    const { request, engine, model, context_tokens, bytes, share, priority } = this.#request;
+    const { request, share, priority } = this.#request;
     const startMs = clock.monotonic();
     pulse.add(this);
     try {
       const hold = await lender.use(
-        { engine, model, context_tokens, bytes, share, priority, holder: { request } },
+        { ...termsOf(this.#request), share, priority, holder: { request } },
         progress => this.#tell(progress),
         this.#signal,
       );
