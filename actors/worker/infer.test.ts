@@ -24,6 +24,7 @@ import { type Clock, SimulatedClock, systemClock } from '../../runtime/clock.ts'
 import { createLogger } from '../../runtime/log.ts';
 import { createMemoryBroker, type MemoryBus } from '../../runtime/memory-bus.ts';
 import { throwIfError } from '../../runtime/message-body.ts';
+import { TINY_CONTEXT_LENGTH } from '../../test/real-ollama/model-gguf.ts';
 import { findRealOllama, startRealOllama } from '../../test/real-ollama/real-ollama.ts';
 import { TINY } from '../../test/real-ollama/test-models.ts';
 import { createOllamaRelay } from './engines/ollama-relay.ts';
@@ -496,7 +497,10 @@ function contract(start: () => Promise<Server>): void {
     const options = { num_predict: -1, temperature: 0 };
     const work = codeOf(
       (async () => {
-        for await (const message of asking('ollama-chat', { messages, options }, gone.signal)) {
+        // A context so large that the answer can't be over before the caller goes.
+        const large = { model: MODEL, context_tokens: TINY_CONTEXT_LENGTH };
+        const body = { messages, options };
+        for await (const message of ask(world.bus, 'ollama-chat', body, large, gone.signal)) {
           throwIfError(message);
           if (message.body.length > 0) gone.abort();
         }
