@@ -1,13 +1,18 @@
 /**
- * What no policy can beat: a lower bound of the makespan, and the fewest loads.
+ * What no policy can beat: a lower bound of the makespan.
  *
- * B1: every term of the makespan's bound holds for every schedule; the largest of them is the bound.
- *     It is at least the usual one: all work over all speed, the longest job, and each model with
- *     one load.
- * B2: the fewest loads are exact for builds of equal steps when nobody minds waiting; with an age
- *     bound they are a lower bound.
+ * B1: every term holds for every schedule; the largest of them is the bound. It is at least the usual
+ *     one: all work over all speed, the longest job, and each model with one load.
  */
-import { couldHold, loadMs, type Trace, type TraceJob, type TraceNode } from './trace.ts';
+import { fewestLoadsOf } from './fewest.ts';
+import {
+  couldHold,
+  loadMs,
+  type Trace,
+  type TraceJob,
+  type TraceModel,
+  type TraceNode,
+} from './trace.ts';
 
 /** Of so few models all groups are looked at. */
 const GROUPED_MODELS_MAX = 10;
@@ -18,7 +23,9 @@ export function makespanBound(trace: Trace): number {
   );
   const at = arrivals(trace, able);
   const times = { at, after: tails(trace, able) };
-  const bounds = groupsOf(trace, able).map(models => workBound(trace, able, times, models));
+  const bounds = groupsOf(trace, able).map(models =>
+    Math.max(workBound(trace, able, times, models), windowBound(trace, able, times, models)),
+  );
   return Math.max(chainBound(trace, able, at), ...bounds);
 }
 
@@ -136,22 +143,79 @@ function workBound(
   return Math.max(bound, (work + loads.reduce((sum, load) => sum + load, 0)) / speed);
 }
 
+/**
+ * The same work over the most that each node can do between the first moment at which it can have
+ * any of it and the last from which what follows can still be done. A node that has no room for two
+ * of the models runs one before it loads another: then all loads but the first of each node fall
+ * into its window, and no other of the models runs there meanwhile.
+ */
+function windowBound(
+  trace: Trace,
+  able: Able,
+  { at, after }: Times,
+  group: ReadonlySet<string>,
+): number {
+  const jobs = trace.jobs.filter(job => group.has(job.model));
+  const models = trace.models.filter(model => group.has(model.name));
+  const windows = trace.nodes.flatMap(node => {
+    const here = models.filter(({ name }) => able.get(name)?.includes(node) === true);
+    const loads = new Map(here.map(model => [model.name, loadMs(node, model)]));
+    const own = jobs.filter(job => loads.has(job.model));
+    if (own.length === 0) return [];
+    const starts = own.map(job => Math.max(at.get(job.id) ?? 0, loads.get(job.model) ?? 0));
+    const from = least(starts);
+    const tail = least(own.map(job => after.get(job.id) ?? 0));
+    const copies = copiesAtMost(node, here);
+    const rate = node.speed * node.slots;
+    return [{ from, tail, copies, rate, load: Math.min(...loads.values()) * rate }];
+  });
+  if (windows.length === 0) return 0;
+  const isOneByOne = windows.every(({ copies }) => copies === 1);
+  const loads = isOneByOne ? (fewestLoadsOf(trace, group) ?? 0) - windows.length : 0;
+  const reloading = Math.max(0, loads) * Math.min(...windows.map(({ load }) => load));
+  const work = jobs.reduce((sum, job) => sum + job.work_ms, 0) + reloading;
+  const done = (end: number): number =>
+    windows.reduce(
+      (sum, { from, tail, copies, rate }) => sum + Math.max(0, end - from - tail) * copies * rate,
+      0,
+    );
+  // What can be done by some moment grows with it, on straight lines between the windows' ends.
+  const ends = windows.map(({ from, tail }) => from + tail).sort((left, right) => left - right);
+  let end = ends[0] ?? 0;
+  for (const next of [...ends.slice(1), Number.POSITIVE_INFINITY]) {
+    const speed = windows
+      .filter(({ from, tail }) => from + tail <= end)
+      .reduce((sum, { copies, rate }) => sum + copies * rate, 0);
+    const needed = end + (work - done(end)) / speed;
+    if (needed <= next) return needed;
+    end = next;
+  }
+  return end;
+}
+
+const least = (numbers: readonly number[]): number =>
+  numbers.reduce((low, number) => Math.min(low, number), Number.POSITIVE_INFINITY);
+
 /** Work per ms that all nodes do at most on these models: as many copies as their memory holds. */
 function concurrency(trace: Trace, able: Able, group: ReadonlySet<string>): number {
-  const models = trace.models
-    .filter(model => group.has(model.name))
-    .sort((left, right) => left.need_bytes - right.need_bytes);
+  const models = trace.models.filter(model => group.has(model.name));
   return trace.nodes.reduce((sum, node) => {
-    let bytes = 0;
-    let copies = 0;
-    for (const model of models) {
-      if (able.get(model.name)?.includes(node) !== true) continue;
-      bytes += model.need_bytes;
-      if (bytes > node.bytes) break;
-      copies += 1;
-    }
-    return sum + node.speed * node.slots * copies;
+    const here = models.filter(({ name }) => able.get(name)?.includes(node) === true);
+    return sum + node.speed * node.slots * copiesAtMost(node, here);
   }, 0);
+}
+
+/** How many of these models the node holds at once. */
+function copiesAtMost(node: TraceNode, models: readonly TraceModel[]): number {
+  const sizes = models.map(({ need_bytes }) => need_bytes).sort((left, right) => left - right);
+  let bytes = 0;
+  let copies = 0;
+  for (const size of sizes) {
+    bytes += size;
+    if (bytes > node.bytes) break;
+    copies += 1;
+  }
+  return copies;
 }
 
 /** The longest way through what comes after what; before its first step, whose model was loaded. */
@@ -161,77 +225,5 @@ function chainBound(trace: Trace, able: Able, at: Arrivals): number {
       const load = loadOf(trace, able, job);
       return Math.max(at.get(job.id) ?? 0, load) + workOf(job, able);
     }),
-  );
-}
-
-const STATES_MAX = 2_000_000;
-
-/**
- * The fewest loads with which all builds can be taken to their end, or null where the trace is not
- * made of equal builds or the search is too large. Breadth first over how many builds stand at each
- * step, and which models lie on which node.
- */
-export function fewestLoads(trace: Trace): number | null {
-  const { builds } = trace;
-  if (builds === undefined) return null;
-  const { count, steps } = builds;
-  const needs = new Map(trace.models.map(model => [model.name, model.need_bytes]));
-  const start = {
-    at: advance(
-      Array.from(steps, (_, step) => (step === 0 ? count : 0)),
-      steps,
-      new Set(),
-    ),
-    lie: trace.nodes.map(() => [] as string[]),
-  };
-  const seen = new Set<string>();
-  let frontier = [start];
-  for (let loads = 0; frontier.length > 0 && seen.size < STATES_MAX; loads += 1) {
-    const next: (typeof start)[] = [];
-    for (const { at, lie } of frontier) {
-      if (at.every(amount => amount === 0)) return loads;
-      for (const model of new Set(steps.filter((_, step) => (at[step] ?? 0) > 0))) {
-        for (const [index, node] of trace.nodes.entries()) {
-          for (const kept of subsets(lie[index] ?? [])) {
-            const held = [...kept, model].sort();
-            const bytes = held.reduce((sum, name) => sum + (needs.get(name) ?? 0), 0);
-            if (bytes > node.bytes || kept.includes(model)) continue;
-            const lying = lie.map((names, other) => (other === index ? held : names));
-            const moved = advance(at, steps, new Set(lying.flat()));
-            const key = JSON.stringify([moved, lying]);
-            if (seen.has(key)) continue;
-            seen.add(key);
-            next.push({ at: moved, lie: lying });
-          }
-        }
-      }
-    }
-    frontier = next;
-  }
-  return null;
-}
-
-/**
- * Builds whose next model lies somewhere may go on or stay: going on never costs a load, since the
- * models of later steps are wanted by the last build in any case.
- */
-function advance(
-  at: readonly number[],
-  steps: readonly string[],
-  lying: ReadonlySet<string>,
-): readonly number[] {
-  const moved = [...at];
-  for (const [step, model] of steps.entries()) {
-    const amount = moved[step] ?? 0;
-    if (amount === 0 || !lying.has(model)) continue;
-    moved[step] = 0;
-    if (step + 1 < steps.length) moved[step + 1] = (moved[step + 1] ?? 0) + amount;
-  }
-  return moved;
-}
-
-function subsets(names: readonly string[]): readonly (readonly string[])[] {
-  return Array.from({ length: 2 ** names.length }, (_, mask) =>
-    names.filter((_name, bit) => (mask & (1 << bit)) !== 0),
   );
 }

@@ -4,8 +4,9 @@
  */
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
-import { fewestLoads, makespanBound } from './bounds.ts';
+import { makespanBound } from './bounds.ts';
 import { GpuStackPolicy, LocalAiPolicy } from './central.ts';
+import { type Fewest, fewest } from './fewest.ts';
 import { percentile } from './percentile.ts';
 import { ProductPolicy } from './product.ts';
 import { leastConnections, RouterPolicy, roundRobin } from './routers.ts';
@@ -15,6 +16,8 @@ import { type Policy, type Run, World } from './world.ts';
 /** The defaults of the product's configuration. */
 const AGE_BOUND_MS = 30_000;
 const RESIDENCY_MS = 10_000;
+/** With more, the fewest loads are not searched for. */
+const SEARCHED_NODES_MAX = 10;
 
 const POLICIES: readonly (() => Policy)[] = [
   () => new ProductPolicy({ age_bound_ms: AGE_BOUND_MS, residency_ms: RESIDENCY_MS }),
@@ -33,6 +36,8 @@ interface Row {
   readonly makespan_ratio: number;
   readonly loads: number;
   readonly loads_least: number | null;
+  readonly swaps: number;
+  readonly swaps_least: number | null;
   readonly wait_p95_s: number;
   readonly wait_max_s: number;
   readonly unfinished: number;
@@ -43,7 +48,7 @@ interface Row {
 
 function rowsOf(trace: Trace): Row[] {
   const bound = makespanBound(trace);
-  const least = fewestLoads(trace);
+  const least = trace.nodes.length > SEARCHED_NODES_MAX ? null : fewest(trace, AGE_BOUND_MS);
   return POLICIES.map(make => {
     const policy = make();
     const run = new World(trace, policy).run(() => performance.now());
@@ -51,9 +56,15 @@ function rowsOf(trace: Trace): Row[] {
   });
 }
 
-function rowOf(trace: Trace, policy: Policy, run: Run, bound: number, least: number | null): Row {
+function rowOf(trace: Trace, policy: Policy, run: Run, bound: number, least: Fewest | null): Row {
   return {
-    ...{ trace: trace.name, policy: policy.name, loads: run.loads, loads_least: least },
+    ...{
+      trace: trace.name,
+      policy: policy.name,
+      loads: run.loads,
+      loads_least: least?.loads ?? null,
+    },
+    ...{ swaps: run.swaps, swaps_least: least?.swaps ?? null },
     makespan_s: run.makespan_ms / 1_000,
     makespan_ratio: run.makespan_ms / bound,
     wait_p95_s: percentile(run.waits_ms, 0.95) / 1_000,
@@ -73,7 +84,7 @@ function print(rows: readonly Row[]): void {
       .join(' ');
   const out = process.stdout;
   out.write(
-    `${line(['trace', 'policy', 'makespan', '/ bound', 'loads', 'least', 'wait p95', 'wait max', 'not done', 'doubled', 'decide p50', 'p99 ms'])}\n`,
+    `${line(['trace', 'policy', 'makespan', '/ bound', 'loads', 'least', 'swaps', 'least', 'wait p95', 'wait max', 'not done', 'doubled', 'decide p50', 'p99 ms'])}\n`,
   );
   for (const row of rows) {
     out.write(
@@ -84,6 +95,8 @@ function print(rows: readonly Row[]): void {
         row.makespan_ratio.toFixed(2),
         row.loads,
         row.loads_least ?? '-',
+        row.swaps,
+        row.swaps_least ?? '-',
         `${row.wait_p95_s.toFixed(1)} s`,
         `${row.wait_max_s.toFixed(1)} s`,
         row.unfinished,

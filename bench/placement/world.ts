@@ -70,6 +70,8 @@ interface Event {
 export interface Run {
   readonly makespan_ms: number;
   readonly loads: number;
+  /** Loads for which another model had to go. */
+  readonly swaps: number;
   readonly waits_ms: readonly number[];
   readonly double_bookings: number;
   readonly unfinished: number;
@@ -91,6 +93,7 @@ export class World {
   readonly #followers = new Map<string, TraceJob[]>();
   readonly #runOf = new Map<string, number>();
   #loads = 0;
+  #swaps = 0;
   #doubleBookings = 0;
   #woken = Number.POSITIVE_INFINITY;
   readonly #decisionsMs: number[] = [];
@@ -127,6 +130,7 @@ export class World {
     return {
       makespan_ms: this.now,
       loads: this.#loads,
+      swaps: this.#swaps,
       waits_ms: waits,
       double_bookings: this.#doubleBookings,
       unfinished: this.jobs.size - this.#done.size,
@@ -201,6 +205,7 @@ export class World {
     };
     node.copies.set(model.name, copy);
     this.#loads += 1;
+    if (victims > 0) this.#swaps += 1;
     const held = [...node.copies.values()].reduce((sum, other) => sum + other.model.need_bytes, 0);
     if (held > node.spec.bytes || !couldHold(node.spec, model)) this.#doubleBookings += 1;
     this.#at(ready_at, () => {
