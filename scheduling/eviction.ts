@@ -68,21 +68,24 @@ export function chooseVictims(
   isEnough: (victims: readonly Resident[]) => boolean,
   options: EvictionOptions,
 ): Eviction | null {
-  const evictable = residents
-    .filter(resident => isEvictable(resident, options))
+  const all = residents.filter(resident => isEvictable(resident, options));
+  if (all.length === 0 || !isEnough(all)) return null;
+  if (all.length === 1) return { victims: all, cost_ms: sumOf(all, options) };
+  const evictable = all
     .map(resident => ({ resident, loss: lossOf(resident, options) }))
     .sort((left, right) => left.loss - right.loss || compareKeys(left.resident, right.resident));
-  const all = evictable.map(({ resident }) => resident);
-  if (all.length === 0 || !isEnough(all)) return null;
   const victims =
     evictable.length <= EXACT_RESIDENTS_MAX
       ? cheapestSet(evictable, isEnough)
-      : withoutNeedless(all, isEnough);
-  return {
-    victims,
-    cost_ms: victims.reduce((sum, resident) => sum + lossOf(resident, options), 0),
-  };
+      : withoutNeedless(
+          evictable.map(({ resident }) => resident),
+          isEnough,
+        );
+  return { victims, cost_ms: sumOf(victims, options) };
 }
+
+const sumOf = (victims: readonly Resident[], options: EvictionOptions): number =>
+  victims.reduce((sum, resident) => sum + lossOf(resident, options), 0);
 
 interface Valued {
   readonly resident: Resident;

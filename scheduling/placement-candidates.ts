@@ -21,7 +21,7 @@ import {
   type NodeState,
   nodeStateOf,
 } from './placement-node.ts';
-import { type Offer, offerOf, type Terms } from './placement-offer.ts';
+import { type Offer, offerOf, type Terms, type Verdict } from './placement-offer.ts';
 import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
@@ -322,13 +322,13 @@ export class Candidates {
     const absent =
       this.absence(state) ??
       (engine.available ? null : (engine.reason ?? `${engine.name} does not answer`));
-    if (absent !== null) return offerOf(state, entry, 'not_ready', absent, 'never');
+    if (absent !== null) return offerOf(state, entry, never('not_ready', absent));
     if (this.#hasRules) {
       const excluded = exclusionOf(this.request, state.view, this.#policies.get(key));
-      if (excluded !== null) return offerOf(state, entry, 'excluded', excluded, 'never');
+      if (excluded !== null) return offerOf(state, entry, never('excluded', excluded));
     }
     const refusal = this.request.refused[state.node];
-    if (refusal !== undefined) return offerOf(state, entry, 'refused', refusal, 'never');
+    if (refusal !== undefined) return offerOf(state, entry, never('refused', refusal));
     return this.#judgement(state, entry);
   }
 
@@ -348,9 +348,11 @@ export class Candidates {
   }
 
   #rankMs(offer: Offer): number {
-    return rankMs(offer, this.request, { ahead: 0, waited_ms: this.#context.waited_ms ?? 0 });
+    return rankMs(offer, this.request, 0, this.#context.waited_ms ?? 0);
   }
 }
+
+const never = (verdict: Verdict, refusal: string) => ({ verdict, refusal, when: 'never' }) as const;
 
 interface Found {
   good: Offer | null;

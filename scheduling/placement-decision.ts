@@ -74,7 +74,16 @@ function correctionOf(offer: Offer | null, need: MemoryNeed): Correction {
   return residualOf({ ...entry, backend }, residuals, need);
 }
 
+/** Offers are judged once and shown in many decisions. */
+const candidates = new WeakMap<Offer, PlacementCandidate>();
+
 function candidateOf(offer: Offer): PlacementCandidate {
+  const known = candidates.get(offer) ?? newCandidate(offer);
+  candidates.set(offer, known);
+  return known;
+}
+
+function newCandidate(offer: Offer): PlacementCandidate {
   const room = offer.state.room;
   return {
     node: offer.node,

@@ -57,20 +57,18 @@ function serves(resident: Resident, wanted: number, state: NodeState, entry: Ent
   return bytesOf(resident) >= need.total_bytes + residual_bytes;
 }
 
+const FITS = { verdict: 'fits', refusal: null, when: 'takes' } as const;
 const WAITS = { verdict: 'busy', when: 'waits' } as const;
 
 /** Engines that hold no memory of ours: the scaffold, and models outside the house. */
 function unloadedEngine(request: PlacementRequest, state: NodeState, entry: Entry): Offer {
   const isBusy = isFull(request, state);
-  const base = offerOf(state, entry, 'fits', null, 'takes');
   const waitMs = isBusy ? SLOT_WAIT_MS : 0;
-  return {
-    ...base,
-    ...(isBusy ? slotsTaken(state) : {}),
+  return offerOf(state, entry, isBusy ? slotsTaken(state) : FITS, {
     effort: 1,
     context_tokens: request.context_tokens,
     score: scoreOf({ ...ZERO, wait_ms: waitMs }),
-  };
+  });
 }
 
 /** A copy that is there, or nearly. */
@@ -97,9 +95,8 @@ function copyOffer(
     : isFull(request, state)
       ? slotsTaken(state)
       : { ...WAITS, refusal: `its ${resident.slots} slots are taken` };
-  return {
-    ...offerOf(state, entry, loading ? 'loading' : 'loaded', null, 'takes'),
-    ...(holdsUp ? slots : {}),
+  const verdict = loading ? 'loading' : 'loaded';
+  return offerOf(state, entry, holdsUp ? slots : { verdict, refusal: null, when: 'takes' }, {
     effort: 0,
     context_tokens: resident.context_tokens ?? wanted,
     // What loading it again would take, should it be gone by then.
@@ -113,5 +110,5 @@ function copyOffer(
       load_ms: loading ? resident.reload_ms / 2 : 0,
       evict_ms: 0,
     }),
-  };
+  });
 }

@@ -6,7 +6,7 @@
  * L2: nothing in use, wanted or kept is a victim; where only those are in the way, the offer waits.
  */
 import { chooseVictims, type EvictionOptions, RECENCY_STEP_MS } from './eviction.ts';
-import { type Fit, fit, largestContext, type Room, tierOf } from './fit.ts';
+import { type Fit, type FitOptions, fit, largestContext, type Room, tierOf } from './fit.ts';
 import { withReserve } from './fit-layers.ts';
 import type { MemoryNeed } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
@@ -16,7 +16,6 @@ import { residualOf } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
 import type { Entry, NodeState } from './placement-node.ts';
 import {
-  EFFORT_NONE,
   isFull,
   type Offer,
   OLLAMA_ONLY,
@@ -29,6 +28,44 @@ import { loadingMs, scoreOf, serviceOf } from './placement-score.ts';
 
 /** Of what stays free beside a model, the part that a larger context than needed may take. */
 const SPARE_FRACTION = 0.5;
+/** Contexts of one model that are remembered. */
+const CONTEXTS_MAX = 32;
+
+/** What a context takes, and what observed loads say that it takes beside that. */
+interface Taken {
+  readonly need: MemoryNeed;
+  readonly residual: number;
+}
+
+/** By node and model: the same for every request until something changes there. */
+const known = new WeakMap<NodeState, Map<Entry, Map<number, Taken>>>();
+
+function takenBy(state: NodeState, entry: Entry, tokens: number): Taken {
+  let entries = known.get(state);
+  if (entries === undefined) {
+    entries = new Map();
+    known.set(state, entries);
+  }
+  let contexts = entries.get(entry);
+  if (contexts === undefined) {
+    contexts = new Map();
+    entries.set(entry, contexts);
+  }
+  const before = contexts.get(tokens);
+  if (before !== undefined) return before;
+  const { backend, residuals } = state;
+  const need = needOf(profileOf(entry.model), memoryOptionsOf(state, entry, tokens));
+  const { residual_bytes } = residualOf({ ...entry, backend }, residuals, need);
+  const taken = { need, residual: residual_bytes };
+  if (contexts.size >= CONTEXTS_MAX) contexts.clear();
+  contexts.set(tokens, taken);
+  return taken;
+}
+
+const aloneWith = ({ residual }: Taken): FitOptions => ({
+  offload: false,
+  residual_bytes: residual,
+});
 
 /** Loading the model: where, in place of what, with which context. */
 export class Loading {
@@ -38,8 +75,6 @@ export class Loading {
   readonly #eviction: EvictionOptions;
   /** A copy of the model that has too small a context; it goes in any case. */
   readonly #old: Resident | null;
-  /** Of the context asked for, and what observed loads say that it takes beside that. */
-  #known: { readonly need: MemoryNeed; readonly residual: number } | null = null;
 
   constructor(
     request: PlacementRequest,
@@ -75,27 +110,30 @@ export class Loading {
       return this.#blocked('its copy has a smaller context and is in use', [old]);
     }
     const gone = old === null ? [] : [old];
-    if (this.#needsPlace(gone) === 0 && this.#isEnough(gone)) {
-      return this.#made(this.#whole(gone), gone, 0);
+    if (this.#makesRoom(gone)) {
+      return this.#made(this.#whole(gone), gone, 0, false);
     }
     const { residents } = this.#state.room;
     const more = chooseVictims(
       residents,
-      victims =>
-        this.#needsPlace([...gone, ...victims]) === 0 && this.#isEnough([...gone, ...victims]),
+      victims => this.#makesRoom(gone.length === 0 ? victims : [...gone, ...victims]),
       this.#eviction,
     );
     if (more !== null) {
       const victims = [...gone, ...more.victims];
-      return { ...this.#made(this.#whole(victims), victims, more.cost_ms), timed: true };
+      return this.#made(this.#whole(victims), victims, more.cost_ms, true);
     }
     if (this.#state.view.runtime?.advert.offload === true) {
       const spilled = this.#fit(gone, true);
       if (spilled.kind === 'partial' || spilled.kind === 'cpu') {
-        return { ...this.#made(spilled, gone, 0), timed: true };
+        return this.#made(spilled, gone, 0, true);
       }
     }
-    return { ...this.#refused(gone), timed: true };
+    return this.#refused(gone);
+  }
+
+  #makesRoom(gone: readonly Resident[]): boolean {
+    return this.#needsPlace(gone) === 0 && this.#isEnough(gone);
   }
 
   /** How many models have to go because the engine holds no more at once. */
@@ -128,21 +166,9 @@ export class Loading {
     return room.cards.length > 1 && this.#isGood(this.#fit(gone, false));
   }
 
-  #needWith(tokens: number): MemoryNeed {
-    return needOf(profileOf(this.#entry.model), memoryOptionsOf(this.#state, this.#entry, tokens));
-  }
-
-  #asked(): { readonly need: MemoryNeed; readonly residual: number } {
-    if (this.#known === null) {
-      const need = this.#needWith(this.#request.context_tokens);
-      this.#known = { need, residual: this.#residualOf(need) };
-    }
-    return this.#known;
-  }
-
-  #residualOf(need: MemoryNeed): number {
-    const { backend, residuals } = this.#state;
-    return residualOf({ ...this.#entry, backend }, residuals, need).residual_bytes;
+  /** Of the context asked for. */
+  #asked(): Taken {
+    return takenBy(this.#state, this.#entry, this.#request.context_tokens);
   }
 
   /** Of one card, or of main memory where there is no card; reserve and residual included. */
@@ -162,7 +188,8 @@ export class Loading {
     return fit(profileOf(this.#entry.model), options, this.#state.room.without(gone), fitOptions);
   }
 
-  #made(found: Fit, gone: readonly Resident[], evict_ms: number): Offer {
+  /** @param timed whether it depends on how long models have been idle */
+  #made(found: Fit, gone: readonly Resident[], evict_ms: number, timed: boolean): Offer {
     const { context, found: taken } = this.#largest(found, gone);
     const evicts = gone.some(resident => resident !== this.#old);
     const verdict: Verdict =
@@ -176,10 +203,12 @@ export class Loading {
     const effort = { fits: 1, evicts: 2, partial: 3, cpu: 4 }[verdict];
     const isBusy = isFull(this.#request, this.#state);
     const service = this.#service(taken);
-    return {
-      ...offerOf(this.#state, this.#entry, verdict, null, 'takes'),
-      ...(isBusy ? slotsTaken(this.#state) : {}),
+    const outcome = isBusy
+      ? slotsTaken(this.#state)
+      : ({ verdict, refusal: null, when: 'takes' } as const);
+    return offerOf(this.#state, this.#entry, outcome, {
       effort,
+      timed,
       context_tokens: context,
       fit: taken,
       need_bytes: bytesOfFit(taken),
@@ -191,7 +220,7 @@ export class Loading {
         load_ms: loadingMs(this.#entry.model, gone.length, this.#queuedLoadsMs()),
         evict_ms,
       }),
-    };
+    });
   }
 
   /** Where the request allows it, the largest tier that costs nobody anything. */
@@ -214,22 +243,12 @@ export class Loading {
       ram_free_bytes: room.cards.length > 0 ? room.ram_free_bytes : spare(room.ram_free_bytes),
     };
     const { context_tokens: _, ...options } = memoryOptionsOf(this.#state, this.#entry, asked);
-    const largest = largestContext(
-      profile,
-      options,
-      half,
-      this.#alone(this.#asked().need),
-      'tiers',
-    );
+    const largest = largestContext(profile, options, half, aloneWith(this.#asked()), 'tiers');
     const context = Math.min(largest ?? asked, tierOf(most, profile));
     if (context <= asked) return { context: asked, found };
-    const alone = this.#alone(this.#needWith(context));
+    const alone = aloneWith(takenBy(this.#state, this.#entry, context));
     const larger = fit(profile, { ...options, context_tokens: context }, half, alone);
     return this.#isGood(larger) ? { context, found: larger } : { context: asked, found };
-  }
-
-  #alone(need: MemoryNeed): { readonly offload: false; readonly residual_bytes: number } {
-    return { offload: false, residual_bytes: this.#residualOf(need) };
   }
 
   /** Loads of one node share its disk: this one comes after those on their way. */
@@ -256,7 +275,7 @@ export class Loading {
       return this.#not('does_not_fit', found, [], 'never', null);
     }
     const isEnough = (victims: readonly Resident[]): boolean =>
-      this.#needsPlace([...gone, ...victims]) === 0 && this.#isEnough([...gone, ...victims]);
+      this.#makesRoom(gone.length === 0 ? victims : [...gone, ...victims]);
     const later = chooseVictims(others, isEnough, { now: this.#eviction.now, busy: true });
     if (later !== null) return this.#not('does_not_fit', found, later.victims, 'waits', null);
     return this.#not('does_not_fit', found, others, 'never', null);
@@ -302,20 +321,24 @@ export class Loading {
   ): Offer {
     const service = this.#service(found);
     const workMs = service.prefill_ms + service.decode_ms;
-    return {
-      ...offerOf(this.#state, this.#entry, verdict, refusal, when),
-      effort: EFFORT_NONE,
-      context_tokens: tierOf(this.#request.context_tokens, profileOf(this.#entry.model)),
-      fit: found,
-      need_bytes: Math.max(0, found.need.total_bytes + this.#asked().residual),
-      blockers,
-      score: scoreOf({
-        ...service,
-        wait_ms: workMs,
-        load_ms: loadingMs(this.#entry.model, blockers.length, this.#queuedLoadsMs()),
-        evict_ms: 0,
-      }),
-    };
+    return offerOf(
+      this.#state,
+      this.#entry,
+      { verdict, refusal, when },
+      {
+        timed: true,
+        context_tokens: tierOf(this.#request.context_tokens, profileOf(this.#entry.model)),
+        fit: found,
+        need_bytes: Math.max(0, found.need.total_bytes + this.#asked().residual),
+        blockers,
+        score: scoreOf({
+          ...service,
+          wait_ms: workMs,
+          load_ms: loadingMs(this.#entry.model, blockers.length, this.#queuedLoadsMs()),
+          evict_ms: 0,
+        }),
+      },
+    );
   }
 }
 

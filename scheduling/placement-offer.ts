@@ -68,6 +68,8 @@ export const ZERO: Score = scoreOf({
 export const EFFORT_NONE = 5;
 
 export const OLLAMA_ONLY = 'ollama';
+const NONE: readonly never[] = [];
+const NO_DETAILS: Details = {};
 
 /** Whether all slots for attempts are taken. */
 export const isFull = (request: PlacementRequest, state: NodeState): boolean =>
@@ -82,24 +84,53 @@ export function slotsTaken(state: NodeState): Pick<Offer, 'verdict' | 'refusal' 
   return { verdict: 'busy', refusal, when: 'waits' };
 }
 
-/** An offer with nothing in it but who and what. */
+/** What an offer says beyond who, what and whether. */
+type Details = Partial<
+  Pick<
+    Offer,
+    | 'effort'
+    | 'context_tokens'
+    | 'fit'
+    | 'need_bytes'
+    | 'gpus'
+    | 'evict'
+    | 'blockers'
+    | 'slots'
+    | 'in_flight'
+    | 'score'
+    | 'timed'
+  >
+>;
+
+/** Of one shape, whatever it says: thousands are made for one decision. */
 export function offerOf(
   state: NodeState,
   entry: Entry | null,
-  verdict: Verdict,
-  refusal: string | null,
-  when: Offer['when'],
+  { verdict, refusal, when }: Pick<Offer, 'verdict' | 'refusal' | 'when'>,
+  more: Details = NO_DETAILS,
 ): Offer {
+  const key = entry?.key ?? '';
   return {
     node: state.node,
     engine: entry?.engine.name ?? OLLAMA_ONLY,
     model: entry?.model.name ?? '',
-    key: entry?.key ?? '',
-    copy: `${state.node} ${entry?.key ?? ''}`,
-    ...{ verdict, refusal, when, state, score: ZERO },
-    effort: EFFORT_NONE,
+    key,
+    copy: `${state.node} ${key}`,
+    verdict,
+    refusal,
+    when,
+    effort: more.effort ?? EFFORT_NONE,
     size_bytes: entry?.model.size_bytes ?? 0,
-    ...{ context_tokens: 0, fit: null, need_bytes: 0, gpus: [], evict: [], blockers: [] },
-    ...{ slots: 1, in_flight: 0, timed: false },
+    context_tokens: more.context_tokens ?? 0,
+    fit: more.fit ?? null,
+    need_bytes: more.need_bytes ?? 0,
+    gpus: more.gpus ?? NONE,
+    evict: more.evict ?? NONE,
+    blockers: more.blockers ?? NONE,
+    slots: more.slots ?? 1,
+    in_flight: more.in_flight ?? 0,
+    score: more.score ?? ZERO,
+    state,
+    timed: more.timed ?? false,
   };
 }

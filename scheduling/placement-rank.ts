@@ -18,24 +18,27 @@ const AVOIDED_MS = 1e12;
 /** Whether it can be had now. */
 export const takes = (offer: Offer): boolean => offer.when === 'takes';
 
-/** Requests ahead for the same copy, and how long this one has waited. */
-export interface Turn {
-  readonly ahead: number;
-  readonly waited_ms: number;
-  /** Until a slot of the copy is free and the copy loaded, where who decides knows better. */
-  readonly free_ms?: number | undefined;
-}
-
-/** C1. The expected time, and what it takes to outweigh it. */
-export function rankMs(offer: Offer, request: PlacementRequest, turn: Turn): number {
+/**
+ * C1. The expected time, and what it takes to outweigh it.
+ * @param ahead requests ahead for the same copy
+ * @param waited_ms how long this one has waited
+ * @param free_ms until a slot of the copy is free and the copy loaded, where who decides knows better
+ */
+export function rankMs(
+  offer: Offer,
+  request: PlacementRequest,
+  ahead: number,
+  waited_ms: number,
+  free_ms?: number,
+): number {
   const { total_ms, wait_ms, load_ms } = offer.score;
   const avoided = request.avoid.length > 0 && request.avoid.includes(offer.node) ? AVOIDED_MS : 0;
   if (offer.effort > 0 && offer.when === 'takes') {
     if (offer.effort === 1) return avoided + total_ms + FREE_HYSTERESIS_MS;
     return avoided + total_ms * HYSTERESIS_FACTOR + HYSTERESIS_MS;
   }
-  const known = turn.free_ms === undefined ? wait_ms : wait_ms + load_ms;
-  return avoided + total_ms - known + waitMs(offer, turn);
+  const known = free_ms === undefined ? wait_ms : wait_ms + load_ms;
+  return avoided + total_ms - known + waitMs(offer, ahead, waited_ms, free_ms);
 }
 
 /** Between offers of one rank. */
@@ -46,7 +49,7 @@ export function compareOffers(left: Offer, right: Offer): number {
 }
 
 /** Who has waited for long already was told too little, and is told at least as much again. */
-export function waitMs(offer: Offer, { ahead, waited_ms, free_ms }: Turn): number {
+export function waitMs(offer: Offer, ahead: number, waited_ms: number, free_ms?: number): number {
   const { wait_ms, prefill_ms, decode_ms } = offer.score;
   const queued = (free_ms ?? wait_ms) + (ahead * (prefill_ms + decode_ms)) / offer.slots;
   return offer.when === 'waits' ? Math.max(queued, waited_ms) : queued;

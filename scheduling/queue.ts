@@ -16,7 +16,7 @@ import { type PlacementPlan, planOf } from './placement.ts';
 import type { Candidates } from './placement-candidates.ts';
 import { decisionOf, type Outcome } from './placement-decision.ts';
 import type { Offer } from './placement-offer.ts';
-import { compareOffers, rankMs, type Turn, takes, waitMs } from './placement-rank.ts';
+import { compareOffers, rankMs, takes, waitMs } from './placement-rank.ts';
 import { waitingReason } from './placement-reason.ts';
 import { wantedLoads } from './queue-policies.ts';
 import { type Job, NOBODY, type QueueState, type Waiting } from './queue-state.ts';
@@ -181,7 +181,7 @@ class Pass {
         this.#begin(waiting, group, best);
         return true;
       }
-      const expected_ms = best === null ? null : waitMs(best, this.#turnOf(best, waited_ms));
+      const expected_ms = best === null ? null : this.#waitMs(best, waited_ms);
       group.first ??= { best, expected_ms };
       if (best !== null) this.#view.queueAhead(best);
       if (best !== null && this.#view.isOverdue(waiting)) this.#view.claim(waiting, best);
@@ -206,13 +206,13 @@ class Pass {
     return best;
   }
 
-  #turnOf(offer: Offer, waited_ms: number): Turn {
-    const ahead = this.#view.aheadOf(offer);
-    return { ahead, waited_ms, free_ms: this.#view.freeMsOf(offer) };
+  #waitMs(offer: Offer, waited_ms: number): number {
+    return waitMs(offer, this.#view.aheadOf(offer), waited_ms, this.#view.freeMsOf(offer));
   }
 
   #rankMs(offer: Offer, { request }: Job, waited_ms: number): number {
-    return rankMs(offer, request, this.#turnOf(offer, waited_ms));
+    const view = this.#view;
+    return rankMs(offer, request, view.aheadOf(offer), waited_ms, view.freeMsOf(offer));
   }
 
   #begin(waiting: Waiting, group: Group, best: Offer): void {

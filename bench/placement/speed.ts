@@ -5,8 +5,10 @@
  */
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
+import { decode, encode } from '../../protocol/codec.ts';
 import { NodeId } from '../../protocol/ids.ts';
-import type { ModelAdvert } from '../../protocol/node.ts';
+import { type ModelAdvert, RuntimeAdvert } from '../../protocol/node.ts';
+import { sharedWith } from '../../scheduling/advert-sharing.ts';
 import type { NodeView } from '../../scheduling/node-view.ts';
 import { type PlacementRequest, place } from '../../scheduling/placement.ts';
 import { readAdvert } from '../../scheduling/placement-node.ts';
@@ -72,6 +74,18 @@ function viewOf(index: number): NodeView {
   return { node, capacity: { advert: capacity, seen_at }, runtime: { advert: runtime, seen_at } };
 }
 
+/** Two adverts in turn: on the wire, one of the loaded models used at another time. */
+function renewed({ runtime }: NodeView): readonly Uint8Array[] {
+  if (runtime === null) return [];
+  return [NOW + 1, NOW + 2].map(used_at => {
+    const engines = runtime.advert.engines.map(engine => {
+      const used = engine.models.find(model => model.loaded);
+      return { ...engine, models: engine.models.map(m => (m === used ? { ...m, used_at } : m)) };
+    });
+    return encode({ ...runtime.advert, engines });
+  });
+}
+
 interface Figure {
   readonly name: string;
   readonly p50_ms: number;
@@ -96,12 +110,17 @@ function timed(
 
 function measure(): Figure[] {
   const views = Array.from({ length: NODES }, (_, index) => viewOf(index));
+  const adverts = views.map(view => renewed(view));
   const advert = (index: number): void => {
     if (index % PER_ADVERT !== 0) return;
-    const view = viewOf(index % NODES);
+    const place = (index / PER_ADVERT) % NODES;
+    const view = views[place];
+    const bytes = adverts[place]?.[Math.floor(index / PER_ADVERT / NODES) % 2];
+    if (view?.runtime == null || bytes === undefined) return;
     // As the master does when an advert comes in.
-    if (view.runtime !== null) readAdvert(view.runtime.advert);
-    views[index % NODES] = view;
+    const advert = sharedWith(view.runtime.advert, RuntimeAdvert.parse(decode(bytes, undefined)));
+    readAdvert(advert);
+    views[place] = { ...view, runtime: { ...view.runtime, advert } };
   };
   const loaded = (index: number): void => void place(named(index % 20), views, NOW + index);
   const evicting = (index: number): void =>

@@ -24,6 +24,7 @@ import type { AdvertKind } from '../../../protocol/subjects.ts';
 import type { Bus, KvChange } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Logger } from '../../../runtime/log.ts';
+import { sharedWith } from '../../../scheduling/advert-sharing.ts';
 import type { NodeView, Seen } from '../../../scheduling/node-view.ts';
 import { readAdvert } from '../../../scheduling/placement-node.ts';
 import type { NodesPort } from '../ports.ts';
@@ -204,11 +205,16 @@ export class NodeTable implements NodesPort {
       const advert = parseAdvert(SCHEMAS[kind], change.value);
       const known = row[kind];
       if (known !== null && known.advert.epoch > advert.epoch) return; // T2
-      if (kind === 'runtime') {
-        this.#heard.set(node.data, seen_at);
-        readAdvert(advert as RuntimeAdvert);
+      if (kind !== 'runtime') {
+        this.#keep({ ...row, [kind]: { advert, seen_at } });
+        return;
       }
-      this.#keep({ ...row, [kind]: { advert, seen_at } });
+      this.#heard.set(node.data, seen_at);
+      const before = row.runtime?.advert;
+      const fresh = advert as RuntimeAdvert;
+      const runtime = before === undefined ? fresh : sharedWith(before, fresh);
+      readAdvert(runtime);
+      this.#keep({ ...row, runtime: { advert: runtime, seen_at } });
     } catch (error) {
       this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });
     }
