@@ -8,6 +8,7 @@ import { Ladder, type Rung } from './ladder.ts';
 import type { Measurement, MonitorPorts } from './ports.ts';
 import { amdProbe } from './probes/amd.ts';
 import { appleProbe } from './probes/apple.ts';
+import { CpuLoad } from './probes/cpu-load.ts';
 import { probeHost, probePulse } from './probes/host.ts';
 import { intelProbe } from './probes/intel.ts';
 import { nvidiaProbe } from './probes/nvidia.ts';
@@ -19,14 +20,15 @@ export function monitorPorts(context: ActorContext, identity: NodeIdentity): Mon
   const { node } = identity;
   const ladder = new Ladder(rungsOf(process.platform), clock);
   const run = toolRunner();
+  const cpuLoad = new CpuLoad();
   return {
     measure: async signal => {
-      const host = await probeHost(context.paths.data, clock);
+      const host = await probeHost(context.paths.data, cpuLoad, clock);
       const now = clock.now();
       const found = await ladder.climb({ root: '', run, host: host.ram, now, signal });
       return assemble(host, found, config.node.gpus ?? [], now);
     },
-    pulse: () => probePulse(clock),
+    pulse: () => probePulse(cpuLoad, clock),
     advertise: async measurement => {
       const advert = capacityAdvert(identity, context.state(), measurement, clock.now());
       await bucket.put(advertKey(node, 'capacity'), encode(advert));

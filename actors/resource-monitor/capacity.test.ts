@@ -6,6 +6,7 @@ import { SimulatedClock, systemClock } from '../../runtime/clock.ts';
 import { assemble, type DeclaredGpu, isNotable } from './capacity.ts';
 import { busAddress, type Card, cardOf } from './card.ts';
 import { bandwidthOf } from './probes/bandwidth.ts';
+import { CpuLoad, parseStat } from './probes/cpu-load.ts';
 import { probeHost } from './probes/host.ts';
 
 const GIB = 1024 ** 3;
@@ -131,14 +132,30 @@ test('bandwidth follows from the name, the longer name before the shorter', () =
   assert.equal(bandwidthOf('GPU 10de:ffff'), null);
 });
 
+test('the load of the processors is that of the time since the reading before', async () => {
+  const load = new CpuLoad();
+  assert.equal(await load.read(0), null);
+  const until = performance.now() + 300;
+  while (performance.now() < until) Math.sqrt(until);
+  const busy = await load.read(300);
+  assert.ok(busy !== null && busy > 0 && busy <= 1, `${busy}`);
+  assert.equal(await load.read(310), busy, 'asked again at once');
+  const stat =
+    'cpu  74608 2520 24433 1117073 6176 4054 0 10 300 0\ncpu0 37784 1260 12217 558536 3088 2027 0 0 0 0\n';
+  assert.deepEqual(parseStat(stat), { busy: 105_625, all: 1_228_874 });
+  for (const bad of ['', 'cpu\n', 'cpu 1 2 3\n', 'cpu a b c d e f g h\n', 'intr 1 2 3 4 5 6\n']) {
+    assert.equal(parseStat(bad), null, bad);
+  }
+});
+
 test('figures of the host carry their source and their time; what does not come is unknown', async () => {
   const now = systemClock.now();
-  const host = await probeHost('/', systemClock);
+  const host = await probeHost('/', new CpuLoad(), systemClock);
   assert.ok(host.ram.total_bytes > 0 && host.ram.available_bytes <= host.ram.total_bytes);
   assert.ok((host.disk.total_bytes ?? 0) > 0);
   for (const figure of [host.cpu, host.ram, host.disk]) {
     assert.ok((figure.measured_at ?? 0) >= now && figure.source);
   }
-  const nowhere = await probeHost('/no/such/folder', new SimulatedClock());
+  const nowhere = await probeHost('/no/such/folder', new CpuLoad(), new SimulatedClock());
   assert.equal(nowhere.disk.total_bytes, null);
 });

@@ -1,16 +1,17 @@
 /**
- * CPU, memory and disk of this machine. `systeminformation` is asynchronous for the first two (it is
- * not used for GPUs: it loses zeros and blocks on drivers).
+ * CPU, memory and disk of this machine. `systeminformation` tells of processor and memory (it is not
+ * used for GPUs: it loses zeros and blocks on drivers).
  *
  * H1: memory is known always: where the finer figure does not come in time, the operating system's
  *     coarser one stands in, under its own name.
  */
 import { statfs } from 'node:fs/promises';
 import os from 'node:os';
-import { cpu, currentLoad, mem } from 'systeminformation';
+import { cpu, mem } from 'systeminformation';
 import type { CapacityAdvert } from '../../../protocol/node.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Pulse } from '../ports.ts';
+import type { CpuLoad } from './cpu-load.ts';
 
 export interface HostFigures {
   readonly cpu: CapacityAdvert['cpu'];
@@ -24,11 +25,15 @@ const SOURCE = 'systeminformation';
 let processor: { readonly model: string; readonly cores: number } | null = null;
 
 /** @param dataDir the folder whose file system counts as this node's disk */
-export async function probeHost(dataDir: string, clock: Clock): Promise<HostFigures> {
+export async function probeHost(
+  dataDir: string,
+  cpuLoad: CpuLoad,
+  clock: Clock,
+): Promise<HostFigures> {
   processor ??= await inTime(describeProcessor(), clock);
   const [memory, load, disk] = await Promise.all([
     inTime(mem(), clock),
-    inTime(currentLoad(), clock),
+    inTime(cpuLoad.read(clock.monotonic()), clock),
     inTime(statfs(dataDir), clock),
   ]);
   const measured_at = clock.now();
@@ -36,7 +41,7 @@ export async function probeHost(dataDir: string, clock: Clock): Promise<HostFigu
   return {
     cpu: {
       ...(processor ?? { model: 'unknown', cores: cores() }),
-      load: load === null ? null : fraction(load.currentLoad),
+      load,
       ...measured,
     },
     ram:
@@ -52,10 +57,13 @@ export async function probeHost(dataDir: string, clock: Clock): Promise<HostFigu
   };
 }
 
-export async function probePulse(clock: Clock): Promise<Pulse> {
-  const [memory, load] = await Promise.all([inTime(mem(), clock), inTime(currentLoad(), clock)]);
+export async function probePulse(cpuLoad: CpuLoad, clock: Clock): Promise<Pulse> {
+  const [memory, cpu_load] = await Promise.all([
+    inTime(mem(), clock),
+    inTime(cpuLoad.read(clock.monotonic()), clock),
+  ]);
   return {
-    cpu_load: load === null ? null : fraction(load.currentLoad),
+    cpu_load,
     ram_available_bytes: memory?.available ?? os.freemem(),
   };
 }
@@ -81,7 +89,3 @@ async function describeProcessor() {
 }
 
 const cores = (): number => Math.max(1, os.cpus().length);
-
-function fraction(percent: number): number | null {
-  return Number.isFinite(percent) ? Math.min(1, Math.max(0, percent / 100)) : null;
-}
