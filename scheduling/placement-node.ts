@@ -108,6 +108,13 @@ export function nodeStateOf(
 export const loadedKeys = (view: NodeView): readonly string[] =>
   view.runtime === null ? [] : indexOf(view.runtime.advert).loaded;
 
+/** Requests that the node's advert shows on its copy of a model. */
+export function inFlightOf(view: NodeView, key: string): number {
+  if (view.runtime === null) return 0;
+  const entries = indexOf(view.runtime.advert).entries.get(key) ?? [];
+  return entries.reduce((sum, { model }) => sum + (model.in_flight ?? 0), 0);
+}
+
 /** Canonical name of the model that is meant by a request; null where none is named. */
 export function meantBy(
   { model }: Pick<PlacementRequest, 'model'>,

@@ -8,6 +8,7 @@
  */
 import type { NodeId } from '../protocol/ids.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
+import { canonicalModelName } from './model-names.ts';
 import type { Booking } from './node-resident.ts';
 import type { PlacementPlan, PlacementRequest } from './placement.ts';
 
@@ -48,11 +49,13 @@ export interface Running {
   readonly started_at: number;
 }
 
-/** A request that is over, as long as an advert may still show it. */
+/** Requests of one copy that are over, as long as an advert may still show them. */
 export interface Ended {
   readonly node: NodeId;
-  readonly model: string;
-  readonly at: number;
+  /** Canonical name of the model. */
+  readonly key: string;
+  /** When, the newest last. */
+  readonly at: readonly number[];
 }
 
 export interface QueueState {
@@ -60,7 +63,8 @@ export interface QueueState {
   /** In their order. */
   readonly waiting: readonly Waiting[];
   readonly running: ReadonlyMap<string, Running>;
-  readonly ended: readonly Ended[];
+  /** By node and canonical name. */
+  readonly ended: ReadonlyMap<string, Ended>;
   /** When models were loaded, by node and canonical name. */
   readonly loaded_at: ReadonlyMap<string, number>;
   /** When one that was overdue last took the place of models that others waited for, by node. */
@@ -83,14 +87,15 @@ const TURN_MS = 10_000;
 const QUANTUM_MS = 60_000;
 /** A node that declined is asked again after this. */
 const DECLINED_MS = 2_000;
-const ENDED_MAX = 4_096;
+/** Of one copy. What an advert shows in flight is seldom more, and is counted down to none. */
+const ENDED_MAX = 64;
 const SHARES_MAX = 4_096;
 
 export const emptyQueue = (options: QueueOptions): QueueState => ({
   options,
   waiting: [],
   running: new Map(),
-  ended: [],
+  ended: new Map(),
   loaded_at: new Map(),
   turned_at: new Map(),
   virtual_ms: 0,
@@ -156,11 +161,11 @@ export function ended(state: QueueState, id: string, now: number): QueueState {
   const left = new Map(state.running);
   left.delete(id);
   const { node, model } = running.plan;
-  return {
-    ...state,
-    running: left,
-    ended: [...state.ended, { node, model, at: now }].slice(-ENDED_MAX),
-  };
+  const key = canonicalModelName(model);
+  const copy = residentKey(node, key);
+  const before = state.ended.get(copy)?.at ?? [];
+  const at = [...(before.length < ENDED_MAX ? before : before.slice(1)), now];
+  return { ...state, running: left, ended: new Map(state.ended).set(copy, { node, key, at }) };
 }
 
 /** Its node declined or was lost: it waits again, where it was in the order. */

@@ -12,7 +12,7 @@ import type { NodeView } from './node-view.ts';
 import { houseLoads } from './observed-loads.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
 import { Candidates } from './placement-candidates.ts';
-import { loadedKeys, meantBy, type NodeState, nodeStateOf } from './placement-node.ts';
+import { inFlightOf, loadedKeys, meantBy, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { compareText } from './placement-rank.ts';
 import { UNLOAD_MS } from './placement-score.ts';
@@ -43,6 +43,7 @@ interface Claim {
 const NOTHING: ReadonlySet<string> = new Set();
 /** The last copy of a model has to be idle for so much longer before a second one of another takes its place. */
 const LAST_COPY_FACTOR = 10;
+const NONE_ENDED: ReadonlyMap<string, number> = new Map();
 const bookings = new WeakMap<Running, Booking>();
 
 export class QueueView {
@@ -56,8 +57,9 @@ export class QueueView {
   /** What the loads of all nodes teach. */
   readonly #house: ResidualTable;
   readonly #byNode = new Map<string, Running[]>();
-  readonly #ended: readonly Ended[];
-  readonly #endedOn = new Map<string, Ended[]>();
+  readonly #ended: ReadonlyMap<string, Ended>;
+  /** By node: how many requests of which models an advert may still show. */
+  readonly #endedOn = new Map<string, Map<string, number>>();
   readonly #loadedAt: Map<string, number>;
   readonly #turnedAt: Map<string, number>;
   /** How many wait for a model, by canonical name. */
@@ -80,14 +82,11 @@ export class QueueView {
     this.now = now;
     this.#running = new Map(state.running);
     for (const running of this.#running.values()) this.#note(running);
-    const seen = new Map(nodes.map(view => [view.node, view.runtime?.seen_at ?? 0]));
-    this.#ended = state.ended.filter(
-      ({ node, at }) => at > (seen.get(node) ?? 0) && now - at <= ADVERT_TTL_MS,
-    );
-    for (const over of this.#ended) {
-      const here = this.#endedOn.get(over.node);
-      if (here === undefined) this.#endedOn.set(over.node, [over]);
-      else here.push(over);
+    this.#ended = this.#stillEnded();
+    for (const { node, key, at } of this.#ended.values()) {
+      const here = this.#endedOn.get(node);
+      if (here === undefined) this.#endedOn.set(node, new Map([[key, at.length]]));
+      else here.set(key, at.length);
     }
     const { age_bound_ms, residency_ms } = state.options;
     this.#loadedAt = new Map([...state.loaded_at].filter(([, at]) => now - at < residency_ms));
@@ -101,6 +100,21 @@ export class QueueView {
         .filter(policy => policy.replicas_min > 0)
         .map(policy => canonicalModelName(policy.model)),
     );
+  }
+
+  /** Without those that the adverts of their nodes know to be over. */
+  #stillEnded(): ReadonlyMap<string, Ended> {
+    const { ended } = this.state;
+    const left = new Map<string, Ended>();
+    let isSame = true;
+    for (const [copy, over] of ended) {
+      const seenAt = this.#views.get(over.node)?.runtime?.seen_at ?? 0;
+      const first = over.at.findIndex(at => at > seenAt && this.now - at <= ADVERT_TTL_MS);
+      if (first === 0) left.set(copy, over);
+      else isSame = false;
+      if (first > 0) left.set(copy, { ...over, at: over.at.slice(first) });
+    }
+    return isSame ? ended : left;
   }
 
   /** Canonical name of what is asked for, aliases followed. */
@@ -299,11 +313,13 @@ export class QueueView {
   #stateOf(view: NodeView, closed: ReadonlySet<string>, isOverdue: boolean): NodeState {
     const isFree = isOverdue && !this.#hasTurned(view.node);
     const running = this.#byNode.get(view.node) ?? [];
-    const over = this.#endedOn.get(view.node) ?? [];
     const here = loadedKeys(view);
     let signature = '';
     for (const { waiting } of running) signature += `${waiting.job.id} `;
-    for (const { model } of over) signature += `-${model}`;
+    for (const [key, count] of this.#endedOn.get(view.node) ?? []) {
+      const over = Math.min(count, inFlightOf(view, key));
+      if (over > 0) signature += `-${key} ${over}`;
+    }
     const keys = running.length === 0 ? here : [...here, ...running.map(keyOfRunning)];
     for (const key of keys) {
       const at = this.#loadedAt.get(residentKey(view.node, key));
@@ -324,11 +340,6 @@ export class QueueView {
       readonly isFree: boolean;
     },
   ): NodeNews {
-    const ended = new Map<string, number>();
-    for (const { model } of this.#endedOn.get(node) ?? []) {
-      const key = canonicalModelName(model);
-      ended.set(key, (ended.get(key) ?? 0) + 1);
-    }
     const loaded_at = new Map<string, number>();
     for (const key of about.keys) {
       const at = this.#loadedAt.get(residentKey(node, key));
@@ -336,7 +347,7 @@ export class QueueView {
     }
     return {
       bookings: (this.#byNode.get(node) ?? []).map(bookingFor),
-      ...{ ended, loaded_at, closed: about.closed },
+      ...{ ended: this.#endedOn.get(node) ?? NONE_ENDED, loaded_at, closed: about.closed },
       demanded: new Set(about.keys.filter(key => !about.isFree && this.#demand.has(key))),
       kept: new Set(about.keys.filter(key => this.#kept.has(key))),
     };
