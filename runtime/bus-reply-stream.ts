@@ -37,6 +37,7 @@ import {
 } from './bus-serve.ts';
 import type { Deadline } from './bus-wheel.ts';
 import { EMPTY, STATUS_NO_RESPONDERS, type WireMessage } from './bus-wire.ts';
+import { Cancellation } from './cancellation.ts';
 
 const ACK_EVERY = 64;
 const UNACKED_MAX = 256;
@@ -232,6 +233,7 @@ export function serveStream(
   options: ServeOptions | undefined,
 ): Subscription {
   const requests = new Requests(parts.wheel, options);
+  const senders = new Set<Sender>();
   const subscription = parts.wire.subscribe(
     subject,
     message => {
@@ -244,17 +246,19 @@ export function serveStream(
   );
 
   async function answer(message: WireMessage, address: string): Promise<void> {
-    const sender = new Sender(parts, address, requests.signal);
+    const sender = new Sender(parts, address);
+    senders.add(sender);
     try {
       sender.accept();
       await handler(message, {
-        signal: sender.signal,
+        signal: sender.over,
         send: (body, headers) => sender.send(body, headers),
       });
       sender.end();
     } catch (error) {
-      sender.endWith(error);
+      if (!sender.over.aborted || requests.signal.aborted) sender.endWith(error);
     } finally {
+      senders.delete(sender);
       sender.close();
     }
   }
@@ -262,7 +266,9 @@ export function serveStream(
   return {
     async stop() {
       subscription.stop();
-      await requests.stop();
+      const stopped = requests.stop();
+      for (const sender of senders) sender.fail(requests.signal.reason);
+      await stopped;
     },
   };
 }
@@ -272,26 +278,19 @@ class Sender implements Route {
   readonly #parts: BusParts;
   readonly #token: string;
   readonly #control: string;
-  readonly #abort = new AbortController();
-  readonly #stopping: AbortSignal;
-  readonly #onStopping = (): void => this.fail(this.#stopping.reason);
+  /** Ends the work: the caller has gone, the service stops, or all is said. */
+  readonly over = new Cancellation();
   #accepting: Deadline | null = null;
   #sent = 0;
   #acknowledged = 0;
   #waiting: Promise<void> | null = null;
   #wake: (() => void) | null = null;
 
-  constructor(parts: BusParts, address: string, stopping: AbortSignal) {
+  constructor(parts: BusParts, address: string) {
     this.#parts = parts;
     this.subject = address;
     this.#token = parts.inbox.open(this);
     this.#control = parts.inbox.address(this.#token);
-    this.#stopping = stopping;
-    stopping.addEventListener('abort', this.#onStopping, { once: true });
-  }
-
-  get signal(): AbortSignal {
-    return this.#abort.signal;
   }
 
   /** Tells the caller that it is heard: with the first message, or alone where none comes soon. */
@@ -309,22 +308,21 @@ class Sender implements Route {
     if (body.length === 0 && Object.keys(headers ?? {}).length === 0) {
       throw new CodeGodError('bad_message', 'a chunk needs a body or headers');
     }
-    while (!this.signal.aborted && this.#sent - 1 - this.#acknowledged >= UNACKED_MAX) {
+    while (!this.over.aborted && this.#sent - 1 - this.#acknowledged >= UNACKED_MAX) {
       this.#waiting ??= this.#credit();
       await this.#waiting;
     }
-    this.signal.throwIfAborted();
+    this.over.throwIfAborted();
     this.#publish(body, headers);
   }
 
   end(): void {
-    if (!this.signal.aborted) this.#publish(EMPTY);
+    if (!this.over.aborted) this.#publish(EMPTY);
   }
 
-  /** Tells the caller what went wrong, unless it is the caller who has gone. */
+  /** Tells the caller what went wrong. */
   endWith(error: unknown): void {
     if (!this.#parts.wire.connected) return;
-    if (this.signal.aborted && !this.#stopping.aborted) return;
     const { body, headers } = errorReply(error);
     this.#publish(body, headers);
     this.#publish(EMPTY);
@@ -333,8 +331,7 @@ class Sender implements Route {
   close(): void {
     this.#accepting?.cancel();
     this.#parts.inbox.close(this.#token);
-    this.#stopping.removeEventListener('abort', this.#onStopping);
-    this.#abort.abort(COMPLETE);
+    this.over.abort(COMPLETE);
     this.#wake?.();
   }
 
@@ -353,7 +350,7 @@ class Sender implements Route {
   }
 
   fail(error: CodeGodError): void {
-    this.#abort.abort(error);
+    this.over.abort(error);
     this.#wake?.();
   }
 

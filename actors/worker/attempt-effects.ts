@@ -11,6 +11,7 @@ import { CodeGodError, fromWireError, toWireError, type WireError } from '../../
 import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
 import { AttemptScope } from '../../protocol/mcp.ts';
 import type { EngineName } from '../../protocol/task.ts';
+import { standard } from '../../runtime/cancellation.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { AttemptEffect, AttemptFact, FactOf } from './attempt-facts.ts';
@@ -151,7 +152,7 @@ async function generate(
   );
   let measured: Measured | undefined;
   try {
-    const ends = AbortSignal.any([signal, hold.signal]);
+    const ends = AbortSignal.any([signal, standard(hold.signal)]);
     const once = () => generateOnce(ports, engine, hold, effect, ends);
     const fact = await once().catch(error => {
       if (ends.aborted || toWireError(error).code !== 'engine_failed') throw error;

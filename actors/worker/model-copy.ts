@@ -8,6 +8,7 @@ import { type Actor, createActor, fromPromise, waitFor } from 'xstate';
 import type { WireError } from '../../protocol/errors.ts';
 import type { ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
+import type { Cancellation } from '../../runtime/cancellation.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { type Charge, NO_CHARGE } from './admission.ts';
 import type { Hold, OnProgress } from './hold.ts';
@@ -42,7 +43,7 @@ export class ModelCopy {
   readonly model: string;
   readonly waiting: Waiter[] = [];
   /** Ends the holds of a copy that is taken away. */
-  readonly revoked = new Set<AbortController>();
+  readonly revoked = new Set<Cancellation>();
   /** What it is charged with, and whether that is known because it was loaded by us. */
   charge: Charge = NO_CHARGE;
   ours = false;

@@ -18,6 +18,7 @@ import {
 } from '../../protocol/inference.ts';
 import type { ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
+import { Cancellation, standard } from '../../runtime/cancellation.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
@@ -234,7 +235,7 @@ export class ModelHost implements ModelLender {
     if (situation().capacity !== null) return;
     const late = new AbortController();
     const timer = clock.setTimeout(() => late.abort(), FIRST_MEASUREMENT_MS);
-    await measured(AbortSignal.any([signal, late.signal]));
+    await measured(AbortSignal.any([standard(signal), late.signal]));
     clock.clearTimeout(timer);
     if (signal.aborted) throw cancelled(signal);
   }
@@ -278,7 +279,7 @@ export class ModelHost implements ModelLender {
 
   #hold(copy: ModelCopy, waiter: Waiter): Hold {
     const { lease, share } = waiter;
-    const revoked = new AbortController();
+    const revoked = new Cancellation();
     copy.revoked.add(revoked);
     const generation = copy.began(share);
     let held = true;
@@ -288,7 +289,7 @@ export class ModelHost implements ModelLender {
       context_tokens: copy.context.contextTokens ?? waiter.context_tokens,
       keep_alive: this.#options.keepAliveS(copy.model),
       load_ms: waiter.loaded ? Math.round(clock.monotonic() - waiter.sinceMs) : 0,
-      signal: revoked.signal,
+      signal: revoked,
       release: measured => {
         if (!held) return;
         held = false;

@@ -20,6 +20,7 @@ import {
 } from '../../../protocol/inference.ts';
 import { nodeSubject } from '../../../protocol/subjects.ts';
 import type { Bus, BusMessage } from '../../../runtime/bus.ts';
+import { Cancellation } from '../../../runtime/cancellation.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import { throwIfError } from '../../../runtime/message-body.ts';
@@ -109,7 +110,7 @@ export class Inference {
   #begun = false;
   #isCancelled = false;
   /** Ends the try that is under way. */
-  #abort: AbortController | null = null;
+  #abort: Cancellation | null = null;
 
   constructor(options: InferenceOptions, input: InferenceInput, receiver: Receiver) {
     const { id, share, priority, request, traceparent } = input;
@@ -169,7 +170,7 @@ export class Inference {
   /** One node. `again`: nothing has come of it, and another place is waited for (N1). */
   async #try(grant: Grant): Promise<Outcome> {
     const { pool } = this.#options;
-    const abort = new AbortController();
+    const abort = new Cancellation();
     this.#abort = abort;
     let lost: CodeGodError | null = null;
     grant.lost = error => {
@@ -177,7 +178,7 @@ export class Inference {
       abort.abort();
     };
     try {
-      const { usage, failure } = await this.#ask(grant, abort.signal);
+      const { usage, failure } = await this.#ask(grant, abort);
       if (failure === null) pool.ended(grant, usage);
       else pool.failed(grant, failure);
       return { usage, failure };
