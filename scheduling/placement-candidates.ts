@@ -11,6 +11,7 @@ import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import type { NodeView } from './node-view.ts';
 import { houseLoads, residualOf } from './observed-loads.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
+import { doubledOf } from './placement-doubled.ts';
 import { judge } from './placement-judge.ts';
 import {
   absenceOf,
@@ -363,22 +364,6 @@ interface Found {
 const isLarger = (left: Entry, right: Entry): boolean =>
   left.model.size_bytes > right.model.size_bytes ||
   (left.model.size_bytes === right.model.size_bytes && left.key < right.key);
-
-/** The set found last: the same object for the same names, so that judgements by it can be kept. */
-let lastDoubled = NOTHING;
-
-/** Models of which several nodes have a copy, or will have. */
-function doubledOf(states: readonly NodeState[]): ReadonlySet<string> {
-  const once = new Set<string>();
-  const doubled = new Set<string>();
-  for (const { residents } of states) {
-    for (const key of residents) (once.has(key) ? doubled : once).add(key);
-  }
-  const isSame =
-    doubled.size === lastDoubled.size && [...doubled].every(key => lastDoubled.has(key));
-  if (!isSame) lastDoubled = doubled;
-  return lastDoubled;
-}
 
 /** In the order of their names, whatever order they come in (P2). */
 export const statesOf = (nodes: readonly NodeView[]): readonly NodeState[] => {
