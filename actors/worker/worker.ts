@@ -24,6 +24,7 @@ import { startIntake } from './intake.ts';
 import { Inventory } from './inventory.ts';
 import { isAttempt, leaseAdvert } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
+import { SituationNow } from './model-copies.ts';
 import { ModelHost } from './model-host.ts';
 import { ModelMeasures } from './model-measures.ts';
 import { NodeAdverts } from './node-adverts.ts';
@@ -234,18 +235,13 @@ export class Worker {
   #situation(): Situation {
     const { node, clock } = this.#parts;
     const { offload, aliases } = this.#settings;
-    const { copies } = this.#models;
-    return {
+    return new SituationNow(this.#models.copies, {
       ...{ node, now: clock.now(), offload, aliases },
       ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
       capacity: this.#adverts.capacity,
       engines: this.#engines,
-      // Most requests are for what is loaded, and need none of this.
-      get residents() {
-        return copies.residents();
-      },
-    };
+    });
   }
 
   /** Looks up anew what was measured of each model here. */
