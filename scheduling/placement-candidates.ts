@@ -7,12 +7,12 @@ import type { EngineName } from '../protocol/task.ts';
 import { RECENCY_STEP_MS } from './eviction.ts';
 import { withReserve } from './fit-layers.ts';
 import { canonicalModelName } from './model-names.ts';
-import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import type { NodeView } from './node-view.ts';
-import { houseLoads, residualOf } from './observed-loads.ts';
+import { houseLoads } from './observed-loads.ts';
 import type { PlacementContext, PlacementRequest } from './placement.ts';
-import { doubledOf } from './placement-doubled.ts';
+import { type Copies, copiesOf } from './placement-copies.ts';
 import { judge } from './placement-judge.ts';
+import { takenBy } from './placement-need.ts';
 import {
   absenceOf,
   type Entry,
@@ -27,7 +27,8 @@ import { compareOffers, compareText, rankMs, takes } from './placement-rank.ts';
 
 /** Models used less long ago than this are not evicted for a second copy of another. */
 const REPLICA_IDLE_MS = 30_000;
-const LAST_COPY_IDLE_MS = 300_000;
+/** The last copy of a model stays for so much longer. */
+export const LAST_COPY_FACTOR = 10;
 /** Where the walk through a node's models begins, by state and kind of request. */
 const firsts = new WeakMap<NodeState, Map<string, number>>();
 const FIRSTS_MAX = 64;
@@ -57,6 +58,7 @@ export class Candidates {
   readonly #now: number;
   readonly #context: PlacementContext;
   readonly #states: readonly NodeState[];
+  readonly #copies: Copies;
   readonly #policies: ReadonlyMap<string, ModelPolicy>;
   readonly #terms: Terms;
   /** Where it would be a second copy of a model that is loaded already. */
@@ -64,7 +66,6 @@ export class Candidates {
   readonly #step: number;
   readonly #memo: Memo | undefined;
   readonly #hasRules: boolean;
-  readonly #copied = new Map<string, boolean>();
   readonly #judged = new Map<Entry, Offer>();
   /** Models that may be meant, and what became of them. */
   readonly #seen: Offer[] = [];
@@ -82,6 +83,7 @@ export class Candidates {
     this.#context = context;
     this.key = meantBy(request, context.aliases, nodes);
     this.#states = context.states ?? statesOf(nodes);
+    this.#copies = copiesOf(this.#states);
     this.#memo = context.memo;
     this.#hasRules =
       request.exclude !== undefined ||
@@ -90,12 +92,12 @@ export class Candidates {
       (context.policies ?? []).length > 0;
     this.#terms = {
       ...{ now, residency_ms: context.residency_ms ?? 0 },
-      ...{ spare_used_ms: 0, spare_last_ms: 0, doubled: doubledOf(this.#states) },
+      ...{ spare_used_ms: 0, spare_last_ms: 0, doubled: this.#copies.doubled },
     };
     this.#copyTerms = {
       ...this.#terms,
       spare_used_ms: context.replica_idle_ms ?? REPLICA_IDLE_MS,
-      spare_last_ms: context.last_copy_idle_ms ?? LAST_COPY_IDLE_MS,
+      spare_last_ms: context.last_copy_idle_ms ?? REPLICA_IDLE_MS * LAST_COPY_FACTOR,
     };
     this.#step = Math.floor(now / RECENCY_STEP_MS);
     this.#policies = new Map(
@@ -291,14 +293,8 @@ export class Candidates {
   /** Loading it takes at least so much; a part may lie in main memory where that is allowed. */
   #leastOf(state: NodeState, entry: Entry): number {
     if (entry.least_bytes > (state.bound_bytes ?? 0)) return entry.least_bytes;
-    const options = memoryOptionsOf(state, entry, this.request.context_tokens);
-    const need = needOf(profileOf(entry.model), options);
-    const { residual_bytes } = residualOf(
-      { ...entry, backend: state.backend },
-      state.residuals,
-      need,
-    );
-    return withReserve(need.total_bytes + residual_bytes);
+    const { need, residual } = takenBy(state, entry, this.request.context_tokens);
+    return withReserve(need.total_bytes + residual);
   }
 
   /** Smaller models fare no better there. */
@@ -340,12 +336,7 @@ export class Candidates {
 
   /** Whether some node has it loaded, or is loading it: another copy would be a second one. */
   #isCopied(key: string): boolean {
-    let copied = this.#copied.get(key);
-    if (copied === undefined) {
-      copied = this.#states.some(({ residents }) => residents.has(key));
-      this.#copied.set(key, copied);
-    }
-    return copied;
+    return this.#copies.held.has(key);
   }
 
   #rankMs(offer: Offer): number {

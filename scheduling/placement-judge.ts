@@ -7,11 +7,11 @@
  * O3: where a node cannot take it now but could once others are done, the offer waits.
  */
 import { tierOf } from './fit.ts';
-import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
+import { profileOf } from './node-need.ts';
 import { bytesOf, type Resident } from './node-resident.ts';
-import { residualOf } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
 import { Loading } from './placement-loading.ts';
+import { takenBy } from './placement-need.ts';
 import type { Entry, NodeState } from './placement-node.ts';
 import {
   isFull,
@@ -48,13 +48,8 @@ function serves(resident: Resident, wanted: number, state: NodeState, entry: Ent
   if (resident.state === 'unloading') return false;
   if (resident.context_tokens !== null) return resident.context_tokens >= wanted;
   if (resident.state === 'loaded') return true;
-  const need = needOf(profileOf(entry.model), memoryOptionsOf(state, entry, wanted));
-  const { residual_bytes } = residualOf(
-    { ...entry, backend: state.backend },
-    state.residuals,
-    need,
-  );
-  return bytesOf(resident) >= need.total_bytes + residual_bytes;
+  const { need, residual } = takenBy(state, entry, wanted);
+  return bytesOf(resident) >= need.total_bytes + residual;
 }
 
 const FITS = { verdict: 'fits', refusal: null, when: 'takes' } as const;

@@ -8,12 +8,11 @@
 import { chooseVictims, type EvictionOptions, RECENCY_STEP_MS } from './eviction.ts';
 import { type Fit, type FitOptions, fit, largestContext, type Room, tierOf } from './fit.ts';
 import { withReserve } from './fit-layers.ts';
-import type { MemoryNeed } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
-import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
+import { memoryOptionsOf, profileOf } from './node-need.ts';
 import { bytesOf, bytesOnCard, type Resident } from './node-resident.ts';
-import { residualOf } from './observed-loads.ts';
 import type { PlacementRequest } from './placement.ts';
+import { type Taken, takenBy } from './placement-need.ts';
 import type { Entry, NodeState } from './placement-node.ts';
 import {
   isFull,
@@ -28,39 +27,6 @@ import { loadingMs, scoreOf, serviceOf } from './placement-score.ts';
 
 /** Of what stays free beside a model, the part that a larger context than needed may take. */
 const SPARE_FRACTION = 0.5;
-/** Contexts of one model that are remembered. */
-const CONTEXTS_MAX = 32;
-
-/** What a context takes, and what observed loads say that it takes beside that. */
-interface Taken {
-  readonly need: MemoryNeed;
-  readonly residual: number;
-}
-
-/** By node and model: the same for every request until something changes there. */
-const known = new WeakMap<NodeState, Map<Entry, Map<number, Taken>>>();
-
-function takenBy(state: NodeState, entry: Entry, tokens: number): Taken {
-  let entries = known.get(state);
-  if (entries === undefined) {
-    entries = new Map();
-    known.set(state, entries);
-  }
-  let contexts = entries.get(entry);
-  if (contexts === undefined) {
-    contexts = new Map();
-    entries.set(entry, contexts);
-  }
-  const before = contexts.get(tokens);
-  if (before !== undefined) return before;
-  const { backend, residuals } = state;
-  const need = needOf(profileOf(entry.model), memoryOptionsOf(state, entry, tokens));
-  const { residual_bytes } = residualOf({ ...entry, backend }, residuals, need);
-  const taken = { need, residual: residual_bytes };
-  if (contexts.size >= CONTEXTS_MAX) contexts.clear();
-  contexts.set(tokens, taken);
-  return taken;
-}
 
 const aloneWith = ({ residual }: Taken): FitOptions => ({
   offload: false,
@@ -116,7 +82,7 @@ export class Loading {
     const { residents } = this.#state.room;
     const more = chooseVictims(
       residents,
-      victims => this.#makesRoom(gone.length === 0 ? victims : [...gone, ...victims]),
+      victims => this.#makesRoom(gone, victims),
       this.#eviction,
     );
     if (more !== null) {
@@ -132,8 +98,9 @@ export class Loading {
     return this.#refused(gone);
   }
 
-  #makesRoom(gone: readonly Resident[]): boolean {
-    return this.#needsPlace(gone) === 0 && this.#isEnough(gone);
+  #makesRoom(gone: readonly Resident[], victims: readonly Resident[] = []): boolean {
+    const all = gone.length === 0 ? victims : [...gone, ...victims];
+    return this.#needsPlace(all) === 0 && this.#isEnough(all);
   }
 
   /** How many models have to go because the engine holds no more at once. */
@@ -274,9 +241,10 @@ export class Loading {
     if (!this.#isEnough([...gone, ...others])) {
       return this.#not('does_not_fit', found, [], 'never', null);
     }
-    const isEnough = (victims: readonly Resident[]): boolean =>
-      this.#makesRoom(gone.length === 0 ? victims : [...gone, ...victims]);
-    const later = chooseVictims(others, isEnough, { now: this.#eviction.now, busy: true });
+    const later = chooseVictims(others, victims => this.#makesRoom(gone, victims), {
+      now: this.#eviction.now,
+      busy: true,
+    });
     if (later !== null) return this.#not('does_not_fit', found, later.victims, 'waits', null);
     return this.#not('does_not_fit', found, others, 'never', null);
   }

@@ -11,7 +11,7 @@ import type { Booking, NodeNews } from './node-resident.ts';
 import type { NodeView } from './node-view.ts';
 import { houseLoads } from './observed-loads.ts';
 import type { PlacementContext, PlacementPlan, PlacementRequest } from './placement.ts';
-import { Candidates } from './placement-candidates.ts';
+import { Candidates, LAST_COPY_FACTOR } from './placement-candidates.ts';
 import { inFlightOf, loadedKeys, meantBy, type NodeState, nodeStateOf } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { compareText } from './placement-rank.ts';
@@ -41,8 +41,6 @@ interface Claim {
 }
 
 const NOTHING: ReadonlySet<string> = new Set();
-/** The last copy of a model has to be idle for so much longer before a second one of another takes its place. */
-const LAST_COPY_FACTOR = 10;
 const NONE_ENDED: ReadonlyMap<string, number> = new Map();
 const bookings = new WeakMap<Running, Booking>();
 

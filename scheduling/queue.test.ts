@@ -67,6 +67,20 @@ test('what was decided counts before any advert shows it, and no memory is promi
   assert.match(second.waits.get('2')?.reason ?? '', /x:7b .*in use/);
 });
 
+test('what has ended is free at once, though the advert still shows it at work', () => {
+  const idle = [{ id: 'a', gpu: card(18), models: [warm('m:7b', 5)] }];
+  const first = decided(queue([job('1', 'm:7b')]), idle);
+  // Written while it ran; the same advert is looked at before and after its end.
+  const busy = [warm('m:7b', 5, { in_flight: 1 })];
+  const view = nodeView({ id: 'a', gpu: card(18), models: busy, seen_at: NOW + 1_000 });
+  const at = (state: QueueState, now: number) =>
+    decide(state, [view], now).starts.map(start => start.job.id);
+  const foreign = emptyQueue(OPTIONS);
+  assert.deepEqual(at(entered(foreign, job('0', 'm:7b')), NOW + 1_500), [], 'of somebody else');
+  const over = ended(first.state, '1', NOW + 2_000);
+  assert.deepEqual(at(entered(over, job('2', 'm:7b')), NOW + 2_000), ['2']);
+});
+
 test('a load that is under way is joined rather than started again', () => {
   const nodes = ['a', 'b'].map(id => ({
     id,

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import type { ErrorCode } from '../../protocol/error-codes.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
+import { Cancellation } from '../../runtime/cancellation.ts';
 import { SimulatedClock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { type AttemptPorts, performAttempts } from './attempt-effects.ts';
@@ -32,6 +33,7 @@ const fails = (code: ErrorCode) => async (): Promise<never> => {
 function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<GenerateChunk>) {
   const clock = new SimulatedClock();
   const count = { lent: 0, released: 0 };
+  const revoked = new Cancellation();
   const ports: AttemptPorts = {
     gateway: gateway as GatewayPort,
     reports: { send: fails('overloaded') },
@@ -43,7 +45,7 @@ function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<Gene
         count.lent += 1;
         return {
           ...{ lease: '1-1', engine: name, model: `${model}:latest`, context_tokens: 8_192 },
-          ...{ keep_alive: 900, load_ms: 5, signal: new AbortController().signal },
+          ...{ keep_alive: 900, load_ms: 5, signal: revoked },
           release: () => {
             count.released += 1;
           },
@@ -56,6 +58,7 @@ function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<Gene
   return {
     clock,
     count,
+    revoked,
     perform: (effect: AttemptEffect): Promise<readonly AttemptFact[]> =>
       perform('b1.store.1', 'key', effect, signal),
   };
@@ -148,6 +151,22 @@ describe('a turn', () => {
     assert.ok(fact?.type === 'turn.answered' && fact.finish === 'length');
     assert.equal(fact.text.length, ANSWER_LENGTH_MAX);
     assert.ok(left);
+  });
+
+  it('ends where its copy is taken away', async () => {
+    let given: AbortSignal | undefined;
+    const { revoked, count, perform } = world({}, ((_request: unknown, signal: AbortSignal) => {
+      given = signal;
+      return (async function* () {
+        revoked.abort(new CodeGodError('engine_unavailable', 'unloaded by force'));
+        signal.throwIfAborted();
+        yield* stream(end);
+      })();
+    }) as never);
+    const [fact] = await perform(GENERATE);
+    assert.equal(given?.aborted, true);
+    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'engine_unavailable');
+    assert.equal(count.released, 1);
   });
 
   it('whose stream ends without an end has failed', async () => {

@@ -1,7 +1,6 @@
 /** All copies of models that this node has, has had, or is about to have. */
 import type { EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
-import type { Situation } from './admission.ts';
 import type { ModelCopy } from './model-copy.ts';
 import type { Resident } from './residents.ts';
 
@@ -94,36 +93,3 @@ export class ModelCopies {
 }
 
 const keyOf = (engine: EngineName, model: string): string => `${engine}/${model}`;
-
-/**
- * What a decision depends on, as it is now. What the memory holds is looked at only where it is asked
- * for: most requests are for what is loaded. A class, since an accessor in a literal gives every
- * single object a shape of its own.
- */
-export class SituationNow implements Situation {
-  readonly node: Situation['node'];
-  readonly now: number;
-  readonly ready: boolean;
-  readonly slots: number;
-  readonly capacity: Situation['capacity'];
-  readonly engines: Situation['engines'];
-  readonly offload: boolean;
-  readonly aliases: Situation['aliases'];
-  readonly #copies: ModelCopies;
-
-  constructor(copies: ModelCopies, rest: Omit<Situation, 'residents'>) {
-    this.node = rest.node;
-    this.now = rest.now;
-    this.ready = rest.ready;
-    this.slots = rest.slots;
-    this.capacity = rest.capacity;
-    this.engines = rest.engines;
-    this.offload = rest.offload;
-    this.aliases = rest.aliases;
-    this.#copies = copies;
-  }
-
-  get residents(): readonly Resident[] {
-    return this.#copies.residents();
-  }
-}

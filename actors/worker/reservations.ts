@@ -12,7 +12,7 @@ import { LeaseId } from '../../protocol/ids.ts';
 import type { ReserveReply } from '../../protocol/node.ts';
 import { sameModel } from '../../scheduling/model-names.ts';
 import { type Admission, admit, findModel, type Situation } from './admission.ts';
-import { holderKey, holderOf, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
+import { holderKey, holderOf, isAttempt, type Lease, type LeaseRequest, termsOf } from './lease.ts';
 
 export interface Ledger {
   readonly epoch: number;
@@ -48,16 +48,15 @@ export function reserve(ledger: Ledger, asked: LeaseRequest, now: Situation): Re
     const { reason } = admission;
     return { ledger: { ...ledger, leases }, reply: { granted: false, reason }, fresh: null };
   }
-  const { engine, model, context_tokens, bytes, evict, ttl_ms } = request;
   const number = ledger.granted + 1;
   const fresh: Lease = {
     lease: LeaseId.parse(`${ledger.epoch}-${number}`),
     ...holderOf(request),
-    ...{ engine, model, context_tokens, bytes, asked_bytes: bytes },
-    ...(evict === undefined ? {} : { evict }),
+    ...termsOf(request),
+    asked_bytes: request.bytes,
     ...(admission.charge ?? {}),
     epoch: ledger.epoch,
-    expires_at: now.now + ttl_ms,
+    expires_at: now.now + request.ttl_ms,
   };
   const next = { ...ledger, granted: number, leases: [...leases, fresh] };
   return { ledger: next, reply: granted(fresh), fresh };

@@ -24,7 +24,6 @@ import { startIntake } from './intake.ts';
 import { Inventory } from './inventory.ts';
 import { isAttempt, leaseAdvert } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
-import { SituationNow } from './model-copies.ts';
 import { ModelHost } from './model-host.ts';
 import { ModelMeasures } from './model-measures.ts';
 import { NodeAdverts } from './node-adverts.ts';
@@ -33,6 +32,7 @@ import { serveNodeVerbs } from './node-verbs.ts';
 import type { GatewayPort, ReportPort } from './ports.ts';
 import type { Relay } from './relay/relay.ts';
 import { boundedAdvert, boundedLeases } from './runtime-advert.ts';
+import { SituationNow } from './situation.ts';
 
 export interface WorkerParts {
   readonly messenger: Messenger;

@@ -216,11 +216,11 @@ class Requests {
   least(cost: Cost): number | null {
     const frontier = new Frontier<Moment>();
     const paid = new WeakMap<Moment, number>();
-    const add = (state: Moment, cost_: number): void => {
-      paid.set(state, cost_);
+    const add = (state: Moment, spent: number): void => {
+      paid.set(state, spent);
       const key = JSON.stringify([state.lie, [...state.open].sort(), state.lost]);
       // Whatever lies nowhere and is wanted has to be loaded once more.
-      frontier.add(key, state, cost_ + cost(0) * state.open.size);
+      frontier.add(key, state, spent + cost(0) * state.open.size);
     };
     const names = this.#trace.models.map(({ name }) => name);
     add({ lie: this.#trace.nodes.map(() => []), open: this.#opened(names, -1), lost: 0 }, 0);

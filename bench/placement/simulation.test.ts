@@ -170,6 +170,13 @@ describe('the queue in a simulated pool', () => {
       { loads: 2, swaps: 0 },
     );
     // Who comes within the age bound is served by one load.
+    // Who waits is served before another takes the memory for which nobody had to go till then.
+    const before: [number, string][] = [
+      [0, a],
+      [9.306, 'b:7b'],
+      [5.001, 'c:3b'],
+    ];
+    assert.deepEqual(least([24], before), { loads: 3, swaps: 1 });
     const near: [number, string][] = [0, 5, 10, 15].map((at, nth) => [at, nth % 2 ? d : a]);
     assert.deepEqual(least([24], near), { loads: 2, swaps: 1 });
   });

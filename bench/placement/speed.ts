@@ -110,17 +110,19 @@ function timed(
 
 function measure(): Figure[] {
   const views = Array.from({ length: NODES }, (_, index) => viewOf(index));
-  const adverts = views.map(view => renewed(view));
+  const adverts = views.map(renewed);
   const advert = (index: number): void => {
     if (index % PER_ADVERT !== 0) return;
-    const place = (index / PER_ADVERT) % NODES;
-    const view = views[place];
-    const bytes = adverts[place]?.[Math.floor(index / PER_ADVERT / NODES) % 2];
+    const turn = index / PER_ADVERT;
+    const node = turn % NODES;
+    const view = views[node];
+    const bytes = adverts[node]?.[Math.floor(turn / NODES) % 2];
     if (view?.runtime == null || bytes === undefined) return;
     // As the master does when an advert comes in.
-    const advert = sharedWith(view.runtime.advert, RuntimeAdvert.parse(decode(bytes, undefined)));
-    readAdvert(advert);
-    views[place] = { ...view, runtime: { ...view.runtime, advert } };
+    const fresh = RuntimeAdvert.parse(decode(bytes, undefined));
+    const shared = sharedWith(view.runtime.advert, fresh);
+    readAdvert(shared);
+    views[node] = { ...view, runtime: { ...view.runtime, advert: shared } };
   };
   const loaded = (index: number): void => void place(named(index % 20), views, NOW + index);
   const evicting = (index: number): void =>

@@ -205,16 +205,10 @@ export class NodeTable implements NodesPort {
       const advert = parseAdvert(SCHEMAS[kind], change.value);
       const known = row[kind];
       if (known !== null && known.advert.epoch > advert.epoch) return; // T2
-      if (kind !== 'runtime') {
-        this.#keep({ ...row, [kind]: { advert, seen_at } });
-        return;
-      }
-      this.#heard.set(node.data, seen_at);
-      const before = row.runtime?.advert;
-      const fresh = advert as RuntimeAdvert;
-      const runtime = before === undefined ? fresh : sharedWith(before, fresh);
-      readAdvert(runtime);
-      this.#keep({ ...row, runtime: { advert: runtime, seen_at } });
+      if (kind === 'runtime') this.#heard.set(node.data, seen_at);
+      const taken =
+        kind === 'runtime' ? readAfter(row.runtime?.advert, advert as RuntimeAdvert) : advert;
+      this.#keep({ ...row, [kind]: { advert: taken, seen_at } });
     } catch (error) {
       this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });
     }
@@ -234,6 +228,13 @@ export class NodeTable implements NodesPort {
   #tell(): void {
     for (const listener of this.#listeners) listener();
   }
+}
+
+/** With what has not changed since the advert before, and ready for decisions. */
+function readAfter(before: RuntimeAdvert | undefined, fresh: RuntimeAdvert): RuntimeAdvert {
+  const advert = before === undefined ? fresh : sharedWith(before, fresh);
+  readAdvert(advert);
+  return advert;
 }
 
 const isAdvertKind = (kind: string): kind is AdvertKind => Object.hasOwn(SCHEMAS, kind);
