@@ -38,7 +38,8 @@ export type RequestId = z.infer<typeof RequestId>;
  * Models of the node that the asker, who sees all nodes, would unload for what it asks. The node
  * takes them where they are idle and enough, and otherwise chooses itself.
  */
-export const Victims = z.array(z.string().max(128)).max(64);
+export const VICTIMS_MAX = 64;
+export const Victims = z.array(z.string().max(128)).max(VICTIMS_MAX);
 
 export const InferRequest = z.looseObject({
   request: RequestId,

@@ -17,7 +17,7 @@ import type { Logger } from '../../runtime/log.ts';
 import type { PlacementPlan } from '../../scheduling/placement.ts';
 import type { BuildEffect } from './build-context.ts';
 import { planFaults } from './plan-validation.ts';
-import type { Asking, Grant } from './pool/grant.ts';
+import { type Asking, type Grant, termsOf } from './pool/grant.ts';
 import type { AdmissionPort, GatewayPort, NodePort, NodesPort, PoolPort } from './ports.ts';
 
 /** Cold loads of large models from slow disks; on top of the task's own time. The others load nothing. */
@@ -277,12 +277,11 @@ class Placing {
   async #reserve(plan: PlacementPlan): Promise<ReserveReply> {
     const { task, attempt } = this.#effect;
     const { taskTimeoutMs, workers } = this.#options;
-    const { node, engine, model, context_tokens, need_bytes: bytes, evict } = plan;
+    const { node, engine } = plan;
     const ttl_ms = Math.min(LEASE_MS_MAX, taskTimeoutMs + (LOAD_MS[engine] ?? 0) + LEASE_MARGIN_MS);
     try {
-      const request = { build: this.#build, task, attempt, engine, model, context_tokens };
-      const terms = { bytes, ...(evict.length === 0 ? {} : { evict: [...evict] }) };
-      return await workers.reserve(node, { ...request, ...terms, ttl_ms });
+      const request = { build: this.#build, task, attempt, ...termsOf(plan), ttl_ms };
+      return await workers.reserve(node, request);
     } catch (error) {
       return { granted: false, reason: toWireError(error).message.slice(0, 512) };
     }

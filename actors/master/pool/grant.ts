@@ -1,5 +1,6 @@
 /** What is asked of the pool, and what it gives. */
 import type { CodeGodError } from '../../../protocol/errors.ts';
+import { VICTIMS_MAX } from '../../../protocol/inference.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import type { PlacementPlan, PlacementRequest } from '../../../scheduling/placement.ts';
 import type { Job } from '../../../scheduling/queue-state.ts';
@@ -22,6 +23,12 @@ export interface Grant {
   readonly epoch: number;
   /** Set by whoever wants to know that the node is gone (O4). */
   lost: ((error: CodeGodError) => void) | null;
+}
+
+/** What the node is asked for: its own word for the need, and at most as many victims as it reads. */
+export function termsOf({ engine, model, context_tokens, need_bytes, evict }: PlacementPlan) {
+  const terms = { engine, model, context_tokens, bytes: need_bytes };
+  return evict.length === 0 ? terms : { ...terms, evict: evict.slice(0, VICTIMS_MAX) };
 }
 
 /** As the queue knows it; `more` priority comes from the rule for its model. */

@@ -6,12 +6,13 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type { ErrorCode } from '../../../protocol/error-codes.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import { INFER_HEADER } from '../../../protocol/inference.ts';
+import { INFER_HEADER, InferRequest, VICTIMS_MAX } from '../../../protocol/inference.ts';
 import { ARTIFACTS } from '../../../protocol/streams.ts';
 import { GIB } from '../../../scheduling/test-nodes.ts';
 import {
   answering,
   encoder,
+  type InferCall,
   MODEL,
   type Play,
   TestPool,
@@ -99,6 +100,23 @@ describe('an inference', () => {
     await test_.show('a', { models, gpu: { free: 3 * GIB, total: 24 * GIB } });
     await settled(test_.infer(new TestReceiver()).run());
     assert.deepEqual(asked, [undefined, ['idle:14b']]);
+  });
+
+  test('of very many victims a node is told as many as it reads', async () => {
+    let asked: InferCall | null = null;
+    await test_.node('a', async (request, context) => {
+      asked = request;
+      await answering(request, context);
+    });
+    const idle = Array.from({ length: 100 }, (_, index) => ({
+      ...{ name: `idle${index}:1b`, size_bytes: GIB / 8, vram_bytes: GIB / 8, loaded: true },
+    }));
+    const models = [{ name: MODEL, size_bytes: 8 * GIB }, ...idle];
+    await test_.show('a', { models, gpu: { free: 0, total: 12.5 * GIB } });
+    await settled(test_.infer(receiver).run());
+    assert.equal(receiver.text, 'hello');
+    const { evict } = InferRequest.parse(asked);
+    assert.equal(evict?.length, VICTIMS_MAX);
   });
 
   test('a node whose worker is gone is passed over though its advert still stands', async () => {

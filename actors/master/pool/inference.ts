@@ -26,7 +26,7 @@ import type { Logger } from '../../../runtime/log.ts';
 import { throwIfError } from '../../../runtime/message-body.ts';
 import { isTraceparent, newTraceparent } from '../../../runtime/trace.ts';
 import type { PlacementRequest } from '../../../scheduling/placement.ts';
-import type { Asking, Grant } from './grant.ts';
+import { type Asking, type Grant, termsOf } from './grant.ts';
 import { InferBody, inferHeaders } from './infer-message.ts';
 import type { ModelDirectory } from './model-directory.ts';
 import type { Pool } from './pool.ts';
@@ -188,16 +188,12 @@ export class Inference {
   }
 
   async #ask(grant: Grant, signal: AbortSignal): Promise<Answered> {
-    const { node, engine, model, context_tokens, need_bytes, evict } = grant.plan;
+    const { node } = grant.plan;
     const { id, dialect, share, priority } = this.#input;
     const message = await this.#body.message({
       request: id,
       dialect,
-      engine,
-      model,
-      context_tokens,
-      bytes: need_bytes,
-      ...(evict.length === 0 ? {} : { evict: [...evict] }),
+      ...termsOf(grant.plan),
       share,
       priority,
     });
