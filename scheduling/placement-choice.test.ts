@@ -287,7 +287,8 @@ test('no other candidate that could take it is clearly sooner done than the chos
       const total = chosen?.score?.total_ms ?? Number.NaN;
       for (const candidate of rest) {
         const theirs = candidate.score?.total_ms ?? Number.POSITIVE_INFINITY;
-        assert.ok(total <= theirs * 1.1 + 501, `${candidate.node} ${theirs} < ${total}`);
+        // By as much as a load into free memory is preferred to one for which others have to go.
+        assert.ok(total <= theirs * 1.1 + 1_001, `${candidate.node} ${theirs} < ${total}`);
       }
     }),
     { numRuns: 300 },
