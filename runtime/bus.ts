@@ -187,6 +187,11 @@ export interface ConsumeOptions {
   readonly max_ack_pending: number;
   /** Handlers running at once in this process. No more is pulled than can be handled. */
   readonly concurrency: number;
+  /**
+   * No other process takes from this durable. What a predecessor took and did not answer then comes
+   * at once, its deliveries counted anew, instead of after its ack wait. Default false.
+   */
+  readonly sole?: boolean;
 }
 
 export interface KvConfig {

@@ -37,6 +37,7 @@ export class MemoryConsumer {
 
   attach(link: MemoryLink): void {
     this.#links.push(link);
+    if (this.options.sole === true) this.#reset();
     this.dispatch();
   }
 
@@ -108,6 +109,14 @@ export class MemoryConsumer {
       retry: again,
       working: () => again(this.options.ack_wait_ms),
     };
+  }
+
+  /** Delivers all that is not answered as if it never had been. */
+  #reset(): void {
+    for (const { timer } of this.#outstanding.values()) this.#clock.clearTimeout(timer);
+    const unanswered = [...this.#outstanding.keys()].sort((left, right) => left - right);
+    this.#outstanding.clear();
+    this.#due.splice(0, this.#due.length, ...unanswered);
   }
 
   #after(delayMs: number, seq: number): TimerHandle {

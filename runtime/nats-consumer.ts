@@ -5,7 +5,10 @@
  * D1  No `backoff` in the configuration: it would override the ack wait.
  * D2  The server tells of a message whose deliveries are exhausted only while a pull is open; it
  *     becomes an event.
+ * D3  A sole consumer is reset to its ack floor where it begins with messages unanswered. Servers
+ *     before 2.14 cannot, and deliver them after the ack wait.
  */
+import { CodeGodError } from '../protocol/errors.ts';
 import type { ConsumeOptions } from './bus.ts';
 import { growingPauseMs } from './bus-append.ts';
 import { asError } from './bus-serve.ts';
@@ -26,6 +29,8 @@ const ACK_TIMEOUT_MS = 5_000;
 const ACK_TOTAL_MS = 10_000;
 const PAUSE_MIN_MS = 100;
 const PAUSE_MAX_MS = 5_000;
+/** How a server says nothing to a call that it does not know. */
+const UNKNOWN_CALL: ReadonlySet<string> = new Set(['no_responders', 'timeout']);
 
 const ACK = {
   done: '+ACK',
@@ -79,7 +84,8 @@ class Link implements ConsumerLink {
   /** Throws what keeps the consumer from being created. */
   async start(): Promise<void> {
     try {
-      await this.#ensure();
+      const pending = await this.#ensure();
+      if (this.#options.sole === true && pending > 0) await this.#reset();
     } catch (error) {
       this.#close();
       throw explained(error, `consumer ${this.#options.durable} of ${this.#stream}`);
@@ -153,9 +159,10 @@ class Link implements ConsumerLink {
     this.#reopening = false;
   }
 
-  async #ensure(): Promise<void> {
+  /** Answers how many messages are delivered and not answered. */
+  async #ensure(): Promise<number> {
     const { durable, filter, ack_wait_ms, max_deliver, max_ack_pending } = this.#options;
-    await this.#parts.api.call(`CONSUMER.CREATE.${this.#stream}.${durable}.${filter}`, {
+    const info = await this.#parts.api.call(`CONSUMER.CREATE.${this.#stream}.${durable}.${filter}`, {
       stream_name: this.#stream,
       config: {
         durable_name: durable,
@@ -168,6 +175,17 @@ class Link implements ConsumerLink {
         max_ack_pending,
       },
     });
+    return Number(info['num_ack_pending'] ?? 0);
+  }
+
+  /** D3 */
+  async #reset(): Promise<void> {
+    try {
+      await this.#parts.api.call(`CONSUMER.RESET.${this.#stream}.${this.#options.durable}`);
+    } catch (error) {
+      const isUnknown = error instanceof CodeGodError && UNKNOWN_CALL.has(error.code);
+      if (!isUnknown) throw error;
+    }
   }
 
   #noticeExhausted(message: WireMessage): void {

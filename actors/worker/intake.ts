@@ -44,6 +44,7 @@ export function startIntake(options: IntakeOptions): Promise<Subscription> {
     max_deliver: CONSUMERS.worker_task.max_deliver,
     max_ack_pending: UNACKED_MAX,
     concurrency: TAKEN_AT_ONCE,
+    sole: true,
   };
   return messenger.consume(
     STREAMS.task.name,

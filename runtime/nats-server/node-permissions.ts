@@ -56,6 +56,7 @@ export function nodePermissions(node: NodeId, publicKey: string): Permissions {
       // Its own tasks. The filter is part of the subject, so the server holds it to them.
       `$JS.API.CONSUMER.CREATE.${task}.${consumer}.${tasksOf(node)}`,
       `$JS.API.CONSUMER.MSG.NEXT.${task}.${consumer}`,
+      `$JS.API.CONSUMER.RESET.${task}.${consumer}`,
       `$JS.ACK.${task}.${consumer}.>`,
       ...READ_STREAMS.flatMap(name => [
         `$JS.API.STREAM.INFO.${name}`,

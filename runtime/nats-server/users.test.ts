@@ -225,6 +225,7 @@ describe('a joined node', () => {
       'CONSUMER.CREATE.CODEGOD_REPORT',
       'CONSUMER.CREATE.CODEGOD_TASK.worker-hub.codegod.task.hub.>',
       'CONSUMER.MSG.NEXT.CODEGOD_TASK.worker-hub',
+      'CONSUMER.RESET.CODEGOD_TASK.worker-hub',
       'STREAM.INFO.CODEGOD_EVENT',
       'STREAM.MSG.GET.CODEGOD_EVENT',
       'STREAM.CREATE.MINE',
