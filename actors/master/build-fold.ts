@@ -284,7 +284,8 @@ function deadlinePassed(context: BuildContext, fact: FactOf<'deadline.passed'>):
   const [subject, id, attempt] = fact.key.split(/[:.]/);
   if (subject === 'budget') return { ...context, error: overBudget(context) };
   if (subject === 'finalize' || subject === 'cancel') {
-    return { ...context, archived: true, withdrawals: [] };
+    const tasks = context.tasks.map(task => (isOver(task) ? task : stopped(task)));
+    return { ...context, tasks, archived: true, withdrawals: [] };
   }
   const task = context.tasks.find(candidate => candidate.id === id);
   if (task === undefined || task.attempt !== Number(attempt)) return context;
@@ -304,8 +305,29 @@ function silent(context: BuildContext, task: TaskRecord, at: number): BuildConte
   return replace(withdraw(context, task), { ...next, avoid });
 }
 
+/**
+ * Whatever is not over is cancelled, and workers that are on it are told. A merge that has begun goes
+ * on: what is on main and not known to be would be done again for nothing.
+ */
+export function stopTasks(context: BuildContext): BuildContext {
+  const isOpen = (task: TaskRecord): boolean => !isOver(task) && task.state !== 'merging';
+  if (!context.tasks.some(isOpen)) return context;
+  let told = context;
+  for (const task of context.tasks) {
+    if (task.state === 'leased' || task.state === 'running') told = withdraw(told, task);
+  }
+  return { ...told, tasks: told.tasks.map(task => (isOpen(task) ? stopped(task) : task)) };
+}
+
+const stopped = (task: TaskRecord): TaskRecord => ({
+  ...task,
+  state: 'cancelled',
+  lease: null,
+  deadline_at: null,
+});
+
 /** Notes that the node of the current attempt is to be told to stop. */
-export function withdraw(context: BuildContext, task: TaskRecord): BuildContext {
+function withdraw(context: BuildContext, task: TaskRecord): BuildContext {
   if (task.lease === null) return context;
   const { node, lease } = task.lease;
   const withdrawal = { task: task.id, attempt: task.attempt, node, lease };

@@ -1,6 +1,7 @@
 /** Waiting, pausing, cancelling, running out of time, trying again: the ways off the straight path. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { TaskId } from '../../protocol/ids.ts';
 import { sourcePath } from '../../test/source-tree.ts';
 import { assertReadmeDiagram } from '../../test/state-diagram.ts';
 import { buildMachine } from './build-machine.ts';
@@ -161,6 +162,39 @@ test('cancelling ends even where nobody answers', () => {
   const build = new TestBuild().receive().runTo('executing').dispatchAll().control('cancel');
   build.expire('cancel');
   assert.deepEqual(build.wishes, ['end']);
+});
+
+test('a merge that has begun is brought to its end before the build is, and is not done again', () => {
+  const build = new TestBuild().receive().runTo('executing').dispatchAll().report('store');
+  build.control('cancel');
+  assert.deepEqual(build.wishes, ['merge:store.1'], 'neither archive nor end yet');
+  build.answer('merge:store.1').run();
+  assert.equal(build.state, 'cancelled');
+  assert.equal(build.task('store').state, 'merged');
+  build.control('retry');
+  assert.deepEqual(build.wishes, ['place:tests.1.0']);
+  assert.equal(build.run().state, 'succeeded');
+});
+
+test('a merge in conflict is not tried again in a build that is being cancelled', () => {
+  const build = new TestBuild().receive().runTo('executing').dispatchAll().report('store');
+  build.control('cancel');
+  build.send({
+    type: 'task.conflicted',
+    task: TaskId.parse('store'),
+    attempt: 1,
+    conflicts: ['a'],
+  });
+  assert.equal(build.task('store').state, 'cancelled');
+  assert.equal(build.run().state, 'cancelled');
+  assert.equal(build.control('retry').run().state, 'succeeded');
+});
+
+test('a merge that is never answered does not keep a build from being cancelled', () => {
+  const build = new TestBuild().receive().runTo('executing').dispatchAll().report('store');
+  build.control('cancel').expire('cancel');
+  assert.deepEqual(build.wishes, ['end']);
+  assert.equal(build.task('store').state, 'cancelled');
 });
 
 test('a build that did not succeed can be tried again and keeps what was merged', () => {

@@ -18,7 +18,7 @@ import {
   type Phase,
   type TaskRecord,
 } from './build-context.ts';
-import { fold, PLAN_TASK, withdraw } from './build-fold.ts';
+import { fold, PLAN_TASK } from './build-fold.ts';
 import { checksPass, checksSettled, repairTask, repairWorthwhile } from './build-verdict.ts';
 import { settle, waitsForCapacity } from './build-wishes.ts';
 import { isOver, planTasks } from './task-graph.ts';
@@ -47,9 +47,6 @@ function enter(context: BuildContext, phase: Phase): BuildContext {
       if (repair === null) return entered;
       return withTask({ ...entered, repairs: entered.repairs + 1 }, repair);
     }
-    case 'finalizing':
-    case 'cancelling':
-      return stopTasks(entered);
     default:
       return entered;
   }
@@ -58,18 +55,6 @@ function enter(context: BuildContext, phase: Phase): BuildContext {
 function withTask(context: BuildContext, task: TaskRecord): BuildContext {
   if (context.tasks.some(({ id }) => id === task.id)) return context;
   return { ...context, tasks: [...context.tasks, task] };
-}
-
-/** Whatever is not over is cancelled; workers that are on it are told. */
-function stopTasks(context: BuildContext): BuildContext {
-  let stopped = context;
-  for (const task of context.tasks) {
-    if (task.state === 'leased' || task.state === 'running') stopped = withdraw(stopped, task);
-  }
-  const tasks = stopped.tasks.map(task =>
-    isOver(task) ? task : { ...task, state: 'cancelled' as const, lease: null, deadline_at: null },
-  );
-  return { ...stopped, tasks };
 }
 
 const machineSetup = setup({

@@ -8,6 +8,7 @@
  */
 import type { GatewayId } from '../../protocol/ids.ts';
 import type { BuildContext, BuildEffect, TaskRecord } from './build-context.ts';
+import { stopTasks } from './build-fold.ts';
 import { verdict } from './build-verdict.ts';
 import { isOver, schedule } from './task-graph.ts';
 import { taskMessage } from './task-message.ts';
@@ -20,9 +21,10 @@ const CANCEL_MS = 20_000;
 
 type Wishes = Record<string, BuildEffect>;
 
-/** Schedules what can go on by itself, then derives wishes and deadlines. The last act of a step. */
+/** Schedules or stops what goes on by itself, then derives wishes and deadlines. The last act of a step. */
 export function settle(context: BuildContext): BuildContext {
-  const scheduled = schedule(context);
+  const isEnding = context.phase === 'finalizing' || context.phase === 'cancelling';
+  const scheduled = isEnding ? stopTasks(context) : schedule(context);
   return { ...scheduled, pending: wishesOf(scheduled), deadlines: deadlinesOf(scheduled) };
 }
 
@@ -145,9 +147,9 @@ function checkWish(context: BuildContext): Wishes {
   };
 }
 
-/** First the archive, where there is a project, then the end. */
+/** When nothing is under way any more, first the archive, where there is a project, then the end. */
 function endWish(context: BuildContext): Wishes {
-  if (context.withdrawals.length > 0) return {};
+  if (context.withdrawals.length > 0 || !context.tasks.every(isOver)) return {};
   const { workspace } = context;
   if (workspace !== null && !context.archived) {
     const key = `archive:${workspace.head}`;
