@@ -19,6 +19,7 @@ import type { BuildEffect } from './build-context.ts';
 import { planFaults } from './plan-validation.ts';
 import { type Asking, type Grant, termsOf } from './pool/grant.ts';
 import type { AdmissionPort, GatewayPort, NodePort, NodesPort, PoolPort } from './ports.ts';
+import type { StrayLease } from './stray-leases.ts';
 
 /** Cold loads of large models from slow disks; on top of the task's own time. The others load nothing. */
 const LOAD_MS: Readonly<Partial<Record<EngineName, number>>> = {
@@ -70,7 +71,7 @@ async function performOne(
   effect: BuildEffect,
   signal: AbortSignal,
 ): Promise<FactBody> {
-  const { gateways, admission, workers, nodes, clock } = options;
+  const { gateways, admission, clock } = options;
   switch (effect.kind) {
     case 'admit':
       await admission.admit(build, signal);
@@ -84,10 +85,8 @@ async function performOne(
     case 'dispatch':
       return await dispatch(options, build, effect);
     case 'withdraw': {
-      const { node, task, attempt, lease } = effect.withdrawal;
-      await workers.withdraw(node, { build, task, attempt }, signal);
-      await workers.release(node, lease);
-      nodes.released(node, lease);
+      const { task, attempt } = effect.withdrawal;
+      await withdraw(options, { build, ...effect.withdrawal }, signal);
       return { type: 'task.withdrawn', at: clock.now(), task, attempt };
     }
     case 'merge': {
@@ -108,6 +107,17 @@ async function performOne(
       return { type: 'build.ended', at: clock.now(), state, error, unmet: [...unmet] };
     }
   }
+}
+
+/** Stops an attempt, or takes it back before it begins, and frees its place. */
+export async function withdraw(
+  { workers, nodes }: Pick<EffectOptions, 'workers' | 'nodes'>,
+  { node, lease, build, task, attempt }: StrayLease,
+  signal: AbortSignal,
+): Promise<void> {
+  await workers.withdraw(node, { build, task, attempt }, signal);
+  await workers.release(node, lease);
+  nodes.released(node, lease);
 }
 
 async function validatePlan(

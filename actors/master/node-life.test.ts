@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BUILD_ENDS, type BuildSummary } from '../../protocol/build.ts';
-import { BuildId, NodeId } from '../../protocol/ids.ts';
+import { BuildId, LeaseId, NodeId, TaskId } from '../../protocol/ids.ts';
 import { BUILD_SUBJECT } from '../../protocol/subjects.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import { SimulatedClock } from '../../runtime/clock.ts';
@@ -149,5 +149,22 @@ describe('the life of a node', { timeout: 60_000 }, () => {
     const { state, tasks } = await ended();
     assert.equal(state, 'succeeded');
     assert.equal(tasks.find(({ id }) => id === 'store')?.attempt, 1);
+  });
+
+  test('a lease that no build waits for any more is given back, one of another master is not', async () => {
+    const { lease: running } = await began();
+    const held = (name: string, build: string) => ({
+      ...{ lease: LeaseId.parse(name), build: BuildId.parse(build), task: TaskId.parse('store') },
+      ...{ attempt: name === running ? 1 : 2, model: 'm', bytes: 1, expires_at: clock.now() },
+    });
+    first.leases = [held(running, 'b1'), held('stray', 'b1'), held('foreign', 'b999')];
+    await until(() => first.released.length > 0);
+    const seenAt = clock.now();
+    await until(() => clock.now() - seenAt > 8_000);
+    assert.deepEqual(first.released, ['stray']);
+    assert.deepEqual(
+      first.cancelled.map(({ task, attempt }) => `${task}.${attempt}`),
+      ['store.2'],
+    );
   });
 });

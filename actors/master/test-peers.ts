@@ -6,7 +6,12 @@ import { encode } from '../../protocol/codec.ts';
 import type { WireError } from '../../protocol/errors.ts';
 import { GatewayId, LeaseId, NodeId } from '../../protocol/ids.ts';
 import { ListRequest } from '../../protocol/mcp.ts';
-import { CancelRequest, ReleaseRequest, ReserveRequest } from '../../protocol/node.ts';
+import {
+  CancelRequest,
+  type LeaseAdvert,
+  ReleaseRequest,
+  ReserveRequest,
+} from '../../protocol/node.ts';
 import type { Plan } from '../../protocol/plan.ts';
 import { BUCKETS, CONSUMERS, STREAMS } from '../../protocol/streams.ts';
 import {
@@ -40,6 +45,9 @@ export class TestPeers {
   readonly node: NodeId;
   readonly tasks: TaskMessage[] = [];
   readonly cancelled: CancelRequest[] = [];
+  readonly released: LeaseId[] = [];
+  /** As its worker's advert shows them. */
+  leases: readonly LeaseAdvert[] = [];
   readonly checks: CheckRequest[] = [];
   readonly finished: string[] = [];
   readonly merged: MergeRequest[] = [];
@@ -112,9 +120,9 @@ export class TestPeers {
       servers: [],
     };
     if (!this.isSilent) {
-      const epoch = this.workerEpoch;
+      const { workerEpoch: epoch, leases } = this;
       await kv.put(advertKey(this.node, 'capacity'), encode(capacity?.advert));
-      await kv.put(advertKey(this.node, 'runtime'), encode({ ...runtime?.advert, epoch }));
+      await kv.put(advertKey(this.node, 'runtime'), encode({ ...runtime?.advert, epoch, leases }));
     }
     await kv.put(advertKey(this.node, 'gateway'), encode(gateway));
   }
@@ -173,9 +181,10 @@ export class TestPeers {
         epoch: 1,
         expires_at: this.#clock.now() + request.ttl_ms,
       })),
-      messenger.serve(nodeSubject(this.node, 'release'), ReleaseRequest, async () => ({
-        ok: true,
-      })),
+      messenger.serve(nodeSubject(this.node, 'release'), ReleaseRequest, async ({ lease }) => {
+        this.released.push(lease);
+        return { ok: true };
+      }),
       messenger.serve(nodeSubject(this.node, 'cancel'), CancelRequest, async request => {
         this.cancelled.push(request);
         return { ok: true };

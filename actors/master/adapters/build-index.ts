@@ -59,6 +59,11 @@ export class BuildIndex {
     return [...this.#rows.values()].filter(row => !row.ended).map(row => row.build);
   }
 
+  /** False also of one that is not listed. */
+  hasEnded(build: BuildId): boolean {
+    return this.#rows.get(build)?.ended ?? false;
+  }
+
   /** Ids of builds older than `before`, the newest first. */
   page(limit: number, before: BuildId | null): readonly BuildId[] {
     const below = before === null ? Number.POSITIVE_INFINITY : numberOf(before);

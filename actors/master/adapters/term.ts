@@ -27,11 +27,12 @@ import { controlApplies } from '../build-control.ts';
 import { buildMachine } from '../build-machine.ts';
 import type { RequestDefaults } from '../build-request.ts';
 import { summaryOf } from '../build-summary.ts';
-import { createPerformer, failedEffect } from '../effects.ts';
+import { createPerformer, failedEffect, withdraw } from '../effects.ts';
 import { lostAttempts } from '../lost-attempts.ts';
 import type { Pool } from '../pool/pool.ts';
 import { Replicas } from '../pool/replicas.ts';
-import type { NodesPort } from '../ports.ts';
+import type { NodePort, NodesPort } from '../ports.ts';
+import { type StrayLease, StrayLeases } from '../stray-leases.ts';
 import type { BuildIndex } from './build-index.ts';
 import { createGatewayPort } from './bus-gateways.ts';
 import { createWorkerPort } from './bus-workers.ts';
@@ -73,6 +74,7 @@ export interface TermSettings {
 export class Term {
   readonly #options: TermOptions;
   readonly #host: DurableHost<FactBody, BuildContext>;
+  readonly #workers: NodePort;
   readonly #admission: Admission;
   readonly #intake: Intake;
   readonly #subscriptions: Subscription[] = [];
@@ -85,9 +87,10 @@ export class Term {
     this.#options = options;
     const { messenger, clock, log, journal, nodes, pool, settings, fence, leader } = options;
     this.#admission = new Admission(settings.buildsMax);
+    this.#workers = createWorkerPort({ messenger, clock, log, fence: () => fence });
     const perform = createPerformer({
       gateways: createGatewayPort(messenger, nodes),
-      workers: createWorkerPort({ messenger, clock, log, fence: () => fence }),
+      workers: this.#workers,
       nodes,
       pool,
       admission: this.#admission,
@@ -194,11 +197,17 @@ export class Term {
     pool.decide();
   }
 
-  /** Attempts on nodes that went silent are given up before their time is over. */
+  /**
+   * Attempts on nodes that went silent are given up before their time is over, and places that
+   * nobody waits for are given back.
+   */
   async #watchNodes(): Promise<void> {
     const { clock, nodes } = this.#options;
     const { signal } = this.#ending;
     const startedAt = clock.now();
+    const strays = new StrayLeases();
+    const lookup = (build: BuildId) =>
+      this.#host.context(build) ?? (this.#options.index.hasEnded(build) ? 'ended' : null);
     const heardAt = (node: NodeId): number => Math.max(startedAt, nodes.heardAt(node));
     while (!signal.aborted) {
       for (const build of this.openBuilds()) {
@@ -206,10 +215,22 @@ export class Term {
         const keys = context === undefined ? [] : lostAttempts(context, heardAt, clock.now());
         for (const key of keys) await this.#giveUp(build, key);
       }
+      for (const stray of strays.found(nodes.views(), lookup, clock.now())) this.#takeBack(stray);
       await clock.sleep(LOOK_AT_NODES_MS, signal).catch(() => {
         // Woken by the end of the term.
       });
     }
+  }
+
+  /** Not waited for: its node may be slow to answer. */
+  #takeBack(stray: StrayLease): void {
+    const { log, nodes } = this.#options;
+    log.warn('lease.stray', { ...stray });
+    nodes.released(stray.node, stray.lease); // Until its advert says so it is not found again.
+    const parts = { workers: this.#workers, nodes };
+    withdraw(parts, stray, this.#ending.signal).catch(error => {
+      log.warn('lease.stray_kept', { lease: stray.lease, error: toWireError(error) });
+    });
   }
 
   async #giveUp(build: BuildId, key: string): Promise<void> {
