@@ -34,7 +34,8 @@ import { NatsStore } from './nats-store.ts';
 import { NatsWire } from './nats-wire.ts';
 
 const VERSION_MIN = '2.12.0';
-const CONNECT_TIMEOUT_MS = 5_000;
+/** Of each of two tries. */
+const CONNECT_TIMEOUT_MS = 3_000;
 /** A cut link is noticed within three of these. */
 const PING_MS = 1_750;
 const PINGS_UNANSWERED_MAX = 2;
@@ -127,7 +128,7 @@ async function dial(options: NatsOptions, reconnects: { tries: number }): Promis
     ...authentication(options.credentials),
   };
   try {
-    return await connect(dialing);
+    return await connected(dialing);
   } catch (cause) {
     const where = options.servers.join(', ');
     const reason = asError(cause).message;
@@ -136,6 +137,16 @@ async function dial(options: NatsOptions, reconnects: { tries: number }): Promis
       throw new CodeGodError('unauthorized', message, { cause });
     }
     throw new CodeGodError('bus_unavailable', `no bus at ${where}: ${reason}`, { cause });
+  }
+}
+
+/** A handshake can be lost where the server takes in new users at that moment: once more. */
+async function connected(dialing: ConnectionOptions): Promise<NatsConnection> {
+  try {
+    return await connect({ ...dialing });
+  } catch (error) {
+    if (!(error instanceof errors.TimeoutError)) throw error;
+    return await connect(dialing);
   }
 }
 

@@ -2,6 +2,7 @@
  * Connecting, credentials, permissions, and what the server tells about itself.
  */
 import assert from 'node:assert/strict';
+import { connect as connectTo, createServer } from 'node:net';
 import { test } from 'node:test';
 import { nkeys } from '@nats-io/nats-core';
 import { freePort, type NatsFixtureOptions, startNats } from '../test/nats-fixture.ts';
@@ -35,6 +36,29 @@ test('no server: the error says where', async () => {
   const connecting = connectNats({ servers: [url], name: 'test', clock: systemClock });
   await assert.rejects(connecting, { code: 'bus_unavailable', message: new RegExp(url) });
 });
+
+test('a handshake that is lost once is made again', () =>
+  withServer({}, async connect => {
+    const { hostname, port } = new URL((await connect()).info().url);
+    let taken = 0;
+    // The first one is accepted and told nothing.
+    const relay = createServer(socket => {
+      socket.on('error', () => socket.destroy());
+      taken += 1;
+      if (taken === 1) return void socket.resume();
+      const onward = connectTo(Number(port), hostname);
+      onward.on('error', () => socket.destroy());
+      socket.pipe(onward).pipe(socket);
+    });
+    await new Promise<void>(resolve => relay.listen(0, '127.0.0.1', resolve));
+    const address = relay.address();
+    assert.ok(typeof address === 'object' && address !== null);
+    const bus = await connect({ servers: [`nats://127.0.0.1:${address.port}`] });
+    await bus.rtt();
+    assert.equal(taken, 2);
+    await bus.close();
+    relay.close();
+  }));
 
 test('a server that syncs before it acknowledges is durable', () =>
   withServer({}, async connect => {
