@@ -4,7 +4,7 @@
  * command line, as people do it.
  */
 import { execFile, execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { decode } from '../../protocol/codec.ts';
@@ -76,6 +76,7 @@ export class Machine {
   /** What its processes have logged. */
   logs(): string {
     const folder = join(this.home, 'state', 'log');
+    if (!existsSync(folder)) return `${this.name} has logged nothing`;
     return readdirSync(folder)
       .map(
         file =>
