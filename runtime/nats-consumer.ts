@@ -162,7 +162,8 @@ class Link implements ConsumerLink {
   /** Answers how many messages are delivered and not answered. */
   async #ensure(): Promise<number> {
     const { durable, filter, ack_wait_ms, max_deliver, max_ack_pending } = this.#options;
-    const info = await this.#parts.api.call(`CONSUMER.CREATE.${this.#stream}.${durable}.${filter}`, {
+    const call = `CONSUMER.CREATE.${this.#stream}.${durable}.${filter}`;
+    const info = await this.#parts.api.call(call, {
       stream_name: this.#stream,
       config: {
         durable_name: durable,
