@@ -8,6 +8,7 @@ import type { BuildOptions } from './build-request.ts';
 import { command, count, type Run, seconds } from './command-line.ts';
 import type { Shell } from './commands/completion.ts';
 import type { LogsOptions } from './commands/logs.ts';
+import type { TestOptions } from './commands/test.ts';
 import { createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
 import { joinCommands } from './join-commands.ts';
@@ -193,10 +194,15 @@ function systemCommands(program: Command, run: Run): void {
     .action((options: { origin: boolean }) =>
       run(async context => (await import('./commands/config.ts')).showConfig(context, options)),
     );
-  command(program, 'test [word]', 'run the tests of this checkout').action(
-    (word: string | undefined) =>
-      run(async context => (await import('./commands/test.ts')).runTests(context, word)),
-  );
+  command(program, 'test [word]', 'run the tests of this checkout')
+    .addOption(
+      new Option('--retries <count>', 'run files that failed again, alone')
+        .choices(['0', '1', '2', '3'])
+        .default('0'),
+    )
+    .action((word: string | undefined, options: TestOptions) =>
+      run(async context => (await import('./commands/test.ts')).runTests(context, word, options)),
+    );
   command(program, 'completion', 'a completion script for your shell')
     .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
     .action((shell: Shell) =>

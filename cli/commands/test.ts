@@ -1,17 +1,19 @@
 /**
- * `test [word]`: runs the tests of this checkout, of the files whose path holds the word.
+ * `test [word] [--retries N]`: runs the tests of this checkout, of the files whose path holds the word.
  *
  * T1  What the tests need is set up before: the Python environments, the bus server, and bubblewrap
  *     and iproute2 where this may install them. What cannot be had is said; the tests that need it
  *     then say so.
  * T2  The last line of the output is `N passed, N failed`. No test at all is a failure.
- * T3  Tests have a temporary folder of their own. What is left of them at the end, however they
+ * T3  With retries, files in which something failed are run again, alone, and their last run counts;
+ *     each is named. Tests that kill processes and wait for others can fail where a machine stalls.
+ * T4  Tests have a temporary folder of their own. What is left of them at the end, however they
  *     ended, is removed: the folder, and the processes that were started with it.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Config, wholeEnvironment } from '../../runtime/config.ts';
@@ -31,15 +33,30 @@ const WALL_MS = 14 * 60_000;
 const INSTALL_TIMEOUT_MS = 120_000;
 const NOT_ROOMS: ReadonlySet<string> = new Set(['dist', 'node_modules']);
 
-export async function runTests(context: CommandContext, word: string | undefined): Promise<number> {
+export interface TestOptions {
+  /** How often files that failed are run again (T3): `0` to `3`. */
+  readonly retries: string;
+}
+
+export async function runTests(
+  context: CommandContext,
+  word: string | undefined,
+  { retries }: TestOptions,
+): Promise<number> {
   const { terminal } = context;
   const startedAt = systemClock.monotonic();
   const files = testFiles(word);
   if (files.length === 0) throw new CliError('not_found', `no test file is named like ${word}`);
-  const env = await prepare(await context.config(), terminal);
+  const prepared = await prepare(await context.config(), terminal);
   const scratch = mkdtempSync(join(tmpdir(), 'codegod-test-'));
+  const env = { ...prepared, TMPDIR: scratch };
   try {
-    const run = await runNode(files, { ...env, TMPDIR: scratch }, terminal);
+    let run = await runNode(files, CONCURRENCY, env, terminal);
+    for (let tries = 0; tries < Number(retries) && run.failedFiles.length > 0; tries += 1) {
+      const again = run.failedFiles.map(file => resolve(packageRoot(), file));
+      terminal.note(`failed, and run once more, alone: ${run.failedFiles.join(', ')}`);
+      run = afterRetry(run, await runNode(again, 1, env, terminal));
+    }
     const duration_ms = Math.round(systemClock.monotonic() - startedAt);
     const { passed, failed, skipped } = run;
     const result = { passed, failed, skipped, files: files.length, duration_ms };
@@ -47,7 +64,7 @@ export async function runTests(context: CommandContext, word: string | undefined
     if (run.exitCode === null) return EXIT.timeout;
     return run.exitCode === 0 && failed === 0 && passed > 0 ? EXIT.ok : EXIT.failed;
   } finally {
-    endProcessesWith(`TMPDIR=${scratch}`); // T3
+    endProcessesWith(`TMPDIR=${scratch}`); // T4
     rmSync(scratch, { recursive: true, force: true });
   }
 }
@@ -155,21 +172,30 @@ async function ensurePackages(terminal: Terminal): Promise<void> {
   if (second.failure !== null) terminal.note(`${missing.join(', ')}: ${second.failure}`);
 }
 
-interface TestRun {
+export interface TestRun {
   /** Null where it took too long. */
   readonly exitCode: number | null;
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
+  /** Of tests that failed; none where it took too long. */
+  readonly failedFiles: readonly string[];
+}
+
+/** T3: all tests of the first run, of which those fail that failed again. */
+export function afterRetry(first: TestRun, again: TestRun): TestRun {
+  const passed = first.passed + first.failed - again.failed;
+  return { ...again, passed, skipped: first.skipped };
 }
 
 /** Runs Node's test runner in a process group of its own, to be ended as one. */
 function runNode(
   files: readonly string[],
+  concurrency: number,
   env: Readonly<Record<string, string | undefined>>,
   terminal: Terminal,
 ): Promise<TestRun> {
-  const flags = ['--test', `--test-concurrency=${CONCURRENCY}`, '--test-reporter=spec'];
+  const flags = ['--test', `--test-concurrency=${concurrency}`, '--test-reporter=spec'];
   const child = spawn(process.execPath, [...sourceLoader(), ...flags, ...files], {
     cwd: packageRoot(),
     env: { ...env },
@@ -203,7 +229,10 @@ function runNode(
   });
 }
 
-/** From the runner's summary; where it was cut short, from its lines, the cut being one failure. */
+/**
+ * From the runner's summary; where it was cut short, from its lines, the cut being one failure.
+ * @param said what Node's `spec` reporter prints, without colours
+ */
 export function countTests(said: string): Omit<TestRun, 'exitCode'> {
   const told = (name: string): number | null => {
     const found = new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(said);
@@ -212,9 +241,11 @@ export function countTests(said: string): Omit<TestRun, 'exitCode'> {
   const passed = told('pass');
   if (passed !== null) {
     const failed = (told('fail') ?? 0) + (told('cancelled') ?? 0);
-    return { passed, failed, skipped: told('skipped') ?? 0 };
+    const places = said.matchAll(/^test at (.+):\d+:\d+$/gm);
+    const failedFiles = [...new Set([...places].map(([, file = '']) => file))];
+    return { passed, failed, skipped: told('skipped') ?? 0, failedFiles };
   }
   const lines = (mark: string): number =>
     said.match(new RegExp(`^\\s*${mark} `, 'gm'))?.length ?? 0;
-  return { passed: lines('✔'), failed: lines('✖') + 1, skipped: 0 };
+  return { passed: lines('✔'), failed: lines('✖') + 1, skipped: 0, failedFiles: [] };
 }
