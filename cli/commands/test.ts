@@ -19,6 +19,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import { type Config, wholeEnvironment } from '../../runtime/config.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
 import { modulePath, packageRoot, sourceLoader } from '../../runtime/paths.ts';
+import { readIfThere } from '../../runtime/read-if-there.ts';
 import { runProgram } from '../../runtime/run-program.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import type { CommandContext } from '../context.ts';
@@ -65,7 +66,18 @@ export async function runTests(
     return run.exitCode === 0 && failed === 0 && passed > 0 ? EXIT.ok : EXIT.failed;
   } finally {
     endProcessesWith(`TMPDIR=${scratch}`); // T4
+    await unmountUnder(scratch);
     rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Disks of limited size, of tests that were ended before they could take them away. */
+async function unmountUnder(folder: string): Promise<void> {
+  const mounts = readIfThere('/proc/self/mounts') ?? '';
+  for (const line of mounts.split('\n').reverse()) {
+    const [, place = ''] = line.split(' ');
+    if (place.startsWith(`${folder}/`))
+      await runProgram('umount', ['-l', place], { timeoutMs: 5_000 });
   }
 }
 
