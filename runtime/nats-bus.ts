@@ -67,7 +67,7 @@ export interface NatsOptions {
 export async function connectNats(options: NatsOptions): Promise<Bus> {
   const { clock } = options;
   const hub = new EventHub();
-  const reconnects = { tries: 0 };
+  const reconnects = new Reconnects(clock);
   const connection = await dial(options, reconnects);
   const wheel = new TimerWheel(clock);
   const wire = new NatsWire(connection, `${inboxPrefix(options)}.${nuid.next()}`, hub.emit);
@@ -107,18 +107,34 @@ function inboxPrefix({ inboxPrefix: given, isGuest, credentials }: NatsOptions):
   return inboxOf(publicKeyOf(credentials.nkeySeed, 'what was given'));
 }
 
-async function dial(options: NatsOptions, reconnects: { tries: number }): Promise<NatsConnection> {
-  const { clock } = options;
-  const pauseMs = (): number => {
-    reconnects.tries += 1;
-    return growingPauseMs(clock, reconnects.tries, RECONNECT_MIN_MS, RECONNECT_MAX_MS);
-  };
+/** How long to wait between two dials. The client asks many times for each, and is told the same. */
+class Reconnects {
+  pauseMs = RECONNECT_MIN_MS;
+  readonly #clock: Clock;
+  #tries = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  dialed(): void {
+    this.#tries += 1;
+    this.pauseMs = growingPauseMs(this.#clock, this.#tries, RECONNECT_MIN_MS, RECONNECT_MAX_MS);
+  }
+
+  succeeded(): void {
+    this.#tries = 0;
+    this.pauseMs = RECONNECT_MIN_MS;
+  }
+}
+
+async function dial(options: NatsOptions, reconnects: Reconnects): Promise<NatsConnection> {
   // The client changes the object it is given, so it gets its own.
   const dialing: ConnectionOptions = {
     servers: [...options.servers],
     name: options.name,
     maxReconnectAttempts: -1,
-    reconnectDelayHandler: pauseMs,
+    reconnectDelayHandler: () => reconnects.pauseMs,
     ignoreAuthErrorAbort: true,
     noAsyncTraces: true,
     pingInterval: PING_MS,
@@ -162,13 +178,14 @@ async function watchStatus(
   connection: NatsConnection,
   wire: NatsWire,
   hub: EventHub,
-  reconnects: { tries: number },
+  reconnects: Reconnects,
 ): Promise<void> {
   for await (const status of connection.status()) {
     if (status.type === 'disconnect' || status.type === 'close') wire.connected = false;
+    if (status.type === 'reconnecting') reconnects.dialed();
     if (status.type === 'reconnect') {
       wire.connected = true;
-      reconnects.tries = 0;
+      reconnects.succeeded();
     }
     const event = eventOf(status);
     if (event !== null) hub.emit(event);

@@ -37,27 +37,64 @@ test('no server: the error says where', async () => {
   await assert.rejects(connecting, { code: 'bus_unavailable', message: new RegExp(url) });
 });
 
+/** A door before a server: `takes` says of each connection, by number from 1, what becomes of it. */
+async function relayTo(url: string, takes: (number: number) => 'onward' | 'silence' | 'end') {
+  const { hostname, port } = new URL(url);
+  const sockets: Socket[] = [];
+  const relay = createServer(socket => {
+    socket.on('error', () => socket.destroy());
+    const fate = takes(sockets.push(socket));
+    if (fate === 'end') socket.destroy();
+    if (fate !== 'onward') return;
+    const onward = connectTo(Number(port), hostname);
+    onward.on('error', () => socket.destroy());
+    socket.pipe(onward).pipe(socket);
+  });
+  await new Promise<void>(resolve => relay.listen(0, '127.0.0.1', resolve));
+  const address = relay.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  const cut = (): void => {
+    for (const socket of sockets) socket.destroy();
+  };
+  return {
+    url: `nats://127.0.0.1:${address.port}`,
+    sockets,
+    cut,
+    close() {
+      // The client leaves a connection open that it has given up; a real server ends it in 2 s.
+      cut();
+      relay.close();
+    },
+  };
+}
+
 test('a handshake that is lost once is made again', () =>
   withServer({}, async connect => {
-    const { hostname, port } = new URL((await connect()).info().url);
-    const sockets: Socket[] = [];
-    // The first one is accepted and told nothing.
-    const relay = createServer(socket => {
-      socket.on('error', () => socket.destroy());
-      if (sockets.push(socket) === 1) return;
-      const onward = connectTo(Number(port), hostname);
-      onward.on('error', () => socket.destroy());
-      socket.pipe(onward).pipe(socket);
-    });
-    await new Promise<void>(resolve => relay.listen(0, '127.0.0.1', resolve));
-    const address = relay.address();
-    assert.ok(typeof address === 'object' && address !== null);
-    const bus = await connect({ servers: [`nats://127.0.0.1:${address.port}`] });
+    const server = (await connect()).info().url;
+    const relay = await relayTo(server, number => (number === 1 ? 'silence' : 'onward'));
+    const bus = await connect({ servers: [relay.url] });
     await bus.rtt();
-    assert.equal(sockets.length, 2);
+    assert.equal(relay.sockets.length, 2);
     await bus.close();
-    // The client leaves a connection open that it has given up; a real server ends it in 2 s.
-    for (const socket of sockets) socket.destroy();
+    relay.close();
+  }));
+
+test('a bus that is away is looked for at once, then at growing pauses', () =>
+  withServer({}, async connect => {
+    let isAway = false;
+    const server = (await connect()).info().url;
+    const relay = await relayTo(server, () => (isAway ? 'end' : 'onward'));
+    const bus = await connect({ servers: [relay.url] });
+    const events: BusEvent[] = [];
+    bus.status(event => events.push(event));
+    isAway = true;
+    relay.cut();
+    // Four pauses of 50 to 400 ms at most: far less than this waits.
+    await until('five more dials', () => relay.sockets.length > 5, 5_000);
+    isAway = false;
+    await until('it is back', () => events.some(({ type }) => type === 'reconnected'));
+    await bus.rtt();
+    await bus.close();
     relay.close();
   }));
 
