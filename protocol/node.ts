@@ -209,6 +209,8 @@ export type ToolServerState = z.infer<typeof ToolServerState>;
 export const GatewayAdvert = z.looseObject({
   ...advert,
   gateway: GatewayId,
+  /** How often this process has connected to the bus: what was sent to it in between may be lost. */
+  connections: z.int().min(1).optional(),
   /** The rung of the sandbox ladder that this machine reaches. */
   sandbox: z.enum(['bwrap', 'unshare', 'none']),
   servers: z

@@ -5,7 +5,7 @@ import { encode } from '../protocol/codec.ts';
 import { CodeGodError } from '../protocol/errors.ts';
 import { BUCKETS } from '../protocol/streams.ts';
 import { systemClock } from './clock.ts';
-import { watchEpochs, whilePeerLives } from './living-peer.ts';
+import { watchLives, whilePeerLives } from './living-peer.ts';
 import { createMemoryBroker } from './memory-bus.ts';
 
 const PATIENCE_MS = 5_000;
@@ -14,16 +14,17 @@ async function world() {
   const bus = createMemoryBroker({ clock: systemClock }).connect('test');
   const bucket = bus.kv(BUCKETS.node.name);
   await bucket.ensure({ storage: 'memory' });
-  const say = (key: string, epoch: number) => bucket.put(key, encode({ epoch }));
+  const say = (key: string, epoch: number, connections?: number) =>
+    bucket.put(key, encode({ epoch, connections }));
   await say('attic.gateway', 1);
   const over = new AbortController();
-  const epochs = await watchEpochs(bus, 'gateway', over.signal);
-  const heard = () => new Promise<void>(resolve => epochs.onChange(resolve));
+  const lives = await watchLives(bus, 'gateway', over.signal);
+  const heard = () => new Promise<void>(resolve => lives.onChange(resolve));
   const end = async () => {
     over.abort();
     await bus.close();
   };
-  return { bus, epochs, say, heard, end };
+  return { bus, lives, say, heard, end };
 }
 
 /** An ask that nobody answers: it ends by its signal, or by the test's patience. */
@@ -40,8 +41,8 @@ function unanswered(signal: AbortSignal): Promise<never> {
 const never = new AbortController().signal;
 
 test('a peer that is started again ends the wait, as something to be tried again', async () => {
-  const { epochs, say, end } = await world();
-  const asked = whilePeerLives(epochs, 'attic', never, unanswered);
+  const { lives, say, end } = await world();
+  const asked = whilePeerLives(lives, 'attic', never, unanswered);
   await say('attic.gateway', 2);
   await assert.rejects(asked, error => {
     assert.ok(error instanceof CodeGodError);
@@ -51,10 +52,23 @@ test('a peer that is started again ends the wait, as something to be tried again
   await end();
 });
 
+test('a peer that was cut off from the bus, or not there when it was asked, ends the wait', async () => {
+  const { lives, say, end } = await world();
+  for (const [peer, connections] of [
+    ['attic', 2],
+    ['barn', undefined],
+  ] as const) {
+    const asked = whilePeerLives(lives, peer, never, unanswered);
+    await say(`${peer}.gateway`, 1, connections);
+    await assert.rejects(asked, { code: 'no_responders', message: /connected again/ });
+  }
+  await end();
+});
+
 test('its own adverts, and those of other peers and kinds, end nothing', async () => {
-  const { epochs, say, heard, end } = await world();
+  const { lives, say, heard, end } = await world();
   let answer = (_: string): void => {};
-  const asked = whilePeerLives(epochs, 'attic', never, signal => {
+  const asked = whilePeerLives(lives, 'attic', never, signal => {
     return Promise.race([
       unanswered(signal),
       new Promise<string>(resolve => {
@@ -73,21 +87,21 @@ test('its own adverts, and those of other peers and kinds, end nothing', async (
 });
 
 test('the caller who cancels is told that, not that the peer is gone', async () => {
-  const { epochs, end } = await world();
+  const { lives, end } = await world();
   const caller = new AbortController();
-  const asked = whilePeerLives(epochs, 'attic', caller.signal, unanswered);
+  const asked = whilePeerLives(lives, 'attic', caller.signal, unanswered);
   caller.abort();
   await assert.rejects(asked, { code: 'cancelled' });
   await end();
 });
 
 test('an advert that is no advert is passed over', async () => {
-  const { bus, epochs, say, heard, end } = await world();
+  const { bus, lives, say, heard, end } = await world();
   await bus.kv(BUCKETS.node.name).put('attic.gateway', new Uint8Array([0xff, 0x00]));
   const next = heard();
   await say('attic.gateway', 3);
   await next;
-  assert.equal(epochs.epochOf('attic'), 3);
-  assert.equal(epochs.epochOf('nowhere'), null);
+  assert.equal(lives.lifeOf('attic'), '3.1');
+  assert.equal(lives.lifeOf('nowhere'), null);
   await end();
 });

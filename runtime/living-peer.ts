@@ -1,7 +1,9 @@
 /**
- * Asking a process that may be killed while it is asked. A request is worth waiting for only as long
- * as the process lives that it was sent to: a dead one never answers, and its successor answers only
- * when it is asked again. The epoch in a node's advert tells one life from the next.
+ * Asking a process that may be killed, or cut off from the bus, while it is asked. A request is worth
+ * waiting for only as long as the process lives and is connected as it was when it was sent: a dead
+ * one never answers, what is sent to or by one that is cut off is lost, and where anybody else listens
+ * on its subject the server does not say so. The advert tells one life, and one connection, from the
+ * next.
  */
 import { z } from 'zod';
 import { decode } from '../protocol/codec.ts';
@@ -10,68 +12,75 @@ import { BUCKETS } from '../protocol/streams.ts';
 import type { AdvertKind } from '../protocol/subjects.ts';
 import type { Bus } from './bus.ts';
 
-export interface PeerEpochs {
-  /** Of the peer's advert as seen last; null while it has none. */
-  epochOf(peer: string): number | null;
-  /** Calls back when any epoch may have changed; answers the way to stop listening. */
+export interface PeerLives {
+  /** By the peer's advert as seen last; null while it has none. */
+  lifeOf(peer: string): string | null;
+  /** Calls back when any life may have changed; answers the way to stop listening. */
   onChange(listener: () => void): () => void;
 }
 
+/** Changes when the process is started again, and when it connects to the bus again. */
+export const lifeIn = (advert: {
+  readonly epoch: number;
+  readonly connections?: number | undefined;
+}): string => `${advert.epoch}.${advert.connections ?? 1}`;
+
 /**
- * Runs `ask` with a signal that also fires when the peer turns out to live another life.
+ * Runs `ask`, which must be safe to repeat, with a signal that also fires when the peer turns out to
+ * live another life.
  * @throws CodeGodError `no_responders` in that case, which is retryable; else what `ask` throws.
  */
 export async function whilePeerLives<T>(
-  epochs: PeerEpochs,
+  lives: PeerLives,
   peer: string,
   signal: AbortSignal,
   ask: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const over = new AbortController();
-  const epoch = epochs.epochOf(peer);
-  const forget = epochs.onChange(() => {
-    const now = epochs.epochOf(peer);
-    if (epoch !== null && now !== null && now !== epoch) over.abort();
+  const life = lives.lifeOf(peer);
+  const forget = lives.onChange(() => {
+    const now = lives.lifeOf(peer);
+    if (now !== null && now !== life) over.abort();
   });
   try {
     return await ask(AbortSignal.any([signal, over.signal]));
   } catch (error) {
     if (!over.signal.aborted || signal.aborted) throw error;
-    const message = `${peer} was started again while it was asked`;
+    const message = `${peer} was started or connected again while it was asked`;
     throw new CodeGodError('no_responders', message, { cause: error });
   } finally {
     forget();
   }
 }
 
-const Advert = z.looseObject({ epoch: z.int() });
+const Advert = z.looseObject({ epoch: z.int(), connections: z.int().optional() });
 
 /** An advert that cannot be read tells nothing; the next one comes within seconds. */
-function epochIn(value: Uint8Array): number | null {
+function lifeFrom(value: Uint8Array): string | null {
   try {
-    return Advert.parse(decode(value, undefined)).epoch;
+    return lifeIn(Advert.parse(decode(value, undefined)));
   } catch {
     return null;
   }
 }
 
 /** Follows the adverts of one kind, of all nodes. Resolves when all present ones have been seen. */
-export async function watchEpochs(
+export async function watchLives(
   bus: Bus,
   kind: AdvertKind,
   signal: AbortSignal,
-): Promise<PeerEpochs> {
-  const epochs = new Map<string, number>();
+): Promise<PeerLives> {
+  const lives = new Map<string, string>();
   const listeners = new Set<() => void>();
   const suffix = `.${kind}`;
   const follow = async (seen: () => void): Promise<void> => {
     for await (const change of bus.kv(BUCKETS.node.name).watch(signal, `*${suffix}`)) {
       if (change.op === 'initial_done') seen();
-      // A peer that fell silent keeps its epoch: it may only have been slow.
+      // A peer that fell silent keeps its life: it may only have been slow.
       if (change.op !== 'put') continue;
-      const epoch = epochIn(change.value);
-      if (epoch === null) continue;
-      epochs.set(change.key.slice(0, -suffix.length), epoch);
+      const life = lifeFrom(change.value);
+      if (life === null) continue;
+      lives.set(change.key.slice(0, -suffix.length), life);
       for (const listener of listeners) listener();
     }
   };
@@ -79,7 +88,7 @@ export async function watchEpochs(
     follow(resolve).then(resolve, reject);
   });
   return {
-    epochOf: peer => epochs.get(peer) ?? null,
+    lifeOf: peer => lives.get(peer) ?? null,
     onChange: listener => {
       listeners.add(listener);
       return () => void listeners.delete(listener);

@@ -79,7 +79,7 @@ class World {
       nodes: {
         views: () => this.views,
         gateways: () => this.gateways,
-        gatewayEpoch: () => 1,
+        gatewayLife: () => '1.1',
         granted: (node, { lease }) => call(`granted ${node} ${lease}`),
         released: (node, lease) => call(`released ${node} ${lease}`),
         heardAt: () => 0,

@@ -54,8 +54,8 @@ export interface NodesPort {
   views(): readonly NodeView[];
   /** Gateways that are ready, the nearest first. */
   gateways(): readonly GatewayId[];
-  /** Which start of a gateway's process is heard of; null where none is. */
-  gatewayEpoch(gateway: GatewayId): number | null;
+  /** Which start and connection of a gateway's process is heard of; null where none is. */
+  gatewayLife(gateway: GatewayId): string | null;
   /** Counts a lease that was granted until the node's own advert shows it. */
   granted(node: NodeId, lease: LeaseAdvert): void;
   /** Its attempt is over: it takes no room any more, whatever the node's last advert says. */

@@ -92,11 +92,18 @@ export interface AdvertOptions {
   readonly status: () => Promise<McpStatusReply>;
 }
 
-/** Says every five seconds, and once at the beginning, that this gateway is here. */
+/** Says every five seconds, and whenever it has connected to the bus, that this gateway is here. */
 export function advertise(options: AdvertOptions): Subscription {
   const { messenger, clock, log, node, host, epoch, sandbox } = options;
   const bucket = messenger.bus.kv(BUCKETS.node.name);
   const over = new AbortController();
+  let connections = 1;
+  let wake = new AbortController();
+  const forget = messenger.bus.status(event => {
+    if (event.type !== 'reconnected') return;
+    connections += 1;
+    wake.abort();
+  });
   const put = async (): Promise<void> => {
     const { servers } = await options.status();
     const advert: GatewayAdvert = {
@@ -106,6 +113,7 @@ export function advertise(options: AdvertOptions): Subscription {
       state: options.state(),
       at: clock.now(),
       gateway: node as string as GatewayId,
+      connections,
       sandbox: sandbox(),
       servers: servers.map(({ name, state, tools }) => ({ name, state, tools: tools.length })),
     };
@@ -113,14 +121,17 @@ export function advertise(options: AdvertOptions): Subscription {
   };
   const loop = async (): Promise<void> => {
     while (!over.signal.aborted) {
+      wake = new AbortController();
       // A lost advert is repeated by the next one; silence for longer is what the TTL is for.
       await put().catch((error: unknown) => log.warn('gateway.advert_failed', { error }));
-      await clock.sleep(ADVERT_EVERY_MS, over.signal).catch(() => undefined);
+      const woken = AbortSignal.any([over.signal, wake.signal]);
+      await clock.sleep(ADVERT_EVERY_MS, woken).catch(() => undefined);
     }
   };
   const running = loop();
   return {
     async stop() {
+      forget();
       over.abort();
       await running;
       await bucket.delete(advertKey(node, 'gateway'));

@@ -41,6 +41,8 @@ async function start(context: ActorContext): Promise<RunningActor> {
   });
   const over = new AbortController();
   const changed = (): void => monitor.send({ type: 'measure' });
+  // A bus that was started again has forgotten what was advertised.
+  bus.status(({ type }) => type === 'reconnected' && changed());
   const watching = watchRuntime({ bus, node, clock, log, changed }, over.signal);
   return {
     drain: async () => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { CapacityAdvert } from '../../protocol/node.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { type Journal, openJournal } from '../../runtime/journal.ts';
-import { watchEpochs } from '../../runtime/living-peer.ts';
+import { watchLives } from '../../runtime/living-peer.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { createBusGateway } from './adapters/bus-gateway.ts';
 import { createBusReports } from './adapters/bus-reports.ts';
@@ -27,7 +27,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const { bus, messenger, clock, log, node, host, epoch, paths, state } = context;
   await ensureStores(bus);
   const watching = new AbortController();
-  const gateways = await watchEpochs(bus, 'gateway', watching.signal);
+  const gateways = await watchLives(bus, 'gateway', watching.signal);
   const journal = await openJournal(join(paths.state, `worker-${node}`), log);
   const worker = await Worker.start({
     ...{ messenger, clock, log, node, host, epoch, journal, state },

@@ -1,6 +1,6 @@
 /**
  * What the node says of itself in the bucket `codegod_node`: writes `<node>.runtime` every five
- * seconds and on every change, and reads `<node>.capacity`, which the resource-monitor writes and can
+ * seconds, on every change and whenever it has connected to the bus, and reads `<node>.capacity`, which the resource-monitor writes and can
  * be asked for.
  */
 import { CodeGodError } from '../../protocol/errors.ts';
@@ -126,6 +126,7 @@ export class NodeAdverts {
     const { messenger, node, clock, log, advert } = this.#options;
     const bucket = messenger.bus.kv(BUCKETS.node.name);
     const { signal } = this.#over;
+    const forget = messenger.bus.status(({ type }) => type === 'reconnected' && this.changed());
     while (!signal.aborted) {
       this.#wake = new AbortController();
       let gatherMs = GATHER_MS;
@@ -141,6 +142,7 @@ export class NodeAdverts {
       await clock.sleep(ADVERT_EVERY_MS, woken).catch(() => undefined);
       await clock.sleep(gatherMs, signal).catch(() => undefined);
     }
+    forget();
   }
 
   async #watchCapacity(known: AbortController): Promise<void> {

@@ -21,7 +21,7 @@ import { advertKey, nodeSubject, taskSubject } from '../../protocol/subjects.ts'
 import { TaskMessage, TaskReport } from '../../protocol/task.ts';
 import { type Clock, systemClock, type TimerHandle } from '../../runtime/clock.ts';
 import { type Journal, type JournalOperation, memoryJournal } from '../../runtime/journal.ts';
-import type { PeerEpochs } from '../../runtime/living-peer.ts';
+import type { PeerLives } from '../../runtime/living-peer.ts';
 import { type Logger, silentLogger } from '../../runtime/log.ts';
 import { createMemoryBroker, type MemoryBroker, type MemoryBus } from '../../runtime/memory-bus.ts';
 import { createMessenger, type Messenger } from '../../runtime/messages.ts';
@@ -70,7 +70,7 @@ export class ScriptedEngine implements Engine {
   }
 }
 
-const NEVER_RESTARTED: PeerEpochs = { epochOf: () => 1, onChange: () => () => {} };
+const NEVER_RESTARTED: PeerLives = { lifeOf: () => '1.1', onChange: () => () => {} };
 
 /** A clock whose timers all stop when its process dies. */
 class MortalClock implements Clock {

@@ -1,6 +1,6 @@
 /**
  * Gateways over the bus: `codegod.workspace.<gateway>.*` and `codegod.mcp.<gateway>.*`. A request
- * to a gateway that is killed meanwhile is repeated under its key by whoever made it.
+ * to a gateway that is killed or cut off meanwhile is repeated under its key by whoever made it.
  */
 import type { output, ZodType } from 'zod';
 import type { GatewayId } from '../../../protocol/ids.ts';
@@ -13,7 +13,7 @@ import {
   CreateWorkspaceReply,
   MergeReply,
 } from '../../../protocol/workspace.ts';
-import { type PeerEpochs, whilePeerLives } from '../../../runtime/living-peer.ts';
+import { type PeerLives, whilePeerLives } from '../../../runtime/living-peer.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { GatewayPort, NodesPort } from '../ports.ts';
 
@@ -27,8 +27,8 @@ const ARCHIVE_MS = 120_000;
 const FINISH_MS = 30_000;
 
 export function createGatewayPort(messenger: Messenger, nodes: NodesPort): GatewayPort {
-  const lives: PeerEpochs = {
-    epochOf: gateway => nodes.gatewayEpoch(gateway as GatewayId),
+  const lives: PeerLives = {
+    lifeOf: gateway => nodes.gatewayLife(gateway as GatewayId),
     onChange: listener => nodes.onChange(listener),
   };
   const askAt = async <S extends ZodType>(

@@ -23,6 +23,7 @@ import { ADVERT_TTL_MS, BUCKETS } from '../../../protocol/streams.ts';
 import type { AdvertKind } from '../../../protocol/subjects.ts';
 import type { Bus, KvChange } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
+import { lifeIn } from '../../../runtime/living-peer.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import { sharedWith } from '../../../scheduling/advert-sharing.ts';
 import type { NodeView, Seen } from '../../../scheduling/node-view.ts';
@@ -127,9 +128,10 @@ export class NodeTable implements NodesPort {
       .flatMap(({ gateway }) => (gateway === null ? [] : [gateway.advert.gateway]));
   }
 
-  gatewayEpoch(gateway: GatewayId): number | null {
+  gatewayLife(gateway: GatewayId): string | null {
     const row = this.rows().find(({ gateway: seen }) => seen?.advert.gateway === gateway);
-    return row?.gateway?.advert.epoch ?? null;
+    const advert = row?.gateway?.advert;
+    return advert === undefined ? null : lifeIn(advert);
   }
 
   granted(node: NodeId, lease: LeaseAdvert): void {

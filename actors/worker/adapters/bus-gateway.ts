@@ -1,13 +1,13 @@
 /**
- * The gateway, asked over the bus. A request to one that is killed meanwhile fails as retryable, and
- * the attempt repeats it under its key.
+ * The gateway, asked over the bus. A request to one that is killed or cut off meanwhile fails as
+ * retryable, and the attempt repeats it under its key.
  */
 import type { output, ZodType } from 'zod';
 import { GatewayId } from '../../../protocol/ids.ts';
 import { CallReply, ListReply } from '../../../protocol/mcp.ts';
 import { mcpSubject, type WorkspaceVerb, workspaceSubject } from '../../../protocol/subjects.ts';
 import { CommitReply, OpenAttemptReply, ReadFilesReply } from '../../../protocol/workspace.ts';
-import { type PeerEpochs, whilePeerLives } from '../../../runtime/living-peer.ts';
+import { type PeerLives, whilePeerLives } from '../../../runtime/living-peer.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { GatewayPort } from '../ports.ts';
 
@@ -17,7 +17,7 @@ const LIST_MS = 60_000;
 /** What a call may take besides the tool's own time: queueing and a cold start of its server. */
 const CALL_EXTRA_MS = 45_000;
 
-export function createBusGateway(messenger: Messenger, lives: PeerEpochs): GatewayPort {
+export function createBusGateway(messenger: Messenger, lives: PeerLives): GatewayPort {
   const ask = <S extends ZodType>(
     gateway: string,
     subject: string,
