@@ -63,6 +63,11 @@ export class TestNode {
     return node;
   }
 
+  /** As at the end of its process. */
+  drain(deadlineMs: number): Promise<void> {
+    return this.#worker.drain(deadlineMs);
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#adverts;

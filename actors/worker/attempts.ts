@@ -22,7 +22,6 @@ const SCHEMA_VERSION = 1;
 const REMEMBERED_MS = 24 * 3_600_000;
 const CLOSED = 'closed/';
 const CANCELLED = 'cancelled/';
-const DRAIN_POLL_MS = 50;
 
 export interface AttemptsOptions {
   readonly journal: Journal;
@@ -125,13 +124,6 @@ export class Attempts {
         await journal.batch([{ type: 'del', key }]);
       }
     }
-  }
-
-  /** Waits until nothing is at work, but not longer. */
-  async idle(withinMs: number): Promise<void> {
-    const { clock } = this.#options;
-    const untilMs = clock.monotonic() + withinMs;
-    while (this.open().size > 0 && clock.monotonic() < untilMs) await clock.sleep(DRAIN_POLL_MS);
   }
 
   async stop(): Promise<void> {

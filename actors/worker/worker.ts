@@ -72,6 +72,7 @@ const SLOTS_WITHOUT_DEVICE = 4;
 const KEEP_ALIVE_S_MIN = 900;
 const SWEEP_EVERY_MS = 5_000;
 const PRUNE_EVERY_MS = 3_600_000;
+const DRAIN_POLL_MS = 50;
 
 interface Kept {
   readonly leases: LeaseBook;
@@ -171,13 +172,19 @@ export class Worker {
     this.#adverts.changed();
   }
 
-  /** Takes no new work; what runs may end within the time. The rest goes on after the next start. */
+  /**
+   * Takes no new work; what runs may end within the time. Attempts that do not go on after the next
+   * start; streams that do not are cut.
+   */
   async drain(deadlineMs: number): Promise<void> {
     this.#draining.end();
     const intake = this.#intake;
     this.#intake = null;
     await intake?.stop();
-    await this.#attempts.idle(deadlineMs);
+    const { clock } = this.#parts;
+    const untilMs = clock.monotonic() + deadlineMs;
+    const isBusy = (): boolean => this.#attempts.open().size > 0 || this.#models.inferences > 0;
+    while (isBusy() && clock.monotonic() < untilMs) await clock.sleep(DRAIN_POLL_MS);
   }
 
   async stop(): Promise<void> {
