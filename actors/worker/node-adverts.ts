@@ -1,7 +1,7 @@
 /**
  * What the node says of itself in the bucket `codegod_node`: writes `<node>.runtime` every five
- * seconds, on every change and whenever it has connected to the bus, and reads `<node>.capacity`, which the resource-monitor writes and can
- * be asked for.
+ * seconds, on every change and whenever it has connected to the bus, and reads `<node>.capacity`,
+ * which the resource-monitor writes and can be asked for.
  */
 import { CodeGodError } from '../../protocol/errors.ts';
 import type { NodeId } from '../../protocol/ids.ts';
