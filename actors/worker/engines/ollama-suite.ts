@@ -90,7 +90,10 @@ function engine(client: () => Client): void {
       const { models } = await ollama.inventory(SIGNAL);
       return models.find(({ name }) => name === 'tiny:latest');
     };
-    assert.deepEqual([(await tiny())?.loaded, (await tiny())?.context_tokens], [true, 2_048]);
+    assert.deepEqual(
+      [(await tiny())?.loaded, (await tiny())?.context_tokens],
+      [true, LONG_OPTIONS.num_ctx],
+    );
     await ollama.unload('tiny:latest', SIGNAL);
     await until(async () => (await tiny())?.loaded === false);
   });
@@ -117,7 +120,7 @@ function engine(client: () => Client): void {
   });
 
   it('refuses a prompt that does not fit', async () => {
-    const long = { ...request, messages: [{ role: 'user', content: 'x'.repeat(3_000) }] } as const;
+    const long = { ...request, messages: [{ role: 'user', content: 'x'.repeat(12_000) }] } as const;
     const work = (async () => {
       for await (const _ of create().generate(long, SIGNAL)) assert.fail('an answer');
     })();
