@@ -8,7 +8,12 @@ import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { NodePort } from '../ports.ts';
 
-const RESERVE_MS = 5_000;
+/**
+ * A node that went silent a moment ago is asked in vain, while an attempt waits that ran on another
+ * that did: both have to fit into the 20 s after which it is to run elsewhere. A lease that is granted
+ * too late is found as a stray.
+ */
+const RESERVE_MS = 2_000;
 const RELEASE_MS = 2_000;
 const CANCEL_MS = 2_000;
 /** A worker that is just starting again is asked to stop this often before it is let be. */
