@@ -4,7 +4,7 @@
 import type { NodeId } from '../protocol/ids.ts';
 import type { CapacityAdvert, EngineAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
-import { ADVERT_TTL_MS } from '../protocol/streams.ts';
+import { ADVERT_EVERY_MS } from '../protocol/streams.ts';
 import { type Backend, blockBytes } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
 import { meantName } from './model-spellings.ts';
@@ -195,11 +195,17 @@ function boundOf(view: NodeView, room: NodeRoom): number | null {
   return most.ram_free_bytes === null ? null : cards + most.ram_free_bytes;
 }
 
+/**
+ * A node of which two adverts in a row are missing gets nothing new, though what it has at work is
+ * not given up yet: where several fall silent at once, one must not be offered the work of another.
+ */
+const SILENT_MS = 2 * ADVERT_EVERY_MS;
+
 /** Why the node takes no work at all, or null where it does. */
 export function absenceOf(view: NodeView, now: number): string | null {
   if (view.runtime === null) return 'no worker runs there';
   const silentMs = now - view.runtime.seen_at;
-  if (silentMs > ADVERT_TTL_MS) return `silent for ${Math.round(silentMs / 1000)} s`;
+  if (silentMs > SILENT_MS) return `silent for ${Math.round(silentMs / 1000)} s`;
   const state = view.runtime.advert.state;
   return state === 'ready' ? null : `its worker is ${state}`;
 }
