@@ -122,20 +122,32 @@ export async function reloadUsers(
     const wanted = renderUsers(door, now);
     const written = readFileSync(serverFile(door.configDir, 'users'), 'utf8');
     if (wanted === loaded && wanted === written) return loaded;
-    const before = await loadedAt(door);
+    let before: string | null = null;
+    await until(async () => {
+      before = await loadedAt(door);
+      return before !== null;
+    }, door);
     const text = writeUsers(door, now);
     // Windows knows no such signal: there the server ends, and its supervisor starts it again.
     process.kill(pid, process.platform === 'win32' ? 'SIGTERM' : 'SIGHUP');
-    const untilMs = systemClock.monotonic() + RELOAD_MS;
-    while (before !== null && systemClock.monotonic() < untilMs) {
-      if ((await loadedAt(door)) !== before) break;
-      await systemClock.sleep(POLL_MS);
-    }
+    await until(async () => {
+      const at = await loadedAt(door);
+      return at !== null && at !== before;
+    }, door);
     return text;
   });
 }
 
-/** When the running server read its files last; null where nobody tells. */
+/** Asks a server that tells, for a while: a busy one may not answer at once. */
+async function until(holds: () => Promise<boolean>, { monitoringUrl }: Door): Promise<void> {
+  const untilMs = systemClock.monotonic() + RELOAD_MS;
+  while (monitoringUrl !== null && systemClock.monotonic() < untilMs) {
+    if (await holds()) return;
+    await systemClock.sleep(POLL_MS);
+  }
+}
+
+/** When the running server read its files last; null where it does not answer, or nobody tells. */
 async function loadedAt({ monitoringUrl }: Door): Promise<string | null> {
   if (monitoringUrl === null) return null;
   return (await readVarz(monitoringUrl))?.config_load_time ?? null;
