@@ -7,7 +7,8 @@ import { test } from 'node:test';
 import { nkeys } from '@nats-io/nats-core';
 import { freePort, type NatsFixtureOptions, startNats } from '../test/nats-fixture.ts';
 import type { Bus, BusEvent } from './bus.ts';
-import { bytes, until } from './bus-suite.ts';
+import { streamOf } from './bus-streams-suite.ts';
+import { bytes, text, until } from './bus-suite.ts';
 import { systemClock } from './clock.ts';
 import { connectNats, type NatsOptions } from './nats-bus.ts';
 
@@ -147,6 +148,37 @@ test('credentials let in, their absence is unauthorized, what they forbid is an 
     await bob.rtt();
     const reply = await ann.ask('ok.echo', bytes('hi'), { timeout_ms: 2_000 });
     assert.equal(reply.body.length, 2);
+  });
+});
+
+test('a sole consumer that may not be reset begins all the same, and that is told', () => {
+  const users = `authorization { users: [
+    { user: u, password: p, permissions: { publish: { deny: "$JS.API.CONSUMER.RESET.>" } } }
+  ] }`;
+  return withServer({ config: users }, async connect => {
+    const credentials = { user: 'u', pass: 'p' };
+    const [first, second] = [await connect({ credentials }), await connect({ credentials })];
+    await first.streams.ensure(streamOf('x'));
+    const options = {
+      ...{ durable: 'd', filter: 'x.>', ack_wait_ms: 400, max_deliver: -1, sole: true },
+      ...{ max_ack_pending: 8, concurrency: 1 },
+    };
+    const taken: string[] = [];
+    await first.consume('X', options, async ({ body }) => {
+      taken.push(`first ${text(body)}`);
+      return await new Promise<never>(() => undefined);
+    });
+    await first.streams.append('x.a', bytes('a'));
+    await until('it is taken', () => taken.length === 1);
+    await first.close();
+    const events: BusEvent[] = [];
+    second.status(event => events.push(event));
+    await second.consume('X', options, async ({ body }) => {
+      taken.push(`second ${text(body)}`);
+      return { kind: 'done' };
+    });
+    await until('it comes after its ack wait', () => taken.includes('second a'));
+    assert.ok(events.some(event => event.type === 'error' && event.where.startsWith('reset')));
   });
 });
 

@@ -5,10 +5,9 @@
  * D1  No `backoff` in the configuration: it would override the ack wait.
  * D2  The server tells of a message whose deliveries are exhausted only while a pull is open; it
  *     becomes an event.
- * D3  A sole consumer is reset to its ack floor where it begins with messages unanswered. Servers
- *     before 2.14 cannot, and deliver them after the ack wait.
+ * D3  A sole consumer is reset to its ack floor where it begins with messages unanswered. Where that
+ *     fails, as on servers before 2.14, it is an event, and they come after the ack wait.
  */
-import { CodeGodError } from '../protocol/errors.ts';
 import type { ConsumeOptions } from './bus.ts';
 import { growingPauseMs } from './bus-append.ts';
 import { asError } from './bus-serve.ts';
@@ -29,8 +28,6 @@ const ACK_TIMEOUT_MS = 5_000;
 const ACK_TOTAL_MS = 10_000;
 const PAUSE_MIN_MS = 100;
 const PAUSE_MAX_MS = 5_000;
-/** How a server says nothing to a call that it does not know. */
-const UNKNOWN_CALL: ReadonlySet<string> = new Set(['no_responders', 'timeout']);
 
 const ACK = {
   done: '+ACK',
@@ -181,11 +178,13 @@ class Link implements ConsumerLink {
 
   /** D3 */
   async #reset(): Promise<void> {
+    const { api, emit } = this.#parts;
+    const { durable } = this.#options;
     try {
-      await this.#parts.api.call(`CONSUMER.RESET.${this.#stream}.${this.#options.durable}`);
+      await api.call(`CONSUMER.RESET.${this.#stream}.${durable}`);
     } catch (error) {
-      const isUnknown = error instanceof CodeGodError && UNKNOWN_CALL.has(error.code);
-      if (!isUnknown) throw error;
+      const where = `reset consumer ${durable} of ${this.#stream}`;
+      emit({ type: 'error', where, error: asError(error) });
     }
   }
 
