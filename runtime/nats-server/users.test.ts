@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -62,7 +63,12 @@ async function connect(seed: string | null, isGuest = false): Promise<Bus> {
 
 const owner = (): Promise<Bus> => connect(readSeed(ownerKeyFile(configDir)));
 
-async function admit(node: NodeId, key: UserKey, expiresInMs: number | null): Promise<void> {
+async function admit(
+  node: NodeId,
+  key: UserKey,
+  expiresInMs: number | null,
+  monitoringUrl = server.monitoringUrl,
+): Promise<void> {
   const now = systemClock.now();
   const token: JoinToken = {
     id: tokenIdOf(key.publicKey),
@@ -72,7 +78,7 @@ async function admit(node: NodeId, key: UserKey, expiresInMs: number | null): Pr
     expires_at: expiresInMs === null ? null : now + expiresInMs,
   };
   await changeTokens(configDir, tokens => ({ tokens: [...tokens, token], answer: null }));
-  await reload();
+  await reloadUsers({ ...door(), monitoringUrl }, now, null);
 }
 
 const door = (): Parameters<typeof reloadUsers>[0] => ({
@@ -105,6 +111,24 @@ async function untilConnected(seed: string): Promise<Bus> {
   }
 }
 
+/** The monitoring port behind one that is too busy for its first questions; notes what it said. */
+async function busyMonitor(refusals: number) {
+  const told: string[] = [];
+  let asked = 0;
+  const relay = createServer(async (request, response) => {
+    asked += 1;
+    if (asked <= refusals) return void response.writeHead(503).end();
+    const answer = await fetch(new URL(request.url ?? '', server.monitoringUrl));
+    const text = await answer.text();
+    told.push(JSON.parse(text).config_load_time);
+    response.end(text);
+  });
+  await new Promise<void>(resolve => relay.listen(0, '127.0.0.1', resolve));
+  const address = relay.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  return { monitoringUrl: `http://127.0.0.1:${address.port}`, told, close: () => relay.close() };
+}
+
 describe('a bus on loopback', () => {
   it('is open to everybody on the machine, and its owner may show his key all the same', async () => {
     const anybody = await connect(null);
@@ -127,6 +151,16 @@ describe('a bus on loopback', () => {
     await assert.rejects(connect(createUserKey().seed), { code: 'unauthorized' });
     await changeTokens(configDir, () => ({ tokens: [], answer: null }));
     await anybody.close();
+  });
+
+  it('knows a token when it has been told of it, however busy its monitoring port is', async () => {
+    const monitor = await busyMonitor(3);
+    const key = createUserKey();
+    await admit(ATTIC, key, null, monitor.monitoringUrl);
+    assert.equal(new Set(monitor.told).size, 2, 'it has said that it read its users since');
+    assert.ok((await (await connect(key.seed, true)).rtt()) >= 0);
+    await changeTokens(configDir, () => ({ tokens: [], answer: null }));
+    monitor.close();
   });
 
   it('keeps no seed but its own, and that one privately', () => {

@@ -122,33 +122,25 @@ export async function reloadUsers(
     const wanted = renderUsers(door, now);
     const written = readFileSync(serverFile(door.configDir, 'users'), 'utf8');
     if (wanted === loaded && wanted === written) return loaded;
-    let before: string | null = null;
-    await until(async () => {
-      before = await loadedAt(door);
-      return before !== null;
-    }, door);
+    const before = await loadedAt(door, null);
     const text = writeUsers(door, now);
     // Windows knows no such signal: there the server ends, and its supervisor starts it again.
     process.kill(pid, process.platform === 'win32' ? 'SIGTERM' : 'SIGHUP');
-    await until(async () => {
-      const at = await loadedAt(door);
-      return at !== null && at !== before;
-    }, door);
+    await loadedAt(door, before);
     return text;
   });
 }
 
-/** Asks a server that tells, for a while: a busy one may not answer at once. */
-async function until(holds: () => Promise<boolean>, { monitoringUrl }: Door): Promise<void> {
+/**
+ * When the running server read its files, asked until that is another time than `before`, since a
+ * busy one may not answer at once. Null where it does not say so in time, or nobody tells.
+ */
+async function loadedAt({ monitoringUrl }: Door, before: string | null): Promise<string | null> {
   const untilMs = systemClock.monotonic() + RELOAD_MS;
   while (monitoringUrl !== null && systemClock.monotonic() < untilMs) {
-    if (await holds()) return;
+    const at = (await readVarz(monitoringUrl))?.config_load_time ?? null;
+    if (at !== null && at !== before) return at;
     await systemClock.sleep(POLL_MS);
   }
-}
-
-/** When the running server read its files last; null where it does not answer, or nobody tells. */
-async function loadedAt({ monitoringUrl }: Door): Promise<string | null> {
-  if (monitoringUrl === null) return null;
-  return (await readVarz(monitoringUrl))?.config_load_time ?? null;
+  return null;
 }
