@@ -172,6 +172,8 @@ test('silent, draining, full and declining nodes take nothing, each with its rea
     return decision.reason;
   };
   assert.match(reasonOf({ seen_at: NOW - 20_000 }), /silent for 20 s/);
+  assert.match(reasonOf({ seen_at: NOW - 10_500 }), /silent for 11 s/);
+  assert.equal(placed({}, { ...node, seen_at: NOW - 10_000 }).plan?.node, 'a', 'one is late');
   assert.match(reasonOf({ state: 'draining' }), /draining/);
   assert.match(reasonOf({ slots: 1, slots_used: 1 }), /busy/);
   assert.match(reasonOf({ ollama: false }), /ollama is not running/);
