@@ -13,6 +13,7 @@ import { systemClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
 import { freePort } from '../../../test/nats-fixture.ts';
 import { startRealOllama } from '../../../test/real-ollama/real-ollama.ts';
+import { LONG_FORMAT } from '../../../test/real-ollama/suite/client.ts';
 import type { Engine, GenerateChunk, GenerateRequest } from './engine.ts';
 import { createOllamaEngine, type OllamaTimeouts } from './ollama.ts';
 import { type FakeOllama, finish, line, refuse, say, startFakeOllama } from './test-ollama.ts';
@@ -367,12 +368,7 @@ describe('a real Ollama', { skip: real.kind === 'skipped' ? real.reason : false 
     act: () => unknown,
     output_tokens_max = 4_000,
   ): Promise<void> {
-    // Forced to be long: left alone, noise ends by chance. (Of one text of 4,000 the runner dies.)
-    const text = { type: 'string', minLength: 1_000 };
-    const required = ['one', 'two', 'three', 'four'];
-    const properties = Object.fromEntries(required.map(name => [name, text]));
-    const format = { type: 'object', properties, required };
-    const long = request({ context_tokens: 8_192, output_tokens_max, format });
+    const long = request({ context_tokens: 8_192, output_tokens_max, format: LONG_FORMAT });
     let begun = false;
     for await (const _ of engine.generate(long, signal)) {
       if (!begun) await act();
