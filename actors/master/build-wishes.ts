@@ -21,7 +21,10 @@ const CANCEL_MS = 20_000;
 
 type Wishes = Record<string, BuildEffect>;
 
-/** Schedules or stops what goes on by itself, then derives wishes and deadlines. The last act of a step. */
+/**
+ * Schedules what can go on by itself, or stops it in a build that is ending, then derives wishes and
+ * deadlines. The last act of a step.
+ */
 export function settle(context: BuildContext): BuildContext {
   const isEnding = context.phase === 'finalizing' || context.phase === 'cancelling';
   const scheduled = isEnding ? stopTasks(context) : schedule(context);

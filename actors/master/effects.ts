@@ -15,11 +15,10 @@ import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { PlacementPlan } from '../../scheduling/placement.ts';
-import type { BuildEffect } from './build-context.ts';
+import type { BuildEffect, Withdrawal } from './build-context.ts';
 import { planFaults } from './plan-validation.ts';
 import { type Asking, type Grant, termsOf } from './pool/grant.ts';
 import type { AdmissionPort, GatewayPort, NodePort, NodesPort, PoolPort } from './ports.ts';
-import type { StrayLease } from './stray-leases.ts';
 
 /** Cold loads of large models from slow disks; on top of the task's own time. The others load nothing. */
 const LOAD_MS: Readonly<Partial<Record<EngineName, number>>> = {
@@ -86,7 +85,7 @@ async function performOne(
       return await dispatch(options, build, effect);
     case 'withdraw': {
       const { task, attempt } = effect.withdrawal;
-      await withdraw(options, { build, ...effect.withdrawal }, signal);
+      await withdraw(options, build, effect.withdrawal, signal);
       return { type: 'task.withdrawn', at: clock.now(), task, attempt };
     }
     case 'merge': {
@@ -112,7 +111,8 @@ async function performOne(
 /** Stops an attempt, or takes it back before it begins, and frees its place. */
 export async function withdraw(
   { workers, nodes }: Pick<EffectOptions, 'workers' | 'nodes'>,
-  { node, lease, build, task, attempt }: StrayLease,
+  build: BuildId,
+  { node, lease, task, attempt }: Withdrawal,
   signal: AbortSignal,
 ): Promise<void> {
   await workers.withdraw(node, { build, task, attempt }, signal);

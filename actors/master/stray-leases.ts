@@ -55,10 +55,9 @@ function isWanted(context: BuildContext, { task, attempt, lease }: Withdrawal): 
   const holds = (held: { readonly lease: LeaseId } | null): boolean => held?.lease === lease;
   return (
     context.withdrawals.some(holds) ||
-    context.tasks.some(({ lease: held }) => holds(held)) ||
     context.tasks.some(
-      ({ id, state, attempt: current }) =>
-        id === task && state === 'placing' && current === attempt,
+      ({ id, state, attempt: current, lease: held }) =>
+        holds(held) || (id === task && state === 'placing' && current === attempt),
     )
   );
 }

@@ -42,7 +42,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const over = new AbortController();
   const changed = (): void => monitor.send({ type: 'measure' });
   // A bus that was started again has forgotten what was advertised.
-  bus.status(({ type }) => type === 'reconnected' && changed());
+  const forget = bus.status(({ type }) => type === 'reconnected' && changed());
   const watching = watchRuntime({ bus, node, clock, log, changed }, over.signal);
   return {
     drain: async () => {
@@ -51,6 +51,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
     },
     stop: async () => {
       over.abort();
+      forget();
       monitor.stop();
       await Promise.all([serving.stop(), watching]);
       // A node that leaves in order takes its advert along instead of letting it time out.

@@ -8,7 +8,8 @@
  * T3  With retries, files in which something failed are run again, alone, and their last run counts;
  *     each is named. Tests that kill processes and wait for others can fail where a machine stalls.
  * T4  Tests have a temporary folder of their own. What is left of them at the end, however they
- *     ended, is removed: the folder, and the processes that were started with it.
+ *     ended, is removed: the folder, what is mounted in it, and the processes that were started
+ *     with it.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';

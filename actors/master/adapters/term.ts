@@ -228,7 +228,7 @@ export class Term {
     log.warn('lease.stray', { ...stray });
     nodes.released(stray.node, stray.lease); // Until its advert says so it is not found again.
     const parts = { workers: this.#workers, nodes };
-    withdraw(parts, stray, this.#ending.signal).catch(error => {
+    withdraw(parts, stray.build, stray, this.#ending.signal).catch(error => {
       log.warn('lease.stray_kept', { lease: stray.lease, error: toWireError(error) });
     });
   }
