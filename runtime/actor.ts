@@ -24,6 +24,7 @@ import { createMetrics, type Metrics } from './metrics.ts';
 import { connectNats } from './nats-bus.ts';
 import { type NodeIdentity, openNodeIdentity } from './node-identity.ts';
 import { ensurePaths, type Paths } from './paths.ts';
+import { dropInherited } from './spawn.ts';
 
 /** What the exit code of an actor says to its supervisor; as in sysexits.h where there is a word. */
 export const ACTOR_EXIT = {
@@ -92,6 +93,7 @@ export interface ActorContext {
 
 /** Runs the actor until it is told to stop, then ends the process. For `main.ts` only. */
 export async function runActor(definition: ActorDefinition): Promise<void> {
+  dropInherited();
   const actor = new ActorProcess(definition);
   await actor.run();
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -167,6 +167,20 @@ async function flipBit(directory: string, text: string): Promise<number> {
   }
   return flipped;
 }
+
+test('nobody else reads it, nor one that an earlier release made', async context => {
+  const directory = await scratch(context);
+  await mkdir(directory, { mode: 0o755 });
+  for (const _ of ['made', 'found']) {
+    const journal = await openJournal(directory);
+    const modes = [directory, ...(await readdir(directory)).map(name => join(directory, name))];
+    assert.ok(modes.length > 3);
+    for (const path of modes) assert.equal((await stat(path)).mode & 0o077, 0, path);
+    await journal.close();
+    for (const path of modes.slice(1)) await chmod(path, 0o644).catch(() => undefined); // Replaced.
+    await chmod(directory, 0o755);
+  }
+});
 
 test('a flipped bit in a stored value is log_corrupt, never another value', async context => {
   const directory = await scratch(context);

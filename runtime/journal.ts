@@ -10,8 +10,11 @@
  * J4  Every value carries a CRC-32: a flipped bit is `log_corrupt`, never another value. What LevelDB
  *     itself drops while it opens, a damaged record of its write-ahead log, is told in our log.
  * J5  One process at a time; a second one gets `conflict`.
+ * J6  Only its owner enters its folder (0700) or reads its files (0600), also where an earlier
+ *     release made them. LevelDB opens them without close-on-exec: runtime/spawn.ts keeps them out
+ *     of every program that is started.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { Level } from 'level';
@@ -62,9 +65,23 @@ type ByteOperation =
  */
 export async function openJournal(directory: string, logger?: Logger): Promise<Journal> {
   const store = await openLevel(directory);
+  await makePrivate(directory);
   const dropped = await droppedWhileOpening(directory);
   if (dropped.length > 0) logger?.error('journal.records_dropped', { directory, dropped });
   return await openPacked(store, directory);
+}
+
+/** J6. What LevelDB makes later gets the usual mode, in a folder that nobody else enters. */
+async function makePrivate(directory: string): Promise<void> {
+  await chmod(directory, 0o700);
+  for (const name of await readdir(directory)) {
+    try {
+      await chmod(join(directory, name), 0o600);
+    } catch (error) {
+      // LevelDB removes what it needs no more at any time.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
 }
 
 /** What LevelDB noted about damage it went over, in its own words (J4). */

@@ -2,8 +2,8 @@
  * Tells processes of this machine apart: an id alone is recycled, soonest in a restarted container,
  * where the new process often has the very id of the dead one. An id and a start time are not.
  */
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { outputOf } from './spawn.ts';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -48,7 +48,7 @@ function startOf(pid: number): string | null {
   }
   if (process.platform === 'win32') return 'alive';
   try {
-    return execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], { encoding: 'utf8' }).trim();
+    return outputOf('ps', ['-o', 'lstart=', '-p', String(pid)]).trim();
   } catch {
     return null; // `ps` answers 1 for a process that has just ended.
   }

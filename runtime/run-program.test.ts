@@ -11,7 +11,8 @@ describe('running a program', () => {
     const result = await runProgram(node, ['-e', 'console.log(1); console.error(2)'], {
       timeoutMs,
     });
-    assert.deepEqual(result, { exitCode: 0, stdout: '1\n', stderr: '2\n', failure: null });
+    const expected = { exitCode: 0, stdout: '1\n', stderr: '2\n', failure: null, end: 'exited' };
+    assert.deepEqual(result, expected);
   });
 
   it('that fails gives the exit code and what it said', async () => {
@@ -30,6 +31,34 @@ describe('running a program', () => {
   it('that waits for input gets none', async () => {
     const result = await runProgram('cat', [], { timeoutMs });
     assert.equal(result.exitCode, 0);
+  });
+
+  it('that reads gets its input, and one that does not read is not waited for', async () => {
+    const input = 'x'.repeat(1_000_000);
+    const read = await runProgram('cat', [], { timeoutMs, input });
+    assert.equal(read.stdout, input);
+    const deaf = await runProgram('true', [], { timeoutMs, input });
+    assert.equal(deaf.exitCode, 0);
+  });
+
+  it('that prints without end is killed', async () => {
+    const result = await runProgram('yes', [], { timeoutMs, outputBytesMax: 100_000 });
+    assert.equal(result.end, 'flood');
+    assert.match(result.failure ?? '', /^it printed too much/);
+    assert.ok(result.stdout.length <= 100_000);
+  });
+
+  it('that is asked to end may tidy up, and is killed where it does not', async () => {
+    const polite = 'trap "echo tidied; exit 3" TERM; echo begun; while :; do sleep 0.05; done';
+    const options = { timeoutMs: 300, killSignal: 'SIGTERM' } as const;
+    const result = await runProgram('sh', ['-c', polite], options);
+    assert.equal(result.end, 'timeout');
+    assert.match(result.stdout, /tidied/);
+  });
+
+  it('whose child holds its output open does not keep us', async () => {
+    const result = await runProgram('sh', ['-c', 'sleep 30 & sleep 30'], { timeoutMs: 100 });
+    assert.equal(result.end, 'timeout');
   });
 
   it('that does not end is killed', async () => {

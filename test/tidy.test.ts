@@ -45,6 +45,8 @@ test('rooms import only through their doors', () => {
     'cli/a.ts': "await import('../actors/master/main.ts');",
     'actors/master/x.ts': "import { connect } from '@nats-io/transport-node';",
     'runtime/other.ts': "import { Level } from 'level';\nconst t = Date.now();",
+    'runtime/third.ts': "import { spawn } from 'node:child_process';",
+    'cli/b.ts': "import { execa } from 'execa';",
     'actors/master/y.ts': 'const home = process.env["HOME"];',
   });
   assertSeen(
@@ -56,6 +58,8 @@ test('rooms import only through their doors', () => {
     /cli\/ may not import actors/,
     /@nats-io\/transport-node belongs/,
     /level belongs/,
+    /node:child_process belongs/,
+    /execa belongs/,
     /Date/,
     /process/,
   );

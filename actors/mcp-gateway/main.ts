@@ -5,6 +5,7 @@ import { GatewayId } from '../../protocol/ids.ts';
 import type { CheckRequest } from '../../protocol/workspace.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { envFor, wholeEnvironment } from '../../runtime/config.ts';
+import { findPython } from '../../runtime/find-python.ts';
 import { openJournal } from '../../runtime/journal.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environment.ts';
@@ -54,6 +55,9 @@ async function start(context: ActorContext): Promise<RunningActor> {
   await git.run(null, ['init', '--quiet', '--template=', roots.worktrees]);
   const workspaces = createWorkspaces(git, roots);
   const environments = join(paths.data, 'environments');
+  const env = wholeEnvironment();
+  const tools = findEnvironment({ name: 'tools', dir: environments })?.python ?? null;
+  const confiner = tools ?? (await findPython(env, []))?.path ?? null;
   const proxy = await startEgressProxy();
   const servers = createToolServers({
     entries: [
@@ -62,7 +66,8 @@ async function start(context: ActorContext): Promise<RunningActor> {
     ],
     host: {
       node: process.execPath,
-      python: findEnvironment({ name: 'tools', dir: environments })?.python ?? null,
+      python: tools,
+      confiner,
       path,
       networkEnvironment: envFor(NETWORK_VARIABLES),
       home,
@@ -76,11 +81,11 @@ async function start(context: ActorContext): Promise<RunningActor> {
     clock,
     log,
   });
-  const env = wholeEnvironment();
   const sandbox = await openSandbox({
     wanted: config.sandbox,
     scratch: roots.scratch,
     path,
+    python: confiner,
     clock,
     log,
     env,

@@ -1,15 +1,17 @@
 /** What the tests of this room share: a temp folder that goes away, real git, real tool servers. */
+import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { execa } from 'execa';
 import { Attempt, BuildId, CallId, TaskId } from '../../protocol/ids.ts';
 import type { AttemptScope, CallRequest } from '../../protocol/mcp.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
+import { findPython } from '../../runtime/find-python.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
 import { silentLogger } from '../../runtime/log.ts';
+import { runProgram } from '../../runtime/run-program.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { createGit, gitEnvironment } from './adapters/git.ts';
@@ -19,6 +21,9 @@ import { createToolServers } from './adapters/tool-servers.ts';
 import { createWorkspaces } from './adapters/workspace.ts';
 import { workspaceRoots } from './adapters/workspace-place.ts';
 import { CATALOG, type CatalogEntry } from './catalog.ts';
+
+/** A Python, as the gateway finds one; null where there is none. */
+export const CONFINER = (await findPython(wholeEnvironment(), []))?.path ?? null;
 
 export const TEST_PATH = '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin';
 
@@ -45,14 +50,18 @@ export async function write(root: string, files: Readonly<Record<string, string>
 
 /** Whether a process runs; one that waits to be reaped does not. */
 export async function isAlive(pid: number): Promise<boolean> {
-  const { stdout } = await execa('ps', ['-o', 'stat=', '-p', String(pid)], { reject: false });
+  const { stdout } = await runProgram('ps', ['-o', 'stat=', '-p', String(pid)], {
+    timeoutMs: 10_000,
+  });
   return stdout.trim() !== '' && !stdout.trim().startsWith('Z');
 }
 
 /** The git program as a person would use it in `cwd`, for looking at what was made. */
 export async function gitIn(cwd: string, ...args: string[]): Promise<string> {
-  const options = { cwd, env: gitEnvironment(TEST_PATH), extendEnv: false };
-  return (await execa('git', args, options)).stdout;
+  const options = { cwd, env: gitEnvironment(TEST_PATH), timeoutMs: 60_000 };
+  const { stdout, failure } = await runProgram('git', args, options);
+  assert.equal(failure, null);
+  return stdout.replace(/\n$/, '');
 }
 
 export async function workspaceWorld(test: TestContext, folder?: string) {
@@ -98,6 +107,7 @@ export async function callWorld(test: TestContext, options: CallWorldOptions = {
     host: {
       node: process.execPath,
       python: options.python ?? null,
+      confiner: CONFINER,
       path: TEST_PATH,
       networkEnvironment: {},
       home,

@@ -11,7 +11,6 @@
  *     ended, is removed: the folder, what is mounted in it, and the processes that were started
  *     with it.
  */
-import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -22,6 +21,7 @@ import { findNatsServer } from '../../runtime/nats-server/find.ts';
 import { modulePath, packageRoot, sourceLoader } from '../../runtime/paths.ts';
 import { readIfThere } from '../../runtime/read-if-there.ts';
 import { runProgram } from '../../runtime/run-program.ts';
+import { startProgram } from '../../runtime/spawn.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
@@ -209,14 +209,14 @@ function runNode(
   terminal: Terminal,
 ): Promise<TestRun> {
   const flags = ['--test', `--test-concurrency=${concurrency}`, '--test-reporter=spec'];
-  const child = spawn(process.execPath, [...sourceLoader(), ...flags, ...files], {
+  const child = startProgram(process.execPath, [...sourceLoader(), ...flags, ...files], {
     cwd: packageRoot(),
-    env: { ...env },
+    env,
     stdio: ['ignore', 'pipe', 'inherit'],
     detached: process.platform !== 'win32',
   });
   let said = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
     said += chunk;
     // With --json, stdout is for the result alone.
     (terminal.isJson ? terminal.stderr : terminal.stdout).write(chunk);

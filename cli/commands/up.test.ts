@@ -1,7 +1,14 @@
 /** `up -d`, `down` and what lies between, as a user types them, with fake actors. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdirSync, symlinkSync } from 'node:fs';
+import { type StdioOptions, spawn } from 'node:child_process';
+import {
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../runtime/clock.ts';
@@ -31,20 +38,16 @@ async function openCli(t: TestContext, variables: Readonly<Record<string, string
     CODEGOD_NATS_SERVER: await testServerBinary(),
     ...variables,
   };
-  const start = (...argv: string[]) =>
-    spawn(process.execPath, [...PROGRAM, ...argv], {
-      env,
-      cwd: home.folder,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+  const start = (options: { readonly stdio: StdioOptions }, ...argv: string[]) =>
+    spawn(process.execPath, [...PROGRAM, ...argv], { env, cwd: home.folder, ...options });
   /** Resolves on `close`: when the last holder of its output is gone, not merely the process. */
   const run = (...argv: string[]): Promise<Ended> =>
     new Promise(resolve => {
-      const child = start(...argv);
+      const child = start({ stdio: ['ignore', 'pipe', 'pipe'] }, ...argv);
       let stdout = '';
       let stderr = '';
-      child.stdout.on('data', chunk => (stdout += chunk));
-      child.stderr.on('data', chunk => (stderr += chunk));
+      child.stdout?.on('data', chunk => (stdout += chunk));
+      child.stderr?.on('data', chunk => (stderr += chunk));
       child.once('close', code => resolve({ code, stdout, stderr }));
     });
   home.atEnd(() => run('down'));
@@ -88,6 +91,43 @@ test('up -d, a second up, status, down, a second down', OPTIONS, async t => {
   assert.deepEqual([twice.code, JSON.parse(twice.stdout)], [0, { stopped: false }]);
 });
 
+test('nothing that the shell had open is open in the system', OPTIONS, async t => {
+  const cli = await openCli(t);
+  if (process.platform !== 'linux') return t.skip('descriptors are looked at in /proc');
+  const secret = join(cli.folder, 'secret');
+  writeFileSync(secret, 'of the shell');
+  // Node itself marks the lowest ones it finds as not to be passed on.
+  const between = Array.from({ length: 57 }, () => 'ignore' as const);
+  const stdio = ['ignore', 'ignore', 'pipe', ...between, openSync(secret, 'r')] as const;
+  for (const [mode, argv] of Object.entries({ foreground: ['up'], detached: ['up', '-d'] })) {
+    const up = cli.start({ stdio: [...stdio] }, ...argv);
+    t.after(() => up.kill());
+    let record = runningSystem(cli.state);
+    for (; record?.state !== 'ready'; record = runningSystem(cli.state)) {
+      await systemClock.sleep(50);
+      assert.ok(up.exitCode === null || up.exitCode === 0, `${mode}: ended with ${up.exitCode}`);
+    }
+    for (const { pid } of [...record.actors, record.bus, { pid: record.supervisor_pid }]) {
+      assert.ok(pid !== null);
+      const folder = `/proc/${pid}/fd`;
+      // A descriptor may be closed between the listing and the look.
+      const held = readdirSync(folder).map(name => readIfLink(join(folder, name)));
+      assert.ok(held.length > 2);
+      assert.ok(!held.includes(secret), `${mode}: process ${pid} has it open`);
+    }
+    await cli.run('down');
+  }
+  return undefined;
+});
+
+function readIfLink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
+
 test('two who start at once share one system', OPTIONS, async t => {
   const cli = await openCli(t);
   const [one, two] = await Promise.all([
@@ -116,9 +156,9 @@ test('after a killed supervisor the next up carries on', OPTIONS, async t => {
 
 test('up in the foreground drains on Ctrl-C and ends with exit code 0', OPTIONS, async t => {
   const cli = await openCli(t);
-  const child = cli.start('up');
+  const child = cli.start({ stdio: ['ignore', 'pipe', 'pipe'] }, 'up');
   let stdout = '';
-  child.stdout.on('data', chunk => (stdout += chunk));
+  child.stdout?.on('data', chunk => (stdout += chunk));
   const ended = new Promise<number | null>(resolve => child.once('close', resolve));
   while (!stdout.includes('http ')) await systemClock.sleep(20);
   const record = runningSystem(cli.state);

@@ -4,12 +4,13 @@
  * U1  A second `up` on the same home is not an error: it waits for the first and names its doors.
  * U2  A detached supervisor holds nothing of the terminal: no descriptor, no process group.
  * U3  A node whose bus is away does not give up: it is started, tries for ever, and `up` says so.
+ * U4  A supervisor drops the descriptors of the shell that started it: its children would have them.
  */
-import { spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Config, childEnvironment } from '../../runtime/config.ts';
 import { ensurePaths, sourceLoader } from '../../runtime/paths.ts';
+import { dropInherited, startProgram } from '../../runtime/spawn.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
 import { statusOf } from '../status-view.ts';
@@ -74,6 +75,7 @@ async function superviseUntilStopped(
   mode: SystemRecord['mode'],
   hooks: Hooks,
 ): Promise<number | null> {
+  dropInherited(); // U4
   const stop = new AbortController();
   const release = onStopSignals(() => stop.abort(new CliError('interrupted', 'interrupted')));
   try {
@@ -129,9 +131,9 @@ export async function ensureDetached(
   const file = logFile(config.paths.state, SUPERVISOR);
   const log = openLog(config.paths.state, SUPERVISOR);
   const from = sizeOf(file);
-  const child = spawn(process.execPath, [...sourceLoader(), entry(), 'supervise'], {
+  const child = startProgram(process.execPath, [...sourceLoader(), entry(), 'supervise'], {
     cwd: config.paths.state,
-    env: { ...childEnvironment(config) },
+    env: childEnvironment(config),
     detached: true,
     stdio: ['ignore', log, log], // U2
   });

@@ -8,9 +8,9 @@
  *     settings have been read already.
  * A3  Settings go by environment, never by argument list: others can read argument lists.
  */
-import { type ChildProcess, fork } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { fromCallback } from 'xstate';
+import { type ChildProcess, startProgram } from '../../runtime/spawn.ts';
 import type { ChildDetails, ProcessCommand, ProcessEvent, ProcessInput } from './child-machine.ts';
 import { logFile, openLog, sizeOf, tailLog } from './log-file.ts';
 
@@ -59,10 +59,9 @@ export const actorProcess = (command: ActorCommand) =>
 function start(command: ActorCommand): ChildProcess {
   const log = openLog(command.stateFolder, command.name);
   try {
-    return fork(command.module, [], {
+    return startProgram(process.execPath, [...command.execArgv, command.module], {
       cwd: command.stateFolder, // A2
-      env: { ...command.env },
-      execArgv: [...command.execArgv],
+      env: command.env,
       stdio: ['ignore', log, log, 'ipc'],
       detached: true, // A1
     });

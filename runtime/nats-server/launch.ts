@@ -6,7 +6,6 @@
  * S2: it does not outlive its supervisor: on Linux the kernel ends it with its parent, and elsewhere
  *     a start ends what an earlier supervisor left behind (orphan.ts).
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -14,6 +13,7 @@ import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
 import { withProcessLock } from '../process-lock.ts';
 import { runProgram } from '../run-program.ts';
+import { type ChildProcess, startProgram } from '../spawn.ts';
 import { renderConfig, replaceFile } from './configure.ts';
 import { claimFolder, serverFile, stopOrphan } from './orphan.ts';
 import { choosePorts, type Ports, rememberPorts } from './ports.ts';
@@ -126,9 +126,8 @@ async function start(
   });
   replaceFile(configFile, config);
   const [program = options.binary, ...args] = [...prefix, options.binary, '-c', configFile];
-  const child = spawn(program, args, {
+  const child = startProgram(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    windowsHide: true,
     // A group of its own: Ctrl-C is for the supervisor, which stops the bus last.
     detached: process.platform !== 'win32',
   });

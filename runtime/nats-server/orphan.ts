@@ -6,13 +6,13 @@
  *     may long belong to somebody else.
  * O2: a server whose supervisor lives is no orphan.
  */
-import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
 import { isAlive, ownIdentity, type ProcessIdentity } from '../process-identity.ts';
 import { readIfThere } from '../read-if-there.ts';
+import { outputOf } from '../spawn.ts';
 
 const TERMINATE_MS = 6_000;
 const KILL_MS = 2_000;
@@ -85,7 +85,7 @@ function runsFrom(pid: number, configFile: string): boolean {
     const command =
       process.platform === 'linux'
         ? readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
-        : execFileSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' });
+        : outputOf('ps', ['-o', 'command=', '-p', String(pid)]);
     return command.includes(configFile);
   } catch {
     return false; // No such process, or none that we may look at: not ours.

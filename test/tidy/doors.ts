@@ -25,6 +25,7 @@ const PACKAGES: readonly { readonly room: string; readonly may: RegExp }[] = [
 /** The only files that may import an outside thing. */
 const OWNERS: readonly { readonly thing: RegExp; readonly owner: RegExp }[] = [
   { thing: /^@nats-io\//, owner: /^runtime\/(nats-|bus-)/ },
+  { thing: /^(node:)?child_process$|^execa$/, owner: /^runtime\/spawn\.ts$/ },
   { thing: /^level$/, owner: /^runtime\/journal\.ts$/ },
   { thing: /^(ollama|@anthropic-ai\/.*|openai)$/, owner: /^actors\/worker\/engines\// },
   { thing: /^@modelcontextprotocol\//, owner: /^actors\/mcp-gateway\// },

@@ -6,7 +6,7 @@ import { CodeGodError } from '../../../protocol/errors.ts';
 import type { CheckRequest } from '../../../protocol/workspace.ts';
 import { systemClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
-import { gitIn, scopeOf, TEST_PATH, workspaceWorld } from '../test-world.ts';
+import { CONFINER, gitIn, scopeOf, TEST_PATH, workspaceWorld } from '../test-world.ts';
 import { createCheck } from './check.ts';
 import { findSandbox, type SandboxRung } from './sandbox.ts';
 import { sandboxView } from './sandbox-view.ts';
@@ -19,6 +19,7 @@ async function checkWorld(t: TestContext, files: Record<string, string>, ladder?
   const sandbox = await findSandbox({
     scratch,
     path: TEST_PATH,
+    python: CONFINER,
     clock: systemClock,
     ...(ladder === undefined ? {} : { ladder }),
   });

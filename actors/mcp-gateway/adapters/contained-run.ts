@@ -7,9 +7,9 @@
  * R3: where the kernel does not bound the sums of memory and processes, a watcher does: it counts
  *     the descendants every 200 ms and ends them all when they are too many or too large.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import type { Clock } from '../../../runtime/clock.ts';
+import { type ChildProcess, startProgram } from '../../../runtime/spawn.ts';
 import type { SandboxLimits } from '../sandbox-plan.ts';
 import { isErrno } from './disk.ts';
 
@@ -42,9 +42,9 @@ const DRAIN_MS = 500;
 
 export async function runContained(run: ContainedRun, clock: Clock): Promise<ContainedResult> {
   const startedMs = clock.monotonic();
-  const child = spawn(run.program, run.args, {
+  const child = startProgram(run.program, run.args, {
     cwd: run.cwd,
-    env: { ...run.environment },
+    env: run.environment,
     detached: true, // R1
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -8,8 +8,8 @@
  */
 import { isAbsolute } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { execa } from 'execa';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { type ProgramResult, runProgram } from '../../../runtime/run-program.ts';
 import { diskFull, isFull } from './disk.ts';
 import { complainsOfLock, LOCK_STALE_MS, removeStaleLocks } from './git-locks.ts';
 
@@ -103,21 +103,22 @@ export interface GitHost {
 export function createGit(host: GitHost): Git {
   const environment = gitEnvironment(host.path);
   const once: Git['run'] = async (place, args, options = {}) => {
-    const result = await execa('git', args, {
+    const result = await runProgram('git', args, {
       env: {
         ...environment,
         ...(place === null ? {} : { GIT_DIR: place.gitDir }),
         ...(place?.workTree === undefined ? {} : { GIT_WORK_TREE: place.workTree }),
         ...(place?.indexFile === undefined ? {} : { GIT_INDEX_FILE: place.indexFile }),
       },
-      extendEnv: false,
       cwd: place?.workTree ?? '/',
-      reject: false,
-      stripFinalNewline: false,
-      timeout: CALL_TIMEOUT_MS,
-      maxBuffer: OUTPUT_BYTES_MAX,
-      ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
-      ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+      timeoutMs: CALL_TIMEOUT_MS,
+      outputBytesMax: OUTPUT_BYTES_MAX,
+      killSignal: 'SIGTERM', // It removes its locks.
+      input: options.input,
+      signal: options.signal,
+    }).catch((error: unknown) => {
+      if (options.signal?.aborted !== true) throw error;
+      throw new CodeGodError('cancelled', `git ${args[0] ?? ''} was cancelled`, { cause: error });
     });
     if (result.exitCode === 0 || options.answers?.includes(result.exitCode ?? -1) === true) {
       return { code: result.exitCode ?? -1, stdout: result.stdout };
@@ -145,14 +146,6 @@ export function createGit(host: GitHost): Git {
   };
 }
 
-interface Ended {
-  readonly exitCode?: number | undefined;
-  readonly stderr: string;
-  readonly timedOut: boolean;
-  readonly isCanceled: boolean;
-  readonly code?: string | undefined;
-}
-
 const saysFull = (stderr: string): boolean =>
   /no space left on device|disk quota exceeded/i.test(stderr);
 
@@ -166,19 +159,18 @@ const hasNoRoom = (place: GitPlace | null, args: readonly string[]): boolean => 
   return folder !== undefined && isFull(folder);
 };
 
-function failureOf(args: readonly string[], ended: Ended, place: GitPlace | null): Error {
+function failureOf(args: readonly string[], ended: ProgramResult, place: GitPlace | null): Error {
   const what = `git ${args[0] ?? ''}`;
   if (saysFull(ended.stderr) || (saysUnwritten(ended.stderr) && hasNoRoom(place, args))) {
     return diskFull(what, new GitFailure(args, ended.exitCode ?? -1, ended.stderr));
   }
-  if (ended.code === 'ENOENT') {
+  if (ended.end === 'not_found') {
     return new CodeGodError('dependency_missing', 'git is not on the search path', {
       hint: 'install git 2.38 or newer',
     });
   }
-  if (ended.timedOut) {
+  if (ended.end === 'timeout') {
     return new CodeGodError('timeout', `${what} took longer than ${CALL_TIMEOUT_MS} ms`);
   }
-  if (ended.isCanceled) return new CodeGodError('cancelled', `${what} was cancelled`);
-  return new GitFailure(args, ended.exitCode ?? -1, ended.stderr);
+  return new GitFailure(args, ended.exitCode ?? -1, ended.stderr || (ended.failure ?? ''));
 }

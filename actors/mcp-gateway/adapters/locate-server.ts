@@ -18,6 +18,8 @@ export interface ServerHost {
   readonly node: string;
   /** The interpreter of the tools environment; null where there is none. */
   readonly python: string | null;
+  /** The interpreter by which servers are confined; null where there is none. */
+  readonly confiner: string | null;
   /** The search path of tool servers. */
   readonly path: string;
   /** Proxies and certificates of this machine, for servers with business outside. */

@@ -5,8 +5,8 @@
  * U1: nobody waits for the installer where a lower rung works already: checks climb as soon as it
  *     has ended. It is tried once per start, and bounded.
  */
-import { execa } from 'execa';
 import type { Logger } from '../../../runtime/log.ts';
+import { runProgram } from '../../../runtime/run-program.ts';
 import { findSandbox, type Sandbox, type SandboxOptions, type SandboxRung } from './sandbox.ts';
 
 export interface SandboxSetup extends SandboxOptions {
@@ -51,23 +51,21 @@ async function installBubblewrap(setup: SandboxSetup): Promise<boolean> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) return false;
   const options = {
     env: { ...setup.env, PATH: setup.path, DEBIAN_FRONTEND: 'noninteractive' },
-    extendEnv: false,
-    reject: false,
-    timeout: INSTALL_TIMEOUT_MS,
+    timeoutMs: INSTALL_TIMEOUT_MS,
     // We may end first; a package manager must not be cut off in the middle of a package.
-    cleanup: false,
     detached: true,
+    killSignal: 'SIGTERM',
   } as const;
-  const present = await execa('bwrap', ['--version'], options);
+  const present = await runProgram('bwrap', ['--version'], options);
   if (present.exitCode === 0) return false;
   const install = ['install', '-y', '--no-install-recommends', 'bubblewrap'];
   setup.log.info('sandbox.installing', { command: `apt-get ${install.join(' ')}` });
-  const first = await execa('apt-get', install, options);
+  const first = await runProgram('apt-get', install, options);
   if (first.exitCode === 0) return true;
   // A fresh container has no package lists yet.
-  await execa('apt-get', ['update'], options);
-  const second = await execa('apt-get', install, options);
+  await runProgram('apt-get', ['update'], options);
+  const second = await runProgram('apt-get', install, options);
   const done = second.exitCode === 0;
-  if (!done) setup.log.warn('sandbox.install_failed', { reason: second.stderr.slice(-500) });
+  if (!done) setup.log.warn('sandbox.install_failed', { reason: second.failure?.slice(-500) });
   return done;
 }

@@ -7,7 +7,8 @@
 import { existsSync } from 'node:fs';
 import { lstat, readlink, realpath } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { execa } from 'execa';
+import { CodeGodError } from '../../../protocol/errors.ts';
+import { runProgram } from '../../../runtime/run-program.ts';
 import { isWithin } from '../sandbox-plan.ts';
 
 export interface SandboxView {
@@ -68,7 +69,12 @@ export async function viewForCheck(
 /** The environment's own folder and the installation it stands on. */
 async function pythonPrefixes(python: string): Promise<string[]> {
   const script = 'import sys; print(sys.prefix); print(sys.base_prefix); print(sys.exec_prefix)';
-  const { stdout } = await execa(python, ['-I', '-c', script], { timeout: PROBE_TIMEOUT_MS });
+  const { stdout, failure } = await runProgram(python, ['-I', '-c', script], {
+    timeoutMs: PROBE_TIMEOUT_MS,
+  });
+  if (failure !== null) {
+    throw new CodeGodError('dependency_missing', `${python} does not run: ${failure}`);
+  }
   const prefixes = stdout.split('\n').filter(line => line !== '');
   const real = await Promise.all(prefixes.map(prefix => realpath(prefix)));
   return [...new Set([...real, ...prefixes])];

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../../runtime/clock.ts';
-import { TEST_PATH, tempDir } from '../test-world.ts';
+import { CONFINER, TEST_PATH, tempDir } from '../test-world.ts';
 import { findSandbox, type SandboxRun, type SandboxRung } from './sandbox.ts';
 import { sandboxView } from './sandbox-view.ts';
 
@@ -26,6 +26,7 @@ async function sandboxWorld(t: TestContext, rung: SandboxRung) {
   const found = await findSandbox({
     scratch: join(folder, 'scratch'),
     path: TEST_PATH,
+    python: CONFINER,
     clock: systemClock,
     ladder: [rung],
   });
@@ -216,6 +217,7 @@ test('a ladder whose rungs fail says why', async t => {
   const sandbox = await findSandbox({
     scratch: folder,
     path: '/nowhere',
+    python: CONFINER,
     clock: systemClock,
   });
   assert.equal(sandbox.rung, 'none');
@@ -227,6 +229,7 @@ test('unshare is reached with the search path of an ordinary user, without sbin'
     findSandbox({
       scratch: join(await tempDir(t), 'scratch'),
       path,
+      python: CONFINER,
       clock: systemClock,
       ladder: ['unshare', 'none'],
     });

@@ -7,8 +7,9 @@
  */
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execa } from 'execa';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import type { Clock } from '../../../runtime/clock.ts';
+import { runProgram } from '../../../runtime/run-program.ts';
 import {
   bubblewrapArguments,
   limitedCommand,
@@ -17,6 +18,7 @@ import {
   type SandboxPlan,
   unshareArguments,
 } from '../sandbox-plan.ts';
+import { confined } from './confine.ts';
 import { type ContainedResult, runContained } from './contained-run.ts';
 import { type SandboxView, sandboxView } from './sandbox-view.ts';
 
@@ -43,6 +45,8 @@ export interface SandboxOptions {
   readonly scratch: string;
   /** The search path on which `bwrap`, `unshare` and `setpriv` are looked for. */
   readonly path: string;
+  /** The interpreter by which programs are confined; null where there is none. */
+  readonly python: string | null;
   readonly clock: Clock;
   /** The rungs to try, best first. */
   readonly ladder?: readonly SandboxRung[];
@@ -55,6 +59,7 @@ interface Way {
 }
 
 const TRIAL_TIMEOUT_MS = 10_000;
+const CHOWN_TIMEOUT_MS = 120_000;
 /** Users that own nothing: one per run, so that their processes are counted apart. */
 const UID_FIRST = 61_000;
 const UID_COUNT = 512;
@@ -95,7 +100,7 @@ function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]
       runs += 1;
       const limits = { ...SANDBOX_LIMITS, ...run.limits };
       const uid = way.ownUser ? UID_FIRST + (runs % UID_COUNT) : null;
-      if (uid !== null) await execa('chown', ['-R', `${uid}:${uid}`, run.work]);
+      if (uid !== null) await giveAway(run.work, uid);
       const home = way.rung === 'none' ? join(run.work, '.home') : '/tmp';
       if (way.rung === 'none') await mkdir(home, { recursive: true });
       const environment = environmentOf(run.view, home);
@@ -105,6 +110,13 @@ function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]
       return launch(way.rung, plan, options, run.signal);
     },
   };
+}
+
+async function giveAway(folder: string, uid: number): Promise<void> {
+  const { failure } = await runProgram('chown', ['-R', `${uid}:${uid}`, folder], {
+    timeoutMs: CHOWN_TIMEOUT_MS,
+  });
+  if (failure !== null) throw new CodeGodError('internal', `chown: ${failure}`);
 }
 
 const SENTENCES: Readonly<Record<SandboxRung, string>> = {
@@ -136,8 +148,7 @@ async function launch(
   const start = (program: string, args: readonly string[], inside = false) =>
     runContained(
       {
-        program,
-        args,
+        ...confined(options.python, { program, args }),
         cwd: inside ? plan.work : '/',
         environment: inside ? plan.environment : { PATH: options.path },
         limits,

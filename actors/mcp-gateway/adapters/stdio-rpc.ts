@@ -7,8 +7,8 @@
  * J3: whatever the child prints, memory stays bounded: lines, error output, junk are cut.
  * J4: the child leads a process group of its own; closing ends the whole group, politely at first.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import type { Clock } from '../../../runtime/clock.ts';
+import { type ChildProcess, startProgram } from '../../../runtime/spawn.ts';
 import { isErrno } from './disk.ts';
 import { type Line, lineReader } from './message-lines.ts';
 
@@ -69,9 +69,9 @@ interface Waiting {
 }
 
 export function startRpc(program: RpcProgram, clock: Clock): StdioRpc {
-  const child = spawn(program.program, program.args, {
+  const child = startProgram(program.program, program.args, {
     cwd: program.cwd,
-    env: { ...program.environment },
+    env: program.environment,
     detached: true, // J4
     stdio: ['pipe', 'pipe', 'pipe'],
   });

@@ -14,7 +14,7 @@ import { silentLogger } from '../../../runtime/log.ts';
 import { sourcePath } from '../../../test/source-tree.ts';
 import { CATALOG, type CatalogEntry, configuredEntry } from '../catalog.ts';
 import { SERVER_TIMINGS } from '../server-machine.ts';
-import { isAlive, TEST_PATH, tempDir } from '../test-world.ts';
+import { CONFINER, isAlive, TEST_PATH, tempDir } from '../test-world.ts';
 import { RpcFailure } from './stdio-rpc.ts';
 import { createToolCache } from './tool-cache.ts';
 import { createToolServers, type ToolServers } from './tool-servers.ts';
@@ -38,6 +38,7 @@ async function serversWorld(t: TestContext, entries: readonly CatalogEntry[], op
       host: {
         node: process.execPath,
         python: null,
+        confiner: CONFINER,
         path: TEST_PATH,
         networkEnvironment: {},
         home: join(folder, 'home'),

@@ -21,6 +21,7 @@ import {
   serverMachine,
 } from '../server-machine.ts';
 import { createSlots, type Slots } from '../slots.ts';
+import { confined } from './confine.ts';
 import { type Located, locateServer, type ServerHost } from './locate-server.ts';
 import {
   type CallLimits,
@@ -256,7 +257,8 @@ class SupervisedServer {
         return;
       }
       if (end.aborted) return exited('was not started any more');
-      const { rpc, ready } = connect(located.program, clock, handshakeMs);
+      const program = { ...located.program, ...confined(host.confiner, located.program) };
+      const { rpc, ready } = connect(program, clock, handshakeMs);
       tell({ type: 'server.started', pid: rpc.pid });
       const stop = (): void => void rpc.close(String(end.reason));
       if (end.aborted) stop();

@@ -6,8 +6,8 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { execa } from 'execa';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { runProgram } from '../../../runtime/run-program.ts';
 import { diskFull } from './disk.ts';
 import type { Git } from './git.ts';
 import { MAIN, type Project, projectAt, type WorkspaceRoots } from './workspace-place.ts';
@@ -77,16 +77,15 @@ async function list(git: Git, clone: Project): Promise<{ path: string; size: num
 
 /** The members in a fixed order and without the owner of this machine, where tar can do that. */
 async function pack(folder: string, name: string, file: string): Promise<void> {
-  const version = await execa('tar', ['--version'], { reject: false });
+  const version = await runProgram('tar', ['--version'], { timeoutMs: TAR_TIMEOUT_MS });
   const gnu = version.stdout.includes('GNU');
   const fixed = gnu ? ['--sort=name', '--owner=0', '--group=0', '--numeric-owner'] : [];
-  const result = await execa('tar', [...fixed, '-czf', file, '-C', folder, name], {
-    reject: false,
-    timeout: TAR_TIMEOUT_MS,
+  const result = await runProgram('tar', [...fixed, '-czf', file, '-C', folder, name], {
+    timeoutMs: TAR_TIMEOUT_MS,
   });
   if (result.exitCode === 0) return;
   if (/no space left/i.test(result.stderr)) throw diskFull('packing', result.stderr);
-  throw new CodeGodError('internal', `tar failed: ${result.stderr.slice(-500)}`);
+  throw new CodeGodError('internal', `tar failed: ${result.failure?.slice(-500)}`);
 }
 
 async function digest(file: string): Promise<string> {

@@ -7,9 +7,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { execa } from 'execa';
 import type { ErrorCode } from '../../../protocol/error-codes.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { runProgram } from '../../../runtime/run-program.ts';
 import { gitIn, scopeOf, tempDir, workspaceWorld, write } from '../test-world.ts';
 
 const fails = (code: ErrorCode) => (error: unknown) =>
@@ -201,7 +201,9 @@ test('an archive is a clean clone: main only, no remote, no branches of attempts
   await workspaces.merge(scopeOf('a'));
   const archive = await workspaces.archive(build);
   const target = await tempDir(t);
-  await execa('tar', ['-xzf', archive.file, '-C', target]);
+  const timeoutMs = 60_000;
+  const unpacked = await runProgram('tar', ['-xzf', archive.file, '-C', target], { timeoutMs });
+  assert.equal(unpacked.failure, null);
   const clone = join(target, 'todo-b7');
   assert.equal(await gitIn(clone, 'status', '--porcelain', '--branch'), '## main');
   assert.equal(await gitIn(clone, 'for-each-ref', '--format=%(refname)'), 'refs/heads/main');
@@ -229,8 +231,8 @@ test('finishing leaves the project with main alone; removing leaves nothing', as
 
 test('a full disk is said as such and leaves main as it was', async t => {
   const folder = await tempDir(t);
-  const mounted = await execa('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder], {
-    reject: false,
+  const mounted = await runProgram('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder], {
+    timeoutMs: 10_000,
   });
   if (mounted.exitCode !== 0) return t.skip('mounting needs root');
   try {
@@ -240,7 +242,7 @@ test('a full disk is said as such and leaves main as it was', async t => {
     await assert.rejects(attempt(scopeOf('a'), {}), fails('disk_full'));
     assert.equal(await gitIn(path, 'log', '--format=%s', 'main'), 'Start todo');
   } finally {
-    await execa('umount', ['-l', folder]);
+    await runProgram('umount', ['-l', folder], { timeoutMs: 10_000 });
   }
   return undefined;
 });
