@@ -13,6 +13,7 @@ import type { EffectOf, FactOf, MachineFold } from './durable-fold.ts';
 import type { Snapshot, SnapshotStore } from './durable-snapshots.ts';
 import { type FactLog, LOG_START, type LogPosition } from './fact-log.ts';
 import type { Logger } from './log.ts';
+import { Turns } from './turns.ts';
 
 /** Submissions of one entity that may wait for each other. */
 const WAITING_MAX = 1_024;
@@ -27,15 +28,19 @@ export class Entity<M extends AnyStateMachine> {
   uncertain = false;
   closed = false;
   factsSinceSnapshot = 0;
-  /** The end of what runs or waits for this entity. Never rejects. */
-  tail: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #turns: Turns;
 
   constructor(id: string, snapshot: AnyMachineSnapshot, from: Snapshot | null) {
     this.id = id;
     this.snapshot = snapshot;
     this.position = from?.position ?? LOG_START;
     this.origin = from?.origin ?? null;
+    this.#turns = new Turns(WAITING_MAX, id);
+  }
+
+  /** The end of what runs or waits for this entity. Never rejects. */
+  get tail(): Promise<unknown> {
+    return this.#turns.tail;
   }
 
   get context(): ContextFrom<M> {
@@ -59,17 +64,7 @@ export class Entity<M extends AnyStateMachine> {
 
   /** Runs after everything that was asked for this entity before (Y1). */
   inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#waiting >= WAITING_MAX) {
-      const message = `${this.#waiting} facts wait for ${this.id}`;
-      return Promise.reject(new CodeGodError('overloaded', message));
-    }
-    this.#waiting += 1;
-    const turn = this.tail.then(work).finally(() => {
-      this.#waiting -= 1;
-    });
-    // The next turn comes whether this one succeeded or not; its caller is told.
-    this.tail = turn.catch(() => {});
-    return turn;
+    return this.#turns.run(work);
   }
 }
 

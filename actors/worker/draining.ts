@@ -4,13 +4,16 @@
  */
 import type { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { Turns } from '../../runtime/turns.ts';
 
 const KEY = 'drain';
+const WAITING_MAX = 256;
 
 export class Draining {
   readonly #journal: Journal;
   readonly #log: Logger;
   readonly #changed: () => void;
+  readonly #turns = new Turns(WAITING_MAX, 'the drain');
   #asked: boolean;
   #ending = false;
 
@@ -34,13 +37,15 @@ export class Draining {
     return this.#asked || this.#ending;
   }
 
-  /** On disk before it counts, and before it is answered. */
-  async set(asked: boolean): Promise<void> {
-    if (asked === this.#asked) return;
-    await this.#journal.put(KEY, asked);
-    this.#asked = asked;
-    this.#log.info('worker.drain', { drain: asked });
-    this.#changed();
+  /** On disk before it counts, and before it is answered: also one that is being written already. */
+  set(asked: boolean): Promise<void> {
+    return this.#turns.run(async () => {
+      if (asked === this.#asked) return;
+      await this.#journal.put(KEY, asked);
+      this.#asked = asked;
+      this.#log.info('worker.drain', { drain: asked });
+      this.#changed();
+    });
   }
 
   /** The process ends. */

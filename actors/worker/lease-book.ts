@@ -1,17 +1,24 @@
 /**
- * The ledger of reservations. The lease of an attempt is kept in the journal and is on disk before it
- * is answered, so that a worker that is killed comes back to the promises it made; that of an
- * inference lives and dies with its stream.
+ * The ledger of reservations. The lease of an attempt is kept in the journal, so that a worker that is
+ * killed comes back to the promises it made; that of an inference lives and dies with its stream.
+ *
+ * B1: nothing is answered that is not on disk. Promises to attempts are made and ended one after the
+ *     other, so that no answer rests on one whose write has yet to succeed.
+ * B2: what a write that fails would have changed is as it was. Memory that is about to be promised
+ *     or given back counts as taken until the write is through: inferences take it in the meantime.
  */
 import { CodeGodError } from '../../protocol/errors.ts';
 import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import type { Journal } from '../../runtime/journal.ts';
+import { Turns } from '../../runtime/turns.ts';
 import type { Situation } from './admission.ts';
 import { type Holder, holderKey, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
 import { expire, type Ledger, newLedger, release, reserve } from './reservations.ts';
 
 const PREFIX = 'lease/';
+/** Promises that may wait for each other's writes. */
+const WAITING_MAX = 1_024;
 
 export interface LeaseListeners {
   /** What was promised to attempts is not as it was. */
@@ -23,6 +30,7 @@ export interface LeaseListeners {
 export class LeaseBook {
   readonly #journal: Journal;
   readonly #told: LeaseListeners;
+  readonly #turns = new Turns(WAITING_MAX, 'the leases of attempts');
   #ledger: Ledger;
 
   private constructor(journal: Journal, ledger: Ledger, told: LeaseListeners) {
@@ -49,19 +57,23 @@ export class LeaseBook {
     );
   }
 
-  async reserve(request: ReserveRequest, situation: Situation): Promise<ReserveReply> {
-    const before = this.#ledger.leases;
-    const { ledger, reply, fresh } = reserve(this.#ledger, request, situation);
-    this.#ledger = ledger;
-    const gone = before.filter(lease => !ledger.leases.includes(lease));
-    try {
-      await this.#write(fresh, gone);
-    } catch (error) {
-      // Not on disk, so not promised.
-      if (fresh !== null) this.#ledger = release(this.#ledger, fresh.lease);
-      throw error;
-    }
-    return reply;
+  /** Of an attempt. The situation is looked at when it is its turn (B1). */
+  reserve(request: ReserveRequest, situation: () => Situation): Promise<ReserveReply> {
+    return this.#turns.run(async () => {
+      const before = this.#ledger.leases;
+      const { ledger, reply, fresh } = reserve(this.#ledger, request, situation());
+      const gone = before.filter(lease => !ledger.leases.includes(lease));
+      this.#ledger = { ...ledger, leases: [...gone, ...ledger.leases] }; // B2
+      try {
+        await this.#write(fresh, gone);
+      } catch (error) {
+        if (fresh !== null) this.#ledger = release(this.#ledger, fresh.lease);
+        throw error;
+      }
+      this.#forget(gone);
+      if (fresh !== null || gone.length > 0) this.#told.changed();
+      return reply;
+    });
   }
 
   /** The lease of this holder, where it has one. */
@@ -93,34 +105,43 @@ export class LeaseBook {
 
   /** Of an attempt; what is at work for a stream ends with it and not before. */
   async release(lease: string): Promise<void> {
-    await this.#drop(this.#ledger.leases.filter(held => held.lease === lease && isAttempt(held)));
+    await this.#drop(({ leases }) =>
+      leases.filter(held => held.lease === lease && isAttempt(held)),
+    );
   }
 
   async releaseAttempt(attempt: string): Promise<void> {
-    await this.#drop(this.#ledger.leases.filter(held => holderKey(held) === attempt));
+    await this.#drop(({ leases }) => leases.filter(held => holderKey(held) === attempt));
   }
 
   /** Takes back what has expired; attempts at work keep theirs. */
-  async sweep(now: number, atWork: (attempt: string) => boolean): Promise<readonly Lease[]> {
-    const { expired } = expire(this.#ledger, now, atWork);
-    await this.#drop(expired);
-    return expired;
+  sweep(now: number, atWork: (attempt: string) => boolean): Promise<readonly Lease[]> {
+    return this.#drop(ledger => expire(ledger, now, atWork).expired);
   }
 
-  async #drop(gone: readonly Lease[]): Promise<void> {
-    if (gone.length === 0) return;
+  #drop(chosen: (ledger: Ledger) => readonly Lease[]): Promise<readonly Lease[]> {
+    return this.#turns.run(async () => {
+      const gone = chosen(this.#ledger);
+      if (gone.length === 0) return gone;
+      await this.#write(null, gone);
+      this.#forget(gone);
+      this.#told.changed();
+      return gone;
+    });
+  }
+
+  #forget(gone: readonly Lease[]): void {
     for (const { lease } of gone) this.#ledger = release(this.#ledger, lease);
-    await this.#write(null, gone);
   }
 
   async #write(fresh: Lease | null, gone: readonly Lease[]): Promise<void> {
-    if (fresh === null && gone.length === 0) return;
+    const kept = gone.filter(isAttempt);
+    if (fresh === null && kept.length === 0) return;
     await this.#journal.batch([
-      ...gone.filter(isAttempt).map(({ lease }) => ({ type: 'del' as const, key: PREFIX + lease })),
+      ...kept.map(({ lease }) => ({ type: 'del' as const, key: PREFIX + lease })),
       ...(fresh === null
         ? []
         : [{ type: 'put' as const, key: PREFIX + fresh.lease, value: fresh }]),
     ]);
-    this.#told.changed();
   }
 }

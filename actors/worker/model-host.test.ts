@@ -251,7 +251,7 @@ describe('a hold', () => {
     coder.release();
     const attempt = { build: 'b1', task: 'store', attempt: 1, engine: 'ollama' } as never as object;
     const terms = { model: 'coder:7b', context_tokens: 8_192, bytes: CODER.bytes, ttl_ms: 60_000 };
-    const reply = await leases.reserve({ ...attempt, ...terms } as never, situation());
+    const reply = await leases.reserve({ ...attempt, ...terms } as never, situation);
     assert.ok(reply.granted);
     assert.equal(await codeOf(use(PLANNER)), 'reservation_refused');
     assert.deepEqual(memory.unloads, []);
@@ -452,7 +452,7 @@ describe('ten thousand races', () => {
       const holder = { build: 'b1', task: `t${attempts}`, attempt: 1 } as never as AttemptHolder;
       const terms = { context_tokens: 8_192, bytes: model.bytes, ttl_ms: 60_000 };
       const request = { ...holder, ...terms, engine: 'ollama', model: model.name } as const;
-      const reply = await leases.reserve(request, situation());
+      const reply = await leases.reserve(request, situation);
       check();
       if (!reply.granted) {
         counts.refused += 1;

@@ -40,7 +40,7 @@ export function serveNodeVerbs(options: NodeVerbsOptions): Subscription[] {
   const { messenger, node, log, leases, attempts, models, draining, situation } = options;
   return [
     messenger.serve(nodeSubject(node, 'reserve'), ReserveRequest, async request => {
-      const reply = await leases.reserve(request, situation());
+      const reply = await leases.reserve(request, situation);
       const { build, task, attempt, model, bytes } = request;
       log.info('lease.decided', { build, task, attempt, model, bytes, ...reply });
       return reply;

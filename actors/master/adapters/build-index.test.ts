@@ -13,6 +13,22 @@ const id = (number: number): BuildId => BuildId.parse(`b${number}`);
 const summary = (number: number, state: BuildState) => summaryOf(id(number), state, NEW_BUILD);
 const open = (journal: Journal): Promise<BuildIndex> => BuildIndex.open(journal, silentLogger);
 
+async function flakyJournal() {
+  const journal = await memoryJournal();
+  const disk = { isFull: false };
+  const flaky: Journal = {
+    get: key => journal.get(key),
+    put: (key, value) => journal.put(key, value),
+    entries: (prefix, after) => journal.entries(prefix, after),
+    close: () => journal.close(),
+    batch: async operations => {
+      if (disk.isFull) throw new Error('the disk is full');
+      await journal.batch(operations);
+    },
+  };
+  return { journal, flaky, disk };
+}
+
 test('pages go from the newest to the oldest, by number', async () => {
   const index = await open(await memoryJournal());
   for (const number of [9, 10, 2, 100]) index.put(summary(number, 'executing'), number);
@@ -43,25 +59,37 @@ test('what is on its way to the disk is seen already', async () => {
 });
 
 test('after a write that failed nothing more is taken for scanned', async () => {
-  const journal = await memoryJournal();
-  let fails = true;
-  const flaky: Journal = {
-    get: key => journal.get(key),
-    put: (key, value) => journal.put(key, value),
-    entries: (prefix, after) => journal.entries(prefix, after),
-    close: () => journal.close(),
-    batch: async operations => {
-      if (fails && operations.length > 0) throw new Error('the disk is full');
-      await journal.batch(operations);
-    },
-  };
+  const { journal, flaky, disk } = await flakyJournal();
   const index = await open(flaky);
+  disk.isFull = true;
   index.put(summary(1, 'received'), 5);
   await index.flush();
-  fails = false;
+  disk.isFull = false;
   index.put(summary(2, 'received'), 6);
   await index.flush();
   const again = await open(journal);
   assert.ok(again.scanned < 6, 'or the first build would never be looked for');
   assert.deepEqual(again.unended(), ['b2']);
+});
+
+test('a write that fails while others wait behind it leaves nothing out', async () => {
+  const { journal, flaky, disk } = await flakyJournal();
+  const index = await open(flaky);
+  await index.flush();
+  disk.isFull = true;
+  const batch = flaky.batch;
+  // The first write fails; those that were asked for before anybody knew of it do not.
+  Object.assign(flaky, {
+    batch: (operations: Parameters<typeof batch>[0]) => {
+      const written = batch(operations);
+      disk.isFull = false;
+      return written;
+    },
+  });
+  index.put(summary(1, 'received'), 5);
+  index.put(summary(2, 'received'), 6);
+  await index.flush();
+  const again = await open(journal);
+  assert.deepEqual(again.unended(), ['b2']);
+  assert.ok(again.scanned < 5, 'or the first build would never be looked for');
 });

@@ -87,8 +87,7 @@ export class BuildIndex {
     this.#remember(summary);
     this.#unwritten.set(summary.id, summary);
     const row: JournalOperation = { type: 'put', key: keyOf(summary.id), value: summary };
-    if (this.#isWritable) this.#scanned = Math.max(seq, this.#scanned);
-    this.#write([row, { type: 'put', key: SCANNED, value: this.#scanned }], () => {
+    this.#write([row], seq, () => {
       if (this.#unwritten.get(summary.id) === summary) this.#unwritten.delete(summary.id);
     });
   }
@@ -108,15 +107,24 @@ export class BuildIndex {
     this.#write(builds.map(build => ({ type: 'del', key: keyOf(build) }) as const));
   }
 
-  /** One after the other. After a failure nothing is taken for scanned any more (X1). */
-  #write(operations: readonly JournalOperation[], written: () => void = () => {}): void {
-    this.#queue = this.#queue
-      .then(() => this.#journal.batch(operations))
-      .then(written)
-      .catch(error => {
-        this.#isWritable = false;
-        this.#log.warn('index.unwritten', { error: toWireError(error) });
-      });
+  /**
+   * One after the other. After a failure nothing is taken for scanned any more, also of what was
+   * asked for before the failure was known (X1).
+   */
+  #write(rows: readonly JournalOperation[], seq = 0, written: () => void = () => {}): void {
+    const batch = async (): Promise<void> => {
+      const scanned = Math.max(seq, this.#scanned);
+      const isFurther = this.#isWritable && scanned > this.#scanned;
+      const operations: JournalOperation[] = [...rows];
+      if (isFurther) operations.push({ type: 'put', key: SCANNED, value: scanned });
+      await this.#journal.batch(operations);
+      if (isFurther) this.#scanned = scanned;
+      written();
+    };
+    this.#queue = this.#queue.then(batch).catch(error => {
+      this.#isWritable = false;
+      this.#log.warn('index.unwritten', { error: toWireError(error) });
+    });
   }
 }
 

@@ -29,6 +29,12 @@ export type ModelDetails = z.infer<typeof ModelDetails>;
 
 export type DetailsStore = Pick<Journal, 'get' | 'put'>;
 
+/** A store that is full or damaged costs a question more, and never hides what the engine has. */
+export const forgiving = (store: DetailsStore): DetailsStore => ({
+  get: key => store.get(key).catch(() => undefined), // Asked for again.
+  put: (key, value) => store.put(key, value).catch(() => {}), // Known until the process ends.
+});
+
 /** On disk and in memory, as listed at one moment. */
 export interface Listed {
   readonly version: string;

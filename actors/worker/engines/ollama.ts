@@ -25,7 +25,7 @@ import type {
 import { httpFetch } from './http-fetch.ts';
 import { watchLoad } from './load-watch.ts';
 import { assertWhole, doneOf, ENDED_EARLY, REPEATED_CHUNKS } from './ollama-answer.ts';
-import { type DetailsStore, OllamaCatalog } from './ollama-catalog.ts';
+import { type DetailsStore, forgiving, OllamaCatalog } from './ollama-catalog.ts';
 import { type DeclaredEnvironment, environmentOf } from './ollama-environment.ts';
 import { type OllamaPhase, ollamaError } from './ollama-errors.ts';
 import { canonicalFields, KEEP_ALIVE_S, type NativeChat } from './ollama-options.ts';
@@ -99,8 +99,9 @@ class OllamaEngine implements Engine {
     this.#host = options.host;
     this.#clock = options.clock;
     this.#timeouts = { ...TIMEOUTS, ...options.timeouts };
-    this.#catalog = new OllamaCatalog(options.store ?? null);
-    this.#probes = new ThinkingProbes(options.store ?? null);
+    const store = options.store === undefined ? null : forgiving(options.store);
+    this.#catalog = new OllamaCatalog(store);
+    this.#probes = new ThinkingProbes(store);
   }
 
   async inventory(signal: AbortSignal): Promise<EngineInventory> {
