@@ -160,7 +160,10 @@ export const EngineAdvert = z.looseObject({
   version: z.string().max(64).nullable(),
   /** Why it is not available. */
   reason: Sentence.nullable(),
+  /** Of an engine that is away: those it had, none of them loaded. */
   models: z.array(ModelAdvert).max(512),
+  /** When an engine that is away answered last; absent where it answers, or was never seen here. */
+  away_since: EpochMs.optional(),
   environment: EngineEnvironment.optional(),
 });
 export type EngineAdvert = z.infer<typeof EngineAdvert>;

@@ -127,15 +127,33 @@ describe('a turn', () => {
     assert.equal(asked, 2);
   });
 
-  it('of an engine that is gone, or was never there, is a fact at once', async () => {
+  it('of an engine that cannot be reached waits for it, but not for ever', async () => {
     // biome-ignore lint/correctness/useYield: an engine that fails before its first chunk.
-    const gone = world({}, async function* () {
+    const { clock, perform } = world({}, async function* () {
       throw new CodeGodError('engine_unavailable', 'ECONNREFUSED');
     });
-    for (const { perform } of [gone, world({})]) {
-      const [fact] = await perform(GENERATE);
-      assert.equal(fact?.type === 'step.failed' && fact.error.code, 'engine_unavailable');
-    }
+    await assert.rejects(perform(GENERATE), { code: 'engine_unavailable' });
+    await clock.advance(59_000);
+    await assert.rejects(perform(GENERATE), { code: 'engine_unavailable' });
+    await clock.advance(2_000);
+    const [fact] = await perform(GENERATE);
+    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'engine_unavailable');
+  });
+
+  it('may have worked for minutes before its engine goes, and waits for it all the same', async () => {
+    const { clock, perform } = world({}, async function* () {
+      yield { kind: 'text', text: 'a' };
+      await clock.advance(300_000);
+      throw new CodeGodError('engine_unavailable', 'ECONNREFUSED');
+    });
+    await assert.rejects(perform(GENERATE), { code: 'engine_unavailable' });
+    await clock.advance(1_000);
+    await assert.rejects(perform(GENERATE), { code: 'engine_unavailable' });
+  });
+
+  it('of an engine that this worker does not have is a fact at once', async () => {
+    const [fact] = await world({}).perform(GENERATE);
+    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'model_missing');
   });
 
   it('that never ends is cut off, and its stream is left', async () => {
@@ -158,14 +176,14 @@ describe('a turn', () => {
     const { revoked, count, perform } = world({}, ((_request: unknown, signal: AbortSignal) => {
       given = signal;
       return (async function* () {
-        revoked.abort(new CodeGodError('engine_unavailable', 'unloaded by force'));
+        revoked.abort(new CodeGodError('cancelled', 'unloaded by force'));
         signal.throwIfAborted();
         yield* stream(end);
       })();
     }) as never);
     const [fact] = await perform(GENERATE);
     assert.equal(given?.aborted, true);
-    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'engine_unavailable');
+    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'cancelled');
     assert.equal(count.released, 1);
   });
 

@@ -3,7 +3,8 @@
  *
  * P1: a failure of the machinery that may pass is left to the host, which tries again; after a
  *     minute of nothing else it ends the attempt, so that the master can place it elsewhere.
- * P2: an engine that is not there ends the attempt at once; one that failed is asked once more.
+ * P2: an engine that cannot be reached is waited for like the rest of the machinery: it may be one
+ *     that is only restarted. One that failed is asked once more.
  * P3: an answer is bounded: what is longer than any answer may be is cut off and says so.
  */
 import type { ErrorCode } from '../../protocol/error-codes.ts';
@@ -41,6 +42,8 @@ const PASSING: ReadonlySet<ErrorCode> = new Set([
   'disk_full',
   'internal',
 ]);
+/** The same of a turn: its other failures are told at once, after minutes that it may have taken. */
+const PASSING_IN_TURN: ReadonlySet<ErrorCode> = new Set(['engine_unavailable', 'bus_unavailable']);
 
 export type PerformAttempt = (
   entity: string,
@@ -51,26 +54,35 @@ export type PerformAttempt = (
 
 export function performAttempts(ports: AttemptPorts): PerformAttempt {
   // A signal lives as long as its key is pending, over all tries.
-  const failingSince = new WeakMap<AbortSignal, number>();
+  const waits = new WeakMap<AbortSignal, Wait>();
   return async (entity, key, effect, signal) => {
+    const beganMs = ports.clock.monotonic();
     try {
-      const fact = await perform(ports, entity, effect, signal);
-      failingSince.delete(signal);
-      return [fact];
+      return [await perform(ports, entity, effect, signal)];
     } catch (error) {
       if (signal.aborted) throw error;
       const wire = toWireError(error);
-      const nowMs = ports.clock.monotonic();
-      const sinceMs = failingSince.get(signal) ?? nowMs;
-      const patient = effect.kind === 'report' || nowMs - sinceMs < PATIENCE_MS;
-      if (effect.kind !== 'generate' && PASSING.has(wire.code) && patient) {
-        failingSince.set(signal, sinceMs);
+      const wait = waits.get(signal) ?? { waitedMs: 0, failedAtMs: beganMs };
+      const failedAtMs = ports.clock.monotonic();
+      // A turn may have waited for its slot and written for minutes: only pauses count for it.
+      const untilMs = effect.kind === 'generate' ? beganMs : failedAtMs;
+      const waitedMs = wait.waitedMs + Math.max(0, untilMs - wait.failedAtMs);
+      const patient = effect.kind === 'report' || waitedMs < PATIENCE_MS;
+      const passing = effect.kind === 'generate' ? PASSING_IN_TURN : PASSING;
+      if (passing.has(wire.code) && patient) {
+        waits.set(signal, { waitedMs, failedAtMs });
         throw error; // P1
       }
       ports.log.warn('attempt.step_failed', { attempt: entity, key, error });
       return [stepFailed(key, wire, ports.clock.now())];
     }
   };
+}
+
+/** How long a step has been waited for. */
+interface Wait {
+  readonly waitedMs: number;
+  readonly failedAtMs: number;
 }
 
 export const stepFailed = (key: string, error: WireError, at: number): FactOf<'step.failed'> => ({
@@ -138,7 +150,7 @@ async function generate(
 ): Promise<AttemptFact> {
   const engine = ports.engines[effect.engine];
   if (engine === undefined) {
-    throw new CodeGodError('engine_unavailable', `this worker has no engine ${effect.engine}`);
+    throw new CodeGodError('model_missing', `this worker has no engine ${effect.engine}`);
   }
   const { model, context_tokens } = effect.request;
   const holder = scopeOfKey(entity);

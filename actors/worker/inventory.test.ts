@@ -2,12 +2,23 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SimulatedClock } from '../../runtime/clock.ts';
+import { memoryJournal } from '../../runtime/journal.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import type { Engine, EngineInventory } from './engines/engine.ts';
 import { Inventory } from './inventory.ts';
 
 const NOTHING: EngineInventory = { available: false, version: null, reason: 'off', models: [] };
 const HERE: EngineInventory = { available: true, version: '1', reason: null, models: [] };
+const WITH_MODEL: EngineInventory = {
+  ...HERE,
+  models: [
+    {
+      ...{ name: 'coder:14b', digest: 'd', size_bytes: 9e9, family: 'f', parameter_size: '14B' },
+      ...{ quantization: 'Q4', context_max: 32_768, loaded: true, vram_bytes: 1, ram_bytes: 2 },
+      ...{ context_tokens: 8_192, capabilities: ['completion'] },
+    },
+  ],
+};
 
 function engine(name: Engine['name'], look: () => Promise<EngineInventory>): Engine {
   return { name, inventory: look } as unknown as Engine;
@@ -21,6 +32,7 @@ describe('an inventory', () => {
     const inventory = new Inventory({
       engines: [engine('ollama', async () => now)],
       clock,
+      journal: await memoryJournal(),
       log: silentLogger,
       looked: () => {},
       changed: () => {
@@ -48,6 +60,7 @@ describe('an inventory', () => {
         }),
       ],
       clock: new SimulatedClock(),
+      journal: await memoryJournal(),
       log: silentLogger,
       looked: () => {},
       changed: () => {},
@@ -65,6 +78,7 @@ describe('an inventory', () => {
         engine('scaffold', async () => HERE),
       ],
       clock: new SimulatedClock(),
+      journal: await memoryJournal(),
       log: silentLogger,
       looked: () => {},
       changed: () => {},
@@ -75,5 +89,51 @@ describe('an inventory', () => {
       ['ollama', false, 'a bug'],
       ['scaffold', true, null],
     ]);
+  });
+
+  it('knows the models of an engine that is away, and since when, also after a restart', async () => {
+    const clock = new SimulatedClock();
+    const journal = await memoryJournal();
+    let now = WITH_MODEL;
+    const inventoryOf = () =>
+      new Inventory({
+        engines: [engine('ollama', async () => now)],
+        ...{ clock, journal, log: silentLogger, looked: () => {}, changed: () => {} },
+      });
+    const first = inventoryOf();
+    await first.start();
+    assert.equal(first.adverts[0]?.away_since, undefined);
+    const answeredAt = clock.now();
+    now = NOTHING;
+    await clock.advance(10_000);
+    const told = () => {
+      const [advert] = first.adverts;
+      const models = advert?.models.map(({ name, loaded }) => [name, loaded]);
+      return [advert?.available, advert?.reason, advert?.away_since, models];
+    };
+    const away = [false, 'off', answeredAt, [['coder:14b', false]]];
+    assert.deepEqual(told(), away);
+    await first.stop();
+
+    await clock.advance(3_600_000);
+    const second = inventoryOf();
+    await second.start();
+    const [advert] = second.adverts;
+    assert.deepEqual([advert?.away_since, advert?.models.length], [answeredAt, 1]);
+    // It is looked for more often than it would be looked at.
+    now = WITH_MODEL;
+    await clock.advance(2_000);
+    assert.deepEqual(
+      [second.adverts[0]?.available, second.adverts[0]?.away_since],
+      [true, undefined],
+    );
+    await second.stop();
+
+    now = NOTHING;
+    await clock.advance(25 * 3_600_000);
+    const third = inventoryOf();
+    await third.start();
+    assert.deepEqual(third.adverts[0]?.models, [], 'nobody has had it here for a day');
+    await third.stop();
   });
 });

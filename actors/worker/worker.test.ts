@@ -74,6 +74,29 @@ describe('a worker', () => {
       await stop();
     }));
 
+  it('waits for an engine that is away for a moment, and its advert says that it is away', () =>
+    inWorld(async world => {
+      const { engine } = world;
+      engine.script = turn => {
+        if (turn > 1) return GOOD_ANSWER;
+        engine.available = false;
+        throw new CodeGodError('engine_unavailable', 'ECONNREFUSED');
+      };
+      const { stop } = await world.startWorker();
+      await world.dispatch();
+      const away = await until(async () => {
+        const advert = await world.advert();
+        return advert?.engines.find(({ available }) => !available);
+      });
+      assert.deepEqual([away.models[0]?.name, away.models[0]?.loaded], ['scaffold', false]);
+      assert.ok((away.away_since ?? 0) > 0);
+      engine.available = true;
+      assert.equal((await world.report()).outcome, 'done');
+      assert.ok(!world.facts.includes('step.failed'));
+      assert.equal(engine.requests.length, 2);
+      await stop();
+    }));
+
   it('tells the master what the gateway says to a commit', () =>
     inWorld(async world => {
       world.gateway.commitError = new CodeGodError('nothing_changed', 'no file was changed');

@@ -131,7 +131,7 @@ export class Worker {
     const engines: Partial<Record<EngineName, Engine>> = {};
     for (const engine of parts.engines) engines[engine.name] = engine;
     this.#inventory = new Inventory({
-      ...{ engines: parts.engines, clock, log, changed },
+      ...{ engines: parts.engines, journal, clock, log, changed },
       looked: (adverts, at) => {
         this.#describe();
         this.#models.copies.observe(adverts, at);
@@ -266,7 +266,8 @@ export class Worker {
 
   #slots(): number {
     const models = this.#inventory.adverts.some(
-      ({ name, available }) => available && name !== 'scaffold',
+      ({ name, available, models: known }) =>
+        name !== 'scaffold' && (available || known.length > 0),
     );
     const devices = Math.max(1, this.#adverts.capacity?.gpus.length ?? 0);
     return models ? devices * SLOTS_PER_DEVICE : SLOTS_WITHOUT_DEVICE;

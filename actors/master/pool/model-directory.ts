@@ -3,7 +3,7 @@
  * spell them.
  *
  * D1: a model is known for a while after the last node that had it fell silent, so that a restart
- *     makes clients wait and not fail.
+ *     makes clients wait and not fail; one whose engine is away is known as long as its node says so.
  * D2: only engines that answer clients directly count.
  */
 import { CodeGodError } from '../../../protocol/errors.ts';
@@ -119,29 +119,35 @@ export class ModelDirectory {
 
   #read(): ReadonlyMap<string, readonly Holder[]> {
     const models = new Map<string, Holder[]>();
+    const known = new Map<string, string>();
     for (const { node, runtime } of this.#options.nodes.views()) {
       for (const engine of runtime?.advert.engines ?? []) {
         if (!DIRECT_ENGINES.includes(engine.name)) continue;
         for (const model of engine.models) {
           const canonical = canonicalModelName(model.name);
+          if (!engine.available) {
+            known.set(canonical, model.name);
+            continue;
+          }
           const holders = models.get(canonical) ?? [];
           holders.push({ node, engine: engine.name, model });
           models.set(canonical, holders);
         }
       }
     }
-    this.#remember(models);
+    for (const [canonical, [first]] of models) {
+      if (first !== undefined) known.set(canonical, first.model.name);
+    }
+    this.#remember(known);
     return new Map([...models].sort(([left], [right]) => (left < right ? -1 : 1)));
   }
 
-  #remember(models: ReadonlyMap<string, readonly Holder[]>): void {
+  #remember(names: ReadonlyMap<string, string>): void {
     const now = this.#options.clock.now();
-    for (const [canonical, [first]] of models) {
-      if (first !== undefined) this.#remembered.set(canonical, { name: first.model.name, at: now });
-    }
+    for (const [canonical, name] of names) this.#remembered.set(canonical, { name, at: now });
     for (const [canonical, { at }] of this.#remembered) {
       const isOver = now - at > REMEMBERED_MS || this.#remembered.size > REMEMBERED_MAX;
-      if (isOver && !models.has(canonical)) this.#remembered.delete(canonical);
+      if (isOver && !names.has(canonical)) this.#remembered.delete(canonical);
     }
   }
 }

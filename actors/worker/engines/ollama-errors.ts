@@ -31,16 +31,20 @@ export function ollamaError(
   if (cause instanceof HttpFailure) return fromStatus(cause, model);
   const socket = socketCode(cause);
   if (socket !== null && phase !== 'streaming') {
-    return new CodeGodError('engine_unavailable', `Ollama at ${host} does not answer: ${socket}`, {
-      cause,
-      hint: 'start it with `ollama serve`, or set OLLAMA_HOST',
-    });
+    return unreachable(host, socket, cause);
   }
   if (TOO_LONG.test(message)) return tooLong(message, cause);
   return new CodeGodError('engine_failed', `Ollama failed while ${phase} ${model}: ${message}`, {
     cause,
   });
 }
+
+/** Nobody answers: it may come back by itself, as after an update, or has to be started. */
+export const unreachable = (host: string, why: string, cause: unknown): CodeGodError =>
+  new CodeGodError('engine_unavailable', `Ollama at ${host} does not answer (${why})`, {
+    cause,
+    hint: 'start it with `ollama serve`, or set OLLAMA_HOST',
+  });
 
 function fromStatus(failure: HttpFailure, model: string): CodeGodError {
   const { status, message } = failure;

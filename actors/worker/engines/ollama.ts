@@ -107,7 +107,7 @@ class OllamaEngine implements Engine {
   async inventory(signal: AbortSignal): Promise<EngineInventory> {
     const { askMs, probeMs, showMs } = this.#timeouts;
     const watchdog = new Watchdog(this.#clock, signal);
-    watchdog.expect(this.#present ? askMs : probeMs, `no answer from ${this.#host}`);
+    watchdog.expect(this.#present ? askMs : probeMs, `Ollama at ${this.#host} does not answer`);
     try {
       const client = this.#client(watchdog.signal);
       const listed = await this.#catalog.list(client);
@@ -174,7 +174,7 @@ class OllamaEngine implements Engine {
       }
       loaded.abort();
       await watching;
-      watchdog.expect(askMs, `no answer from ${this.#host}`);
+      watchdog.expect(askMs, `Ollama at ${this.#host} does not answer`);
       const running = await this.#catalog.running(client);
       return running.find(copy => sameModel(copy.model, model)) ?? null;
     } catch (error) {
