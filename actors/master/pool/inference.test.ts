@@ -68,7 +68,7 @@ describe('an inference', () => {
   });
 
   test('a node that refuses costs nothing: the next one is asked', async () => {
-    for (const code of ['reservation_refused', 'model_missing', 'engine_unavailable'] as const) {
+    for (const code of ['reservation_refused', 'overloaded', 'engine_unavailable'] as const) {
       test_.stop();
       test_ = await TestPool.start();
       await test_.node('a', refusing(code));
@@ -83,6 +83,20 @@ describe('an inference', () => {
         [`refused ${code}`, 'done undefined'],
       );
     }
+  });
+
+  test('a model that an engine does not have is asked for elsewhere, never there again', async () => {
+    await test_.node('a', refusing('model_missing'));
+    await test_.node('b');
+    await settled(test_.infer(receiver).run());
+    assert.equal(receiver.text, 'hello');
+    assert.deepEqual(test_.reached, ['a', 'b']);
+  });
+
+  test('that the only engine has no such model is final', async () => {
+    await test_.node('a', refusing('model_missing'));
+    assert.equal(codeOf(await settled(test_.infer(receiver).run())), 'model_missing');
+    assert.deepEqual(test_.reached, ['a']);
   });
 
   test('a node is told what to unload for it, and nothing where it has the model', async () => {

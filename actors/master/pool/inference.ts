@@ -69,15 +69,15 @@ export interface InferenceOptions {
 const REFUSALS: readonly ErrorCode[] = [
   'reservation_refused',
   'overloaded',
-  'model_missing',
   'engine_unavailable',
   'no_responders',
   'bus_unavailable',
   'cancelled',
 ];
-/** Something went wrong there that may go right elsewhere. */
+/** Something went wrong there that may go right elsewhere; asking the same node again changes nothing. */
 const FAILURES: readonly ErrorCode[] = [
   'timeout',
+  'model_missing',
   'engine_failed',
   'lease_lost',
   'disk_full',

@@ -106,7 +106,7 @@ describe('a message for Anthropic’s clients', () => {
   it('is one object with blocks, stop reason and usage', () => {
     const line = lastLine('stop', { content: 'Hi', tool_calls: [call] });
     assert.deepEqual(JSON.parse(played(translate(anthropicMessages, asked), line)), {
-      ...{ id: `msg_${NAME}`, type: 'message', role: 'assistant', model: 'claude' },
+      ...{ id: `msg_${NAME}`, type: 'message', role: 'assistant', model: MODEL },
       content: [
         { type: 'text', text: 'Hi' },
         { type: 'tool_use', id: 'call_a', name: 'weather', input: { place: 'Oslo' } },

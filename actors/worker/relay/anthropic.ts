@@ -2,7 +2,7 @@
 import { answerOfLines } from './answer-lines.ts';
 import { MessageAnswer } from './anthropic-answer.ts';
 import { nativeMessages, toolWish } from './anthropic-messages.ts';
-import type { DialectTranslator } from './dialect.ts';
+import { type DialectTranslator, toldName } from './dialect.ts';
 import {
   countField,
   type Fields,
@@ -55,7 +55,7 @@ export const anthropicMessages: DialectTranslator = (body, asked) => {
     answer: answerOfLines(
       new MessageAnswer({
         name: asked.request.slice(2),
-        model: textField(body, 'model') ?? asked.model,
+        model: toldName(body, asked),
         stream,
         thoughts: effort !== 'none',
         forced: wish.forced ? new ForcedCall() : null,

@@ -9,6 +9,7 @@
  */
 import type { CodeGodError } from '../../../protocol/errors.ts';
 import type { RequestId } from '../../../protocol/inference.ts';
+import { nameIn, sameModel } from '../../../scheduling/model-names.ts';
 import type { Fields } from './fields.ts';
 import type { Figures, NativePath } from './native.ts';
 
@@ -54,6 +55,15 @@ export interface Answer {
   failure(error: CodeGodError): string;
   /** From the last line; null as long as there was none. */
   readonly figures: Figures | null;
+}
+
+/**
+ * The name that an answer tells: that of the model that spoke, spelled as the client spelled it where
+ * that is the same one, as Ollama does. An alias and `auto` are told as what they stood for.
+ */
+export function toldName(body: Fields, { model }: Pick<Asked, 'model'>): string {
+  const said = nameIn(body);
+  return said !== null && sameModel(said, model) ? said : model;
 }
 
 export type DialectTranslator = (body: Fields, asked: Asked) => Translation;

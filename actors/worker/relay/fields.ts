@@ -40,6 +40,14 @@ export function countField(body: Fields, key: string): number | undefined {
   throw refusal(key, 'has to be a whole number');
 }
 
+/** A bound on how much is written; anything below nothing says that there is none, and is -1. */
+export function limitField(body: Fields, key: string): number | undefined {
+  const value = numberField(body, key);
+  if (value === undefined || Number.isInteger(value))
+    return value === undefined ? value : Math.max(-1, value);
+  throw refusal(key, 'has to be a whole number');
+}
+
 export function flagField(body: Fields, key: string): boolean | undefined {
   const value = body[key] ?? undefined;
   if (value === undefined || typeof value === 'boolean') return value;

@@ -32,15 +32,18 @@ export function nativeBody(translation: Translation, copy: CopyTerms): string {
 
 function nativeRequest(translation: Translation, copy: CopyTerms): Fields {
   const { path, model, body, options, stream } = translation;
+  // What is true of a talk is not of an embedding: nothing is written, and the beginning of a text
+  // that is too long is better than none of the whole list, as engines see it themselves.
+  const talks = path !== '/api/embed';
   return {
-    truncate: false,
+    ...(talks ? { truncate: false } : {}),
     ...body,
     model,
     stream,
     keep_alive: copy.keep_alive,
-    ...(path === '/api/embed' ? {} : { shift: false }),
+    ...(talks ? { shift: false } : {}),
     options: {
-      ...(path === '/api/embed' ? {} : { num_predict: OUTPUT_TOKENS }),
+      ...(talks ? { num_predict: OUTPUT_TOKENS } : {}),
       ...options,
       ...(copy.context_tokens === 0 ? {} : { num_ctx: copy.context_tokens }),
     },

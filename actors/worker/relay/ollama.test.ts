@@ -12,7 +12,7 @@ const stream = chatLine({ content: 'hé' }) + chatLine({ content: 'llo' }) + las
 
 test('bytes pass through unchanged, however they are cut, and the last line gives the figures', () => {
   for (const piece of [1, 7, 100, 1e9]) {
-    const translation = translate(ollamaChat, { model: 'tiny', messages });
+    const translation = translate(ollamaChat, { model: MODEL, messages });
     assert.equal(played(translation, stream, piece), stream);
     assert.deepEqual(translation.answer.figures, {
       ...{ prompt_tokens: 26, prompt_ms: 3, output_tokens: 7, output_ms: 4 },
@@ -26,14 +26,30 @@ test('chunks that need no change are the very same bytes', () => {
   assert.equal(answer.take(bytes), bytes);
 });
 
-test('a client that uses an alias reads its alias in every line, and only there', () => {
+test('a client reads its own spelling of the model in every line, and only there', () => {
   const text = chatLine({ content: `{"model":"${MODEL}"` }) + lastLine();
-  for (const piece of [1, 9, 1e9]) {
-    const translation = translate(ollamaChat, { model: 'gpt-4o', messages });
-    assert.equal(translation.model, MODEL);
-    const expected = text.replaceAll(`{"model":"${MODEL}",`, '{"model":"gpt-4o",');
-    assert.equal(played(translation, text, piece), expected);
+  for (const said of ['tiny', 'Tiny:latest', 'library/tiny', 'registry.ollama.ai/library/tiny']) {
+    for (const piece of [1, 9, 1e9]) {
+      const translation = translate(ollamaChat, { model: ` ${said} `, messages });
+      assert.equal(translation.model, MODEL);
+      const expected = text.replaceAll(`{"model":"${MODEL}",`, `{"model":"${said}",`);
+      assert.equal(played(translation, text, piece), expected);
+    }
   }
+});
+
+test('an alias is answered with the name of the model that spoke', () => {
+  for (const model of ['gpt-4o', 'auto', '']) {
+    const translation = translate(ollamaChat, { model, messages });
+    assert.equal(translation.model, MODEL);
+    assert.equal(played(translation, stream), stream);
+  }
+});
+
+test('an empty name counts as absent', () => {
+  const translation = translate(ollamaGenerate, { model: '', name: 'tiny', prompt: 'x' });
+  assert.equal(translation.model, MODEL);
+  assert.deepEqual(translation.body, { prompt: 'x' });
 });
 
 test('options that would load the model again are the node’s; sampling is the client’s', () => {
@@ -49,19 +65,21 @@ test('options that would load the model again are the node’s; sampling is the 
   const translation = translate(ollamaChat, body);
   assert.deepEqual(translation.ignored, ['num_ctx', 'num_gpu', 'num_batch', 'keep_alive', 'shift']);
   assert.deepEqual(JSON.parse(nativeBody(translation, NODE)), {
-    ...{ model: 'tiny', messages, stream: true, keep_alive: 900, truncate: true, shift: false },
+    ...{ model: MODEL, messages, stream: true, keep_alive: 900, truncate: true, shift: false },
     options: { num_predict: 8_192, temperature: 0.1, stop: ['x'], seed: 7, num_ctx: 8_192 },
   });
 });
 
-test('embeddings are never streamed and have no bound of tokens', () => {
-  const translation = translate(ollamaEmbed, { model: 'tiny', input: ['a'] });
+test('embeddings are never streamed, have no bound of tokens, and are cut where the client lets them', () => {
+  const translation = translate(ollamaEmbed, { model: MODEL, input: ['a'] });
   assert.equal(translation.stream, false);
   assert.deepEqual(JSON.parse(nativeBody(translation, { ...NODE, context_tokens: 0 })), {
-    ...{ model: 'tiny', input: ['a'], stream: false, keep_alive: 900, truncate: false },
+    ...{ model: MODEL, input: ['a'], stream: false, keep_alive: 900 },
     options: {},
   });
-  const text = `{"model":"tiny","embeddings":[[0.1]],"total_duration":5,"prompt_eval_count":3}`;
+  const strict = translate(ollamaEmbed, { model: 'tiny', input: ['a'], truncate: false });
+  assert.equal(JSON.parse(nativeBody(strict, NODE)).truncate, false);
+  const text = `{"model":"${MODEL}","embeddings":[[0.1]],"total_duration":5,"prompt_eval_count":3}`;
   assert.equal(played(translation, text), text);
   assert.equal(translation.answer.figures?.prompt_tokens, 3);
 });
@@ -76,7 +94,7 @@ test('an error in place of an answer is thrown before any byte is given', () => 
 });
 
 test('an error in the middle is told as Ollama tells it', () => {
-  const { answer } = translate(ollamaChat, { model: 'tiny', messages });
+  const { answer } = translate(ollamaChat, { model: MODEL, messages });
   const first = chatLine({ content: 'a' });
   const given = answer.take(Buffer.from(`${first}{"error":"cuda died"}\n`));
   assert.equal(given.toString(), first);

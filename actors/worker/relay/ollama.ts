@@ -2,15 +2,14 @@
  * Ollama's own dialect on an engine that speaks it: the answer passes through unread. Only its last
  * line is looked at, for the figures, and its first bytes, for an error that came in place of it.
  *
- * P1: bytes are changed only where the client calls the model by an alias: then each line's name,
- *     which stands at its very beginning, is put back to what the client said.
+ * P1: the engine is asked by its own spelling of the model. Bytes are changed only where the client
+ *     spells it otherwise: then each line's name, which stands at its very beginning, is put back.
  * P2: a line that tells an error is held back, so that the failure is told in one place.
  */
 import { type CodeGodError, toWireError } from '../../../protocol/errors.ts';
-import { sameModel } from '../../../scheduling/model-names.ts';
 import { ANSWER_BYTES_MAX, answerTooLarge, endedEarly, engineError } from './answer-lines.ts';
-import type { Answer, Asked, DialectTranslator } from './dialect.ts';
-import { type Fields, fieldsField, flagField, refusal } from './fields.ts';
+import { type Answer, type DialectTranslator, toldName } from './dialect.ts';
+import { fieldsField, flagField } from './fields.ts';
 import { type Figures, milliseconds, type NativePath } from './native.ts';
 import { clientOptions } from './node-options.ts';
 
@@ -26,25 +25,26 @@ export const ollamaEmbed = passing('/api/embed');
 
 function passing(path: NativePath): DialectTranslator {
   return (body, asked) => {
-    const { options: given, model, stream: _stream, keep_alive, shift, ...rest } = body;
+    const {
+      options: given,
+      model: _model,
+      name: _name,
+      stream: _,
+      keep_alive,
+      shift,
+      ...rest
+    } = body;
     const { options, ignored } = clientOptions(fieldsField(body, 'options') ?? {});
     if (keep_alive !== undefined) ignored.push('keep_alive');
     if (shift === true) ignored.push('shift');
-    const said = saidModel(body, asked);
-    const spelled = sameModel(said, asked.model);
+    const { model } = asked;
+    const told = toldName(body, asked);
     return {
-      ...{ path, options, ignored, body: rest },
-      model: spelled ? said : asked.model,
+      ...{ path, options, ignored, model, body: rest },
       stream: path !== '/api/embed' && (flagField(body, 'stream') ?? true),
-      answer: spelled ? new PassingAnswer() : new RenamingAnswer(asked.model, said),
+      answer: told === model ? new PassingAnswer() : new RenamingAnswer(model, told),
     };
   };
-}
-
-function saidModel(body: Fields, asked: Asked): string {
-  const said = body['model'] ?? body['name'] ?? asked.model;
-  if (typeof said !== 'string') throw refusal('model', 'has to be a string');
-  return said;
 }
 
 class PassingAnswer implements Answer {

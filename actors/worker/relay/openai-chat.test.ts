@@ -47,6 +47,13 @@ describe('a chat request of OpenAI', () => {
     });
   });
 
+  it('may say that there is no limit to the answer', () => {
+    const none = native({ max_tokens: -1 })['options'] as Fields;
+    assert.equal(none['num_predict'], -1);
+    const newer = native({ max_completion_tokens: -7, max_tokens: 3 })['options'] as Fields;
+    assert.equal(newer['num_predict'], -1);
+  });
+
   it('may hold parts, images, calls and the answers of tools', () => {
     const call = { id: 'call_1', type: 'function' };
     const chat = [
@@ -104,7 +111,7 @@ describe('a chat request of OpenAI', () => {
     refused({ logit_bias: { 5: 1 } }, 'logit_bias');
     refused({ functions: [{}] }, 'functions');
     refused({ temperature: 'hot' }, 'temperature');
-    refused({ max_tokens: -1 }, 'max_tokens');
+    refused({ max_tokens: 1.5 }, 'max_tokens');
     refused({ tool_choice: 'required' }, 'tool_choice');
     refused({ response_format: { type: 'xml' } }, 'response_format.type');
     const url = 'https://example.org/cat.png';
@@ -117,7 +124,7 @@ describe('an answer for OpenAI’s clients', () => {
   it('is one object with text, finish reason and usage', () => {
     const translation = translate(openaiChat, { model: 'gpt-4o', messages });
     assert.deepEqual(JSON.parse(played(translation, lastLine('length', { content: 'Hi' }))), {
-      ...{ id: `chatcmpl-${NAME}`, object: 'chat.completion', created: CREATED, model: 'gpt-4o' },
+      ...{ id: `chatcmpl-${NAME}`, object: 'chat.completion', created: CREATED, model: MODEL },
       choices: [
         {
           ...{ index: 0, logprobs: null, finish_reason: 'length' },

@@ -6,13 +6,14 @@
  */
 import type { CodeGodError } from '../../../protocol/errors.ts';
 import { answerOfLines, type LineTranslator } from './answer-lines.ts';
-import type { Asked, DialectTranslator } from './dialect.ts';
+import { type Asked, type DialectTranslator, toldName } from './dialect.ts';
 import {
   countField,
   type Fields,
   fieldsField,
   fieldsOf,
   flagField,
+  limitField,
   numbersOf,
   refusal,
   refuseGiven,
@@ -50,7 +51,7 @@ export const openaiChat: DialectTranslator = (body, asked) => {
   const effort = textField(body, 'reasoning_effort');
   const think =
     effort === undefined ? undefined : thinkOf(effortOf(effort, 'reasoning_effort'), asked.facts);
-  const limit = countField(body, 'max_completion_tokens') ?? countField(body, 'max_tokens');
+  const limit = limitField(body, 'max_completion_tokens') ?? limitField(body, 'max_tokens');
   const stop = stopOf(body);
   const logprobs = flagField(body, 'logprobs') ?? false;
   const stream = flagField(body, 'stream') ?? false;
@@ -72,7 +73,7 @@ export const openaiChat: DialectTranslator = (body, asked) => {
     answer: answerOfLines(
       new ChatAnswer(asked, {
         ...{ stream, logprobs },
-        model: textField(body, 'model') ?? asked.model,
+        model: toldName(body, asked),
         usage: fieldsField(body, 'stream_options')?.['include_usage'] === true,
         forced: wish.forced ? new ForcedCall() : null,
       }),

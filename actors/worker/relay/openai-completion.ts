@@ -1,12 +1,13 @@
 /** OpenAI's older text completions on the native generate. */
 import type { CodeGodError } from '../../../protocol/errors.ts';
 import { answerOfLines, type LineTranslator } from './answer-lines.ts';
-import type { Asked, DialectTranslator } from './dialect.ts';
+import { type Asked, type DialectTranslator, toldName } from './dialect.ts';
 import {
   countField,
   type Fields,
   fieldsField,
   flagField,
+  limitField,
   numbersOf,
   refusal,
   refuseGiven,
@@ -38,7 +39,7 @@ export const openaiCompletion: DialectTranslator = (body, asked) => {
   const suffix = textField(body, 'suffix');
   // There is no place for thoughts in such an answer.
   const think = thinkOf('none', asked.facts);
-  const limit = countField(body, 'max_tokens');
+  const limit = limitField(body, 'max_tokens');
   const stop = stopOf(body);
   const stream = flagField(body, 'stream') ?? false;
   return {
@@ -59,7 +60,7 @@ export const openaiCompletion: DialectTranslator = (body, asked) => {
     answer: answerOfLines(
       new CompletionAnswer(asked, {
         stream,
-        model: textField(body, 'model') ?? asked.model,
+        model: toldName(body, asked),
         usage: fieldsField(body, 'stream_options')?.['include_usage'] === true,
       }),
     ),

@@ -1,7 +1,7 @@
 /** OpenAI's embeddings on the native ones. */
 import type { CodeGodError } from '../../../protocol/errors.ts';
 import { answerOfLines, type LineTranslator } from './answer-lines.ts';
-import type { DialectTranslator } from './dialect.ts';
+import { type DialectTranslator, toldName } from './dialect.ts';
 import { countField, type Fields, refusal, textField } from './fields.ts';
 import type { NativeLine } from './native.ts';
 import { errorEvent, JSON_TEXT } from './openai-parts.ts';
@@ -19,9 +19,7 @@ export const openaiEmbedding: DialectTranslator = (body, asked) => {
     ignored: [],
     body: { input: inputOf(body), ...(dimensions === undefined ? {} : { dimensions }) },
     options: {},
-    answer: answerOfLines(
-      new EmbeddingAnswer(textField(body, 'model') ?? asked.model, encoding === 'base64'),
-    ),
+    answer: answerOfLines(new EmbeddingAnswer(toldName(body, asked), encoding === 'base64')),
   };
 };
 

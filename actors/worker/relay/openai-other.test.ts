@@ -33,7 +33,7 @@ describe('text completions', () => {
 
   it('answer whole and as a stream', () => {
     const text = line('Hel') + line('lo') + last;
-    const head = { id: `cmpl-${NAME}`, object: 'text_completion', created: CREATED, model: 'm' };
+    const head = { id: `cmpl-${NAME}`, object: 'text_completion', created: CREATED, model: MODEL };
     const choice = { index: 0, logprobs: null };
     const body = { model: 'm', prompt: 'x' };
     assert.deepEqual(JSON.parse(played(translate(openaiCompletion, body), text)), {
@@ -71,13 +71,13 @@ describe('embeddings', () => {
 
   it('come as numbers, in the order of the texts', () => {
     const translation = translate(openaiEmbedding, {
-      model: 'm',
+      model: MODEL,
       input: ['a', 'b'],
       dimensions: 2,
     });
     assert.deepEqual(translation.body, { input: ['a', 'b'], dimensions: 2 });
     assert.deepEqual(JSON.parse(played(translation, answer)), {
-      ...{ object: 'list', model: 'm', usage: { prompt_tokens: 4, total_tokens: 4 } },
+      ...{ object: 'list', model: MODEL, usage: { prompt_tokens: 4, total_tokens: 4 } },
       data: [
         { object: 'embedding', index: 0, embedding: [0.5, -0.25] },
         { object: 'embedding', index: 1, embedding: [1, 0] },

@@ -7,10 +7,11 @@
  */
 import { CodeGodError } from '../../../../protocol/errors.ts';
 import type { Dialect } from '../../../../protocol/inference.ts';
+import { nameIn } from '../../../../scheduling/model-names.ts';
 import type { Capability } from '../../../../scheduling/placement.ts';
 
 export interface Asked {
-  /** As the client wrote it. */
+  /** As the client wrote it, without blanks around it. */
   readonly model: string;
   readonly stream: boolean;
   /** What a model must be able to do, where the pool may choose it. */
@@ -40,10 +41,7 @@ const TEXT_FIELDS = ['messages', 'prompt', 'suffix', 'system', 'tools', 'functio
 
 /** @throws CodeGodError `bad_request`, with the parameter in its details */
 export function asked(dialect: Dialect, body: Value): Asked {
-  const model = body['model'] ?? body['name'];
-  if (typeof model !== 'string' || model.trim() === '') {
-    throw wrong('model', 'you must provide a model');
-  }
+  const model = requireName(body);
   if (isEmbedding(dialect)) return { ...embeddingSize(body), model, stream: false };
   const count: Count = { bytes: 0, images: 0, parts: 0 };
   for (const field of TEXT_FIELDS) measure(body[field], count, 0);
@@ -59,6 +57,13 @@ export function asked(dialect: Dialect, body: Value): Asked {
     output_tokens: Math.min(limit ?? OUTPUT_TOKENS, OUTPUT_TOKENS),
     context_tokens: bounded(Math.max(prompt_tokens + room, contextAsked(body))),
   };
+}
+
+/** @throws CodeGodError `bad_request`, in Ollama's words */
+export function requireName(body: Value): string {
+  const name = nameIn(body);
+  if (name !== null) return name;
+  throw wrong('model', 'you must provide a model');
 }
 
 /** What `count_tokens` tells: an estimate, without the room for an answer. */

@@ -112,6 +112,30 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
     assert.equal(await statusOf(master.http.url, { 'content-length': '99999999' }), 413);
   });
 
+  test('clients that only ask whether something is there are told', async () => {
+    assert.equal(await (await master.fetch('/')).text(), 'Ollama is running');
+    for (const path of ['/', '/api/tags', '/api/version', '/v1/models']) {
+      const { status, headers } = await master.fetch(path, { method: 'HEAD' });
+      assert.equal(status, 200, path);
+      assert.ok(headers.get('content-type') !== null, path);
+    }
+    assert.equal((await master.fetch('/api/chat', { method: 'HEAD' })).status, 404);
+  });
+
+  test('a name may be empty beside another, have blanks around it, or its place in full', async () => {
+    const shown = await post('/api/show', { model: '', name: 'chat:8b' });
+    assert.equal(shown.status, 200);
+    assert.equal((await post('/api/pull', { model: '', name: 'new:1b' })).status, 200);
+    const names = [' chat:8b', 'chat:8b ', 'library/chat:8b', 'registry.ollama.ai/library/chat:8b'];
+    for (const model of names) {
+      for (const path of ['/api/chat', '/api/generate', '/v1/chat/completions']) {
+        const answer = await post(path, { ...CHAT, prompt: 'x', model });
+        assert.equal(`${answer.status} ${await answer.text()}`, '200 hello', `${path} ${model}`);
+      }
+    }
+    assert.equal((await post('/api/chat', { ...CHAT, model: ' ', name: '' })).status, 400);
+  });
+
   test('no page of another origin gets in, and on loopback the Host must name it', async () => {
     const headers = { origin: 'http://evil.example' };
     assert.equal((await post('/api/chat', CHAT, headers)).status, 403);

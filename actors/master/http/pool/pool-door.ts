@@ -27,7 +27,7 @@ import type { Holder } from '../../pool/model-directory.ts';
 import type { Gate } from '../gate.ts';
 import { checkGuards, type HeaderOf } from '../guards.ts';
 import { Answer } from './answer.ts';
-import { type Asked, asked, promptTokens } from './asked.ts';
+import { type Asked, asked, promptTokens, requireName } from './asked.ts';
 import { type Body, BodyBudget, readBody } from './body.ts';
 import {
   anthropicModelNamed,
@@ -124,9 +124,10 @@ export class PoolDoor {
   /** Whether the request is for the pool; then it is being answered. */
   handle(request: IncomingMessage, response: ServerResponse): boolean {
     const url = request.url ?? '/';
-    // The command line of Ollama asks this before anything else.
-    if (url === '/' && request.method === 'HEAD') {
-      response.end();
+    // The command line of Ollama asks this before anything else, and so do its clients.
+    if (url === '/' && (request.method === 'HEAD' || request.method === 'GET')) {
+      response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' });
+      response.end('Ollama is running');
       return true;
     }
     if (!url.startsWith('/v1/') && !url.startsWith('/api/')) return false;
@@ -149,7 +150,8 @@ export class PoolDoor {
     const visit: Visit = { id, path, family, request, response, header, key: null, held: 0 };
     try {
       const { gate, isLoopback } = this.#options;
-      const method = request.method ?? 'GET';
+      // Whoever only asks whether something is there gets the head of what is.
+      const method = request.method === 'HEAD' ? 'GET' : (request.method ?? 'GET');
       checkGuards(method, header, { isLoopback, bodyBytesMax: INFER_BODY_BYTES_MAX });
       visit.key = gate.admit(header); // H3
       await this.#routeOf(method, path)(visit);
@@ -193,7 +195,7 @@ export class PoolDoor {
     const { wanted, answer, receiver } = asking;
     const model = this.#options.directory.resolve(wanted.model);
     this.#permit(visit, wanted, model);
-    if (model !== null) requireAble(this.#options.directory.holders(model), wanted);
+    if (model !== null) requireAble(this.#options.directory.holders(model), asking);
     const input = inputOf(visit, asking, model);
     const pass = key === null ? null : this.#options.keys.enter(key);
     const inference = new Inference(this.#options, input, receiver);
@@ -220,15 +222,13 @@ export class PoolDoor {
 
   async #countTokens(visit: Visit): Promise<void> {
     const { value } = await this.#body(visit);
-    this.#options.directory.resolve(typeof value['model'] === 'string' ? value['model'] : '');
+    this.#options.directory.resolve(requireName(value));
     this.#whole(visit).json(200, { input_tokens: promptTokens(value) });
   }
 
   async #show(visit: Visit): Promise<void> {
     const { value } = await this.#body(visit);
-    const name = value['model'] ?? value['name'];
-    if (typeof name !== 'string') throw new CodeGodError('bad_request', 'model is required');
-    this.#whole(visit).json(200, ollamaShow(this.#options.directory, name));
+    this.#whole(visit).json(200, ollamaShow(this.#options.directory, requireName(value)));
   }
 
   async #pull(visit: Visit): Promise<void> {
@@ -325,14 +325,15 @@ function inputOf(visit: Visit, asking: Asking, model: string | null): InferenceI
   };
 }
 
-/** A model that only embeds does not chat, and one that only chats does not embed. */
-function requireAble(holders: readonly Holder[], { capability, model }: Asked): void {
-  const wanted = capability === 'embedding' ? 'embedding' : 'completion';
-  const isAble = holders.some(({ model: { capabilities } }) =>
-    capabilities.length === 0 ? wanted === 'completion' : capabilities.includes(wanted),
+/** A model that only embeds does not write. Whether one that writes can embed is for its engine to say. */
+function requireAble(holders: readonly Holder[], { wanted, dialect }: Asking): void {
+  const { capability, model } = wanted;
+  const isAble = holders.some(
+    ({ model: { capabilities } }) =>
+      capabilities.length === 0 || capabilities.includes('completion'),
   );
-  if (isAble || holders.length === 0) return;
-  const what = wanted === 'embedding' ? 'embeddings' : 'chat';
+  if (capability === 'embedding' || isAble || holders.length === 0) return;
+  const what = dialect === 'ollama-generate' ? 'generate' : 'chat';
   throw new CodeGodError('bad_request', `"${model.slice(0, 128)}" does not support ${what}`, {
     details: { param: 'model' },
   });

@@ -15,6 +15,7 @@ import { DIRECT_ENGINES, type ModelDirectory } from '../../pool/model-directory.
 import type { Policies } from '../../pool/policies.ts';
 import type { NodesPort } from '../../ports.ts';
 import type { Answer } from './answer.ts';
+import { requireName } from './asked.ts';
 import type { Body } from './body.ts';
 
 const ACCEPTED_MS = 10_000;
@@ -36,12 +37,7 @@ export interface Pull {
 
 /** @throws CodeGodError `bad_request`, `no_capacity` */
 export function pullOf(options: PullOptions, { value }: Body): Pull {
-  const model = value['model'] ?? value['name'];
-  if (typeof model !== 'string' || model.trim() === '') {
-    throw new CodeGodError('bad_request', 'you must provide a model', {
-      details: { param: 'model' },
-    });
-  }
+  const model = requireName(value);
   const node = targetOf(options, model, value['node']);
   return { model, node, stream: value['stream'] !== false };
 }
