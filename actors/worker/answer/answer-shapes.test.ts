@@ -77,13 +77,91 @@ describe('particular answers', () => {
       write('README.md', readme),
     ]);
   });
-  it('bare inner fences of the same length are refused, not cut', () => {
-    const readme = 'Run:\n\n```\nnpm start\n```\n\nDone.\n';
+  it('bare inner fences of a README come in pairs, the last one before the envelope closes it', () => {
+    const context = { ...one, owns: ['README.md', 'src/store.js'] };
+    const readme = 'Run:\n\n```\nnpm start\n```\n\n```\ntree\n```\n\nDone.\n';
+    const files = [write('README.md', readme), write('src/store.js', STORE)];
+    for (const end of [json({ success: true }), JSON.stringify({ success: true }), '']) {
+      const blocks = file('README.md', readme, 'md') + file('src/store.js', STORE);
+      assert.deepEqual(calls(parseAnswer(blocks + end, context)), files);
+      const turned = file('src/store.js', STORE) + file('README.md', readme, 'md');
+      assert.deepEqual(calls(parseAnswer(turned + end, context)), files.toReversed());
+    }
+  });
+  it('bare inner fences that do not come in pairs are refused, not cut', () => {
+    const readme = 'Run:\n\n```\nnpm start\n\nDone.\n';
     const context = { ...one, owns: ['README.md'] };
     assert.match(
       invalid(file('README.md', readme, 'md') + json({ success: true }), context),
       /longer fence/,
     );
+  });
+  for (const name of [
+    'write_to_file',
+    'create_file',
+    'fs.writeFile',
+    'save_file',
+    'createNewFile',
+  ]) {
+    it(`${name} with a whole block writes the file`, () => {
+      const [server, tool] = name.includes('.') ? name.split('.') : ['', name];
+      const call = { server, tool, arguments: { path: 'src/store.js' } };
+      const given = { server, tool, arguments: { filePath: 'src/store.js', file_content: STORE } };
+      const blocks = file('src/store.js', STORE) + json({ success: true, tool_calls: [call] });
+      assert.deepEqual(calls(parseAnswer(blocks, one)), single);
+      assert.deepEqual(
+        calls(parseAnswer(json({ success: true, tool_calls: [given] }), one)),
+        single,
+      );
+    });
+  }
+  it('a call that appends is not one that writes the whole file', () => {
+    const call = { tool: 'write_to_file', arguments: { path: 'src/store.js', append: true } };
+    const answer = file('src/store.js', STORE) + json({ success: true, tool_calls: [call] });
+    assert.match(invalid(answer, one), /no tool write_to_file/);
+  });
+  it('a file too many is left out, and the summary says so', () => {
+    const add = {
+      server: 'git',
+      tool: 'git_add',
+      arguments: { repo_path: '.', files: ['src/store.js', 'package.json'] },
+    };
+    const answer = json({
+      success: true,
+      summary: 'Added the store',
+      tool_calls: [write('src/store.js', STORE), write('package.json', '{}'), add],
+    });
+    const result = parseAnswer(answer, one);
+    assert.deepEqual(calls(result), [
+      ...single,
+      { ...add, arguments: { repo_path: '.', files: ['src/store.js'] } },
+    ]);
+    assert.match(
+      result.kind === 'work' ? result.summary : '',
+      /^Added the store \(package\.json is not the task's and was left out\)$/,
+    );
+  });
+  it('a file of the task that is missing is asked for, also behind an envelope', () => {
+    const context = { ...one, owns: ['src/store.js', 'src/server.js', 'package-lock.json'] };
+    const answer = file('src/store.js', STORE) + json({ success: true, tool_calls: [] });
+    assert.match(invalid(answer, context), /these files are missing: src\/server\.js\./);
+    const existing = { ...context, existing: ['src/server.js'] };
+    assert.deepEqual(calls(parseAnswer(answer, existing)), single);
+  });
+  it('a path has no blanks around it, a text keeps its own', () => {
+    const read = CONTEXT.tools.map(tool => ({ ...tool, name: 'search_files' }));
+    const tags = `<function=write_file>
+<parameter=path>
+src/store.js
+</parameter>
+<parameter=content>
+${STORE}
+</parameter>
+</function>`;
+    assert.deepEqual(calls(parseAnswer(tags, one)), [write('src/store.js', `${STORE}\n`)]);
+    const search = '<function=search_files>\n<parameter=path>\nsrc\n</parameter>\n</function>';
+    const asked = parseAnswer(search, { ...one, tools: read.slice(0, 1) });
+    assert.deepEqual(asked.kind === 'work' && asked.calls[0]?.arguments, { path: 'src' });
   });
   it('calls keep the order of the envelope, behind the files that it leaves out', () => {
     const note = { server: 'memory', tool: 'create_entities', arguments: { entities: [] } };

@@ -12,9 +12,11 @@ import type { ToolDescription } from '../../../protocol/mcp.ts';
 import { ownsPath } from '../../../protocol/owned-paths.ts';
 import { pathFault } from '../../../protocol/text.ts';
 import { type AnswerCall, type AnswerContext, isLiteral, isRecord } from './answer.ts';
+import { unfitFor } from './block-fit.ts';
+import type { KnowsTool, RawCall } from './call-shapes.ts';
 import { findElision, isPlaceholder } from './elision.ts';
-import type { Envelope, RawCall } from './envelope.ts';
-import { type ResolvedCall, resolveTool } from './resolve-tool.ts';
+import type { Envelope } from './envelope.ts';
+import { knownTools, type ResolvedCall, resolveTool } from './resolve-tool.ts';
 
 export const WRITE_TOOL = { server: 'filesystem', tool: 'write_file' } as const;
 const REFERENCE_DEPTH_MAX = 16;
@@ -31,8 +33,6 @@ export interface Material {
   readonly envelope: Envelope | null;
   /** The text of each block that has a path. */
   readonly blocks: ReadonlyMap<string, string>;
-  /** Whether a JSON envelope marks the answer's end; without one nobody says that it is whole. */
-  readonly ended: boolean;
 }
 
 export function assemble(material: Material, context: AnswerContext): Assembly {
@@ -46,24 +46,26 @@ export function assemble(material: Material, context: AnswerContext): Assembly {
 class Assembler {
   readonly #blocks: ReadonlyMap<string, string>;
   readonly #envelope: Envelope | null;
-  readonly #ended: boolean;
   readonly #context: AnswerContext;
   readonly #tools: readonly ToolDescription[];
+  readonly #knows: KnowsTool;
   /** Text of each file that is written, by path. */
   readonly #writes = new Map<string, string>();
   /** Writes that follow from blocks; they come first, so that the envelope's calls find the files. */
   readonly #synthesized: AnswerCall[] = [];
   /** In the envelope's own order. */
   readonly #asked: AnswerCall[] = [];
+  /** Paths of others that were to be written. */
+  readonly #foreign = new Set<string>();
   readonly #faults: string[] = [];
   readonly #notes: string[] = [];
 
   constructor(material: Material, context: AnswerContext) {
     this.#blocks = material.blocks;
     this.#envelope = material.envelope;
-    this.#ended = material.ended;
     this.#context = context;
     this.#tools = context.tools;
+    this.#knows = knownTools(context.tools);
   }
 
   envelope(): void {
@@ -91,15 +93,33 @@ class Assembler {
       if (this.#owned(path)) this.#write(path, text);
       else this.#notes.push(`the block ${path} is not the task's and was left out`);
     }
-    if (this.#ended) return;
-    const missing = this.#context.owns
-      .filter(isLiteral)
-      .filter(path => !this.#writes.has(path) && !this.#context.existing.includes(path));
-    if (this.#writes.size > 0 && missing.length > 0) {
-      this.#faults.push(
-        `there is no JSON envelope, and these files are missing: ${missing.join(', ')}`,
-      );
+    this.#dropForeign();
+    this.#askForMissing();
+  }
+
+  /** A file too many costs nothing but a note; an answer that has no other is refused. */
+  #dropForeign(): void {
+    const paths = [...this.#foreign];
+    if (this.#writes.size === 0) {
+      const owns = this.#context.owns.join(', ');
+      for (const path of paths) {
+        this.#faults.push(`${path} is not yours to write; you own: ${owns}`);
+      }
+    } else {
+      for (const path of paths) this.#notes.push(`${path} is not the task's and was left out`);
     }
+  }
+
+  /** A file that the task owns by name is a part of it, whatever the envelope says. */
+  #askForMissing(): void {
+    const { owns, existing } = this.#context;
+    const literal = owns.filter(isLiteral);
+    const isThere = (path: string): boolean =>
+      this.#writes.has(path) || existing.includes(path) || isMadeByTools(path);
+    const missing = literal.filter(path => !isThere(path));
+    if (this.#writes.size === 0 || missing.length === 0) return;
+    const all = literal.length > 1 ? `. Give all files of the task: ${literal.join(', ')}` : '';
+    this.#faults.push(`these files are missing: ${missing.join(', ')}${all}`);
   }
 
   /** `git_add` follows from the files as well. */
@@ -118,7 +138,7 @@ class Assembler {
 
   result(): Assembly {
     const files = [...this.#writes.keys()];
-    const calls = [...this.#synthesized, ...this.#asked];
+    const calls = [...this.#synthesized, ...this.#asked.map(call => this.#withoutForeign(call))];
     if (files.length > FILES_PER_ANSWER_MAX) {
       this.#faults.push(`${files.length} files; at most ${FILES_PER_ANSWER_MAX}`);
     }
@@ -126,6 +146,14 @@ class Assembler {
       this.#faults.push(`${calls.length} tool calls; at most ${TOOL_CALLS_MAX}`);
     }
     return { calls, files, faults: this.#faults, notes: this.#notes };
+  }
+
+  /** What was not written cannot be staged. */
+  #withoutForeign(call: AnswerCall): AnswerCall {
+    const { files } = call.arguments;
+    if (call.tool !== 'git_add' || !Array.isArray(files)) return call;
+    const kept = files.filter(path => typeof path !== 'string' || !this.#foreign.has(path));
+    return { ...call, arguments: { ...call.arguments, files: kept } };
   }
 
   #writeCall(call: ResolvedCall, openWrites: number): void {
@@ -214,8 +242,11 @@ class Assembler {
     const fault = pathFault(path);
     if (fault !== null) this.#faults.push(`the path ${JSON.stringify(givenPath)} ${fault}`);
     else if (!this.#owned(path)) {
-      this.#faults.push(`${path} is not yours to write; you own: ${this.#context.owns.join(', ')}`);
+      this.#foreign.add(path);
+      return;
     }
+    const unfit = unfitFor(path, text, this.#knows);
+    if (unfit !== null) this.#faults.push(`what was given for ${path} ${unfit}`);
     const elision = findElision(path, text);
     if (elision !== null) this.#faults.push(`${elision}. Write the whole file`);
     const json = jsonFault(path, text);
@@ -263,6 +294,12 @@ function referenceOf(content: unknown): string | null {
     /^\s*(?:\{\s*["']?\$file["']?\s*:\s*["']([^"']+)["']\s*\}|\$file:?\s*(\S+))\s*$/.exec(content);
   return match?.[1] ?? match?.[2] ?? null;
 }
+
+/** Lock files are made by package managers; no model knows them. */
+const isMadeByTools = (path: string): boolean =>
+  /(?:^|\/)(?:package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|poetry\.lock|uv\.lock|Pipfile\.lock|Cargo\.lock|go\.sum|Gemfile\.lock|composer\.lock)$/.test(
+    path,
+  );
 
 /** A JSON file that is no JSON would break the whole project. */
 function jsonFault(path: string, text: string): string | null {

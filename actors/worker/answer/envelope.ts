@@ -3,14 +3,14 @@
  * `{success, code, tool_calls}` with its legacy keys, and bare lists of calls.
  */
 import { isRecord, REFUSAL_REASONS, type RefusalReason } from './answer.ts';
+import {
+  asRawCall,
+  type FileEntry,
+  loneCalls,
+  looksLikeTool,
+  type RawCall,
+} from './call-shapes.ts';
 import { parseTolerant } from './tolerant-json.ts';
-
-export interface RawCall {
-  /** Empty where the name holds both, or the tool alone was named. */
-  readonly server: string;
-  readonly tool: string;
-  readonly arguments: Readonly<Record<string, unknown>>;
-}
 
 export interface Envelope {
   readonly success: boolean;
@@ -20,7 +20,7 @@ export interface Envelope {
   readonly calls: readonly RawCall[];
   /** Code of a single file, from `code` or one of its older names. */
   readonly code: string | null;
-  readonly files: readonly { readonly path: string; readonly text: string }[];
+  readonly files: readonly FileEntry[];
   /** What in it could not be understood; an envelope with faults is never acted on. */
   readonly faults: readonly string[];
 }
@@ -32,7 +32,7 @@ const WRAPPERS = ['response', 'result', 'answer', 'output', 'envelope'] as const
 /** The envelope in a value, or null where the value is something else. */
 export function asEnvelope(value: unknown, depth = 0): Envelope | null {
   if (Array.isArray(value)) {
-    if (value.length === 0 || !value.every(isCallShaped)) return null;
+    if (loneCalls(value, looksLikeTool) === null) return null;
     return asEnvelope({ success: true, tool_calls: value }, depth);
   }
   if (!isRecord(value)) return null;
@@ -45,7 +45,9 @@ export function asEnvelope(value: unknown, depth = 0): Envelope | null {
   }
   if (!('success' in value) && !CALL_KEYS.some(key => key in value) && !hasCode(value)) return null;
   const faults: string[] = [];
-  const calls = rawCalls(CALL_KEYS.map(key => value[key]).find(Boolean), faults);
+  const { files, references } = filesOf(value['files'], faults);
+  const listed = rawCalls(CALL_KEYS.map(key => value[key]).find(Boolean), faults);
+  const calls = [...references, ...(listed.length > 0 ? listed : callInside(value))];
   return {
     success: successOf(value['success']),
     summary: textOf(value['summary'] ?? value['message'] ?? value['explanation']),
@@ -53,7 +55,7 @@ export function asEnvelope(value: unknown, depth = 0): Envelope | null {
     needs: stringsOf(value['needs']),
     calls,
     code: codeOf(value),
-    files: filesOf(value['files'], faults),
+    files,
     faults,
   };
 }
@@ -98,36 +100,54 @@ function codeOf(value: Record<string, unknown>): string | null {
 
 /** Code that is wholly inside one fence, without that fence. */
 export function unfenced(code: string): string {
-  const match = /^\s*(`{3,})[^\n`]*\n([\s\S]*?)\n?\1\s*$/.exec(code);
-  if (match?.[2] === undefined || match[1] === undefined) return code;
-  return match[2].includes(match[1]) ? code : `${match[2]}\n`;
+  const text = code.trim();
+  const mark = /^`{3,32}/.exec(text.slice(0, 40))?.[0];
+  const from = text.indexOf('\n') + 1;
+  if (mark === undefined || from === 0 || text.slice(mark.length, from).includes('`')) return code;
+  const inner = text.slice(from, -mark.length);
+  if (!text.endsWith(mark) || text.length < from + mark.length || inner.includes(mark)) return code;
+  return inner.endsWith('\n') ? inner : `${inner}\n`;
 }
 
-function filesOf(value: unknown, faults: string[]): { path: string; text: string }[] {
+/** `{"success": true, "tool": …}`: the envelope is the call. */
+function callInside(value: Record<string, unknown>): readonly RawCall[] {
+  const { success: _, summary: __, ...rest } = value;
+  return loneCalls(rest, looksLikeTool) ?? [];
+}
+
+interface Files {
+  readonly files: readonly FileEntry[];
+  /** Files whose text is a block of the answer. */
+  readonly references: readonly RawCall[];
+}
+
+function filesOf(value: unknown, faults: string[]): Files {
   const entries: [unknown, unknown][] = Array.isArray(value)
     ? value
         .filter(isRecord)
         .map(file => [
           file['path'] ?? file['name'] ?? file['filename'] ?? file['file_path'],
-          file['content'] ?? file['code'] ?? file['text'],
+          file['content'] ?? file['contents'] ?? file['code'] ?? file['text'],
         ])
     : isRecord(value)
       ? Object.entries(value).map(([path, content]) => [
           path,
-          isRecord(content) ? (content['content'] ?? content['code']) : content,
+          isRecord(content) && !('$file' in content)
+            ? (content['content'] ?? content['code'])
+            : content,
         ])
       : [];
-  const files: { path: string; text: string }[] = [];
+  const files: FileEntry[] = [];
+  const references: RawCall[] = [];
   for (const [path, content] of entries) {
     if (typeof path !== 'string') faults.push('an entry of `files` has no `path`');
     else if (typeof content === 'string') files.push({ path, text: content });
+    else if (isRecord(content)) {
+      references.push({ server: '', tool: 'write_file', arguments: { path, content } });
+    }
   }
-  return files;
+  return { files, references };
 }
-
-const isCallShaped = (value: unknown): boolean =>
-  isRecord(value) &&
-  ('tool' in value || 'name' in value || 'function' in value || 'tool_name' in value);
 
 function rawCalls(value: unknown, faults: string[]): RawCall[] {
   if (value === undefined || value === null) return [];
@@ -145,35 +165,4 @@ function rawCalls(value: unknown, faults: string[]): RawCall[] {
     else calls.push(call);
   });
   return calls;
-}
-
-/** One call in any of the usual shapes, or why it is none. */
-export function asRawCall(value: unknown): RawCall | string {
-  if (!isRecord(value)) return 'is not an object';
-  const inner = value['function'];
-  if (isRecord(inner)) return asRawCall({ server: value['server'], ...inner });
-  const tool = value['tool'] ?? value['tool_name'] ?? value['name'] ?? inner;
-  if (typeof tool !== 'string' || tool.trim() === '') return 'names no `tool`';
-  const server = value['server'] ?? value['server_name'] ?? value['mcp_server'] ?? '';
-  if (typeof server !== 'string') return 'has a `server` that is not a string';
-  const given =
-    value['arguments'] ??
-    value['args'] ??
-    value['parameters'] ??
-    value['input'] ??
-    value['params'] ??
-    {};
-  const args = argumentsOf(given);
-  if (typeof args === 'string') return args;
-  return { server: server.trim(), tool: tool.trim(), arguments: args };
-}
-
-/** Arguments given as an object, or as the JSON text of one. */
-function argumentsOf(value: unknown): Record<string, unknown> | string {
-  if (isRecord(value)) return value;
-  if (typeof value !== 'string') return 'has `arguments` that are no object';
-  if (value.trim() === '') return {};
-  const parsed = parseTolerant(value, { repair: true });
-  if (parsed.ok && isRecord(parsed.value)) return parsed.value;
-  return 'has `arguments` that are a string and not the JSON of an object';
 }

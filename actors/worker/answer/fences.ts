@@ -6,6 +6,8 @@
  *     with an info string opens an inner one, as in a README that shows commands.
  * F2: where that leaves room for two readings the block is marked `doubt`, never guessed at.
  * F3: one pass; the cost is linear in the text.
+ * F4: a Markdown file may hold bare fences of its own length. They come in pairs, so that an odd
+ *     number of them before the envelope or the next file ends with the one that closes the file.
  */
 import { commentPathOf, type Heading, headingOf, infoPathOf } from './path-heading.ts';
 
@@ -45,8 +47,10 @@ interface Open {
 
 const FENCE_LINE = /^([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})([^`]*)$/;
 
-export function splitFences(answer: string): Split {
+/** `owned` tells headings of files from paths that a README shows; without it nothing is told (F4). */
+export function splitFences(answer: string, owned?: (path: string) => boolean): Split {
   const lines = linesOf(answer);
+  const envelopeAt = owned === undefined ? 0 : lastEnvelopeLine(lines);
   const blocks: FencedBlock[] = [];
   const prose: ProsePart[] = [];
   let proseFrom = 0;
@@ -67,7 +71,12 @@ export function splitFences(answer: string): Split {
     }
     const heading = infoPathOf(open.info) ?? headingAbove(lines, index, proseFrom);
     flush(index);
-    const end = endOf(lines, index + 1, open);
+    const first = endOf(lines, index + 1, open);
+    const isText = heading?.kind === 'path' && isMarkdown(heading, open.info);
+    const end =
+      isText && first.closed && owned !== undefined
+        ? lastEndOf(lines, { open, first, owned, envelopeAt })
+        : first;
     const text = blockText(lines, index + 1, end.index, open.indent);
     const previous = blocks.at(-1);
     if (previous !== undefined && open.info === '' && heading === null) {
@@ -147,14 +156,18 @@ interface End {
   readonly nested: boolean;
 }
 
+/** Whether a fence counts inside a block that another one opened. */
+const closes = (inner: Open, open: Open): boolean =>
+  inner.mark[0] === open.mark[0] &&
+  inner.mark.length >= open.mark.length &&
+  inner.indent <= open.indent + 3;
+
 function endOf(lines: readonly Line[], from: number, open: Open): End {
   let depth = 0;
   let nested = false;
   for (let index = from; index < lines.length; index++) {
     const inner = openOf((lines[index] as Line).text);
-    if (inner === null || inner.mark[0] !== open.mark[0]) continue;
-    if (inner.mark.length < open.mark.length) continue;
-    if (inner.indent > open.indent + 3) continue;
+    if (inner === null || !closes(inner, open)) continue;
     if (inner.info !== '') {
       depth += 1;
       nested = true;
@@ -165,6 +178,42 @@ function endOf(lines: readonly Line[], from: number, open: Open): End {
     }
   }
   return { index: lines.length, closed: false, nested };
+}
+
+/** The line of the last envelope: its fence, or its own where it has none; behind all lines if none. */
+function lastEnvelopeLine(lines: readonly Line[]): number {
+  for (let index = lines.length - 1; index >= 0; index--) {
+    const text = lines[index]?.text ?? '';
+    if (!text.startsWith('{')) continue;
+    const start = `${text.slice(0, 200)}${(lines[index + 1]?.text ?? '').slice(0, 200)}`;
+    if (!/"(?:success|tool_calls)"\s{0,4}:/.test(start)) continue;
+    return openOf(lines[index - 1]?.text ?? '') === null ? index : index - 1;
+  }
+  return lines.length;
+}
+
+interface LastEnd {
+  readonly open: Open;
+  readonly first: End;
+  readonly owned: (path: string) => boolean;
+  readonly envelopeAt: number;
+}
+
+/** F4: the last bare fence before the next file or the envelope, where the bare ones are odd. */
+function lastEndOf(lines: readonly Line[], { open, first, owned, envelopeAt }: LastEnd): End {
+  const ends = [first.index];
+  let depth = 0;
+  for (let index = first.index + 1; index < Math.min(lines.length, envelopeAt); index++) {
+    const inner = openOf((lines[index] as Line).text);
+    if (inner === null || !closes(inner, open)) continue;
+    const heading = infoPathOf(inner.info) ?? headingAbove(lines, index, first.index + 1);
+    if (heading?.kind === 'path' && owned(heading.path)) break;
+    if (inner.info !== '') depth += 1;
+    else if (depth > 0) depth -= 1;
+    else ends.push(index);
+  }
+  const last = ends.length % 2 === 1 ? ends.at(-1) : undefined;
+  return { ...first, index: last ?? first.index };
 }
 
 /** The lines between the fences, each without at most the indentation of the fence itself. */

@@ -10,9 +10,12 @@ import { ANSWER_LENGTH_MAX } from '../../../protocol/limits.ts';
 import { ownsPath } from '../../../protocol/owned-paths.ts';
 import { type Answer, type AnswerContext, isLiteral } from './answer.ts';
 import { assemble, type Material } from './assemble.ts';
+import { NOT_A_FILE, unfitBlock, unfitFor, workIn } from './block-fit.ts';
+import type { KnowsTool } from './call-shapes.ts';
 import { asEnvelope, type Envelope } from './envelope.ts';
 import { type FencedBlock, type Split, splitFences } from './fences.ts';
 import { refusalIn } from './refusal.ts';
+import { knownTools } from './resolve-tool.ts';
 import { readTextCalls, xmlCallAt } from './text-calls.ts';
 import { stripThinking } from './thinking.ts';
 import {
@@ -26,6 +29,8 @@ import {
 const FAULTS_SHOWN_MAX = 8;
 
 interface Reading extends Material {
+  /** Whether a JSON envelope marks the answer's end; without one nobody says that it is whole. */
+  readonly ended: boolean;
   readonly faults: readonly string[];
 }
 
@@ -62,18 +67,17 @@ function finish(text: string, reading: Reading, context: AnswerContext): Answer 
     return invalid(['there is neither a file block with its path above it nor a JSON envelope']);
   }
   const assembly = assemble(reading, context);
+  const { calls, files, notes } = assembly;
   const faults = [...reading.faults, ...assembly.faults];
-  if (faults.length > 0) return invalid(faults);
-  if (assembly.calls.length === 0) {
-    const aside = assembly.notes.length > 0 ? ` (${assembly.notes.join('; ')})` : '';
+  if (faults.length > 0) return invalid([...faults, ...notes]);
+  const aside = notes.length > 0 ? ` (${notes.join('; ')})` : '';
+  if (calls.length === 0) {
     return invalid([`there is no file and no tool call to carry out${aside}`]);
   }
-  const files = assembly.files.length > 0 ? `wrote ${assembly.files.join(', ')}` : 'called tools';
-  const summary = (reading.envelope?.summary ?? '') || files;
-  return { kind: 'work', summary: summary.slice(0, 4_000), ...pick(assembly) };
+  const did = files.length > 0 ? `wrote ${files.join(', ')}` : 'called tools';
+  const summary = (reading.envelope?.summary || did).slice(0, 3_000);
+  return { kind: 'work', summary: `${summary}${aside}`.slice(0, 4_000), calls, files, notes };
 }
-
-const pick = ({ calls, files, notes }: ReturnType<typeof assemble>) => ({ calls, files, notes });
 
 function invalid(faults: readonly string[]): Answer {
   const unique = [...new Set(faults)];
@@ -92,39 +96,53 @@ const cutOff = (): Answer => ({
 
 /** Everything an answer holds, before anything of it is believed. */
 function readAnswer(text: string, context: AnswerContext): Reading {
-  const whole = wholeEnvelope(text);
-  if (whole !== null) return { envelope: whole, blocks: new Map(), faults: [], ended: true };
+  const knows = knownTools(context.tools);
+  const whole = wholeEnvelope(text, knows);
+  if (whole !== null) return { ...NOTHING, ...whole };
   const firstFence = text.search(/^[ \t]*(?:`{3,}|~{3,})/m);
   const xmlCall = xmlCallAt(text);
-  if (xmlCall !== -1 && (firstFence === -1 || xmlCall < firstFence)) return fromTextCalls(text);
-
-  const split = splitFences(text);
+  if (xmlCall !== -1 && (firstFence === -1 || xmlCall < firstFence)) {
+    return fromTextCalls(text, knows);
+  }
+  const split = splitFences(text, path => ownsPath(context.owns, path));
   const faults: string[] = [];
   const blocks = collectBlocks(split, context, faults);
-  const found = lastEnvelope(split, blocks, context);
+  const found = lastEnvelope(split, blocks, { context, knows });
   if (found.fault !== null) faults.push(found.fault);
   const unclosed = split.blocks.some(block => !block.closed && block.heading !== null);
-  if (found.envelope === null && blocks.size === 0 && faults.length === 0) {
-    const calls = fromTextCalls(text);
-    if (calls.envelope !== null || calls.faults.length > 0) return calls;
-    const single = singleBlock(split, context);
-    if (single !== null) return { envelope: null, blocks: single, faults, ended: false };
+  if (found.envelope !== null || faults.length > 0) {
+    const ended = found.ended && !unclosed;
+    return { envelope: found.envelope, blocks, faults, ended };
   }
-  const ended = found.envelope !== null && !unclosed;
-  return { envelope: found.envelope, blocks, faults, ended };
+  const calls = fromTextCalls(withoutFiles(split), knows);
+  if (calls.envelope !== null || calls.faults.length > 0) return { ...calls, blocks };
+  if (blocks.size > 0) return { ...NOTHING, blocks };
+  return { ...NOTHING, ...singleBlock(split, context, knows) };
 }
 
-/** The older shape: the whole answer is one JSON object. */
-function wholeEnvelope(text: string): Envelope | null {
+const NOTHING: Reading = { envelope: null, blocks: new Map(), faults: [], ended: false };
+
+/** The whole answer is JSON: the older shape, or nothing but calls. */
+function wholeEnvelope(text: string, knows: KnowsTool): Partial<Reading> | null {
   if (!/^\s*[{[]/.test(text)) return null;
   const parsed = parseTolerant(text, { repair: false });
-  return parsed.ok ? asEnvelope(parsed.value) : null;
+  const envelope = parsed.ok ? workIn(parsed.value, knows) : null;
+  return envelope === null ? null : { envelope, ended: true };
 }
 
-function fromTextCalls(text: string): Reading {
-  const { calls, faults } = readTextCalls(text);
+function fromTextCalls(text: string, knows: KnowsTool): Reading {
+  const { calls, faults } = readTextCalls(text, knows);
   const envelope = calls.length === 0 ? null : asEnvelope({ success: true, tool_calls: calls });
-  return { envelope, blocks: new Map(), faults, ended: false };
+  return { ...NOTHING, envelope, faults };
+}
+
+/** The answer without the blocks that are files. */
+function withoutFiles({ prose, blocks }: Split): string {
+  const parts = [...prose, ...blocks.filter(block => block.heading === null)];
+  return parts
+    .sort((one, other) => one.at - other.at)
+    .map(part => part.text)
+    .join('\n');
 }
 
 /** The text of every block that has a path. */
@@ -157,66 +175,134 @@ function ownedComment(block: FencedBlock, context: AnswerContext): FencedBlock['
 interface Found {
   readonly envelope: Envelope | null;
   readonly fault: string | null;
+  /** Whether the envelope is one that ends an answer; calls alone may be followed by more. */
+  readonly ended: boolean;
 }
 
-/** The last JSON that is, or was meant to be, an envelope (P3). */
-function lastEnvelope(split: Split, blocks: Map<string, string>, context: AnswerContext): Found {
-  const candidates = split.prose.flatMap(part => jsonCandidates(part.text, part.at));
-  for (const block of split.blocks) {
-    if (!/^\s*[{[]/.test(block.text)) continue;
-    const path = block.heading?.kind === 'path' ? block.heading.path : null;
-    if (path !== null && (ownsPath(context.owns, path) || !/"tool_calls"/.test(block.text)))
-      continue;
-    if (path !== null) blocks.delete(path);
-    candidates.push({ text: block.text, at: block.at, complete: block.closed, fenced: true });
-  }
-  const torn = candidates.find(candidate => !candidate.complete && beginsAsEnvelope(candidate));
+interface Believed {
+  readonly context: AnswerContext;
+  readonly knows: KnowsTool;
+}
+
+/** The last JSON that is, or was meant to be, an envelope (P3); without one, all calls that stand alone. */
+function lastEnvelope(split: Split, blocks: Map<string, string>, believed: Believed): Found {
+  const { knows } = believed;
+  const candidates = envelopeCandidates(split, blocks, believed);
+  const torn = candidates.find(
+    candidate => !candidate.complete && beginsAsEnvelope(candidate, knows),
+  );
   // What stands complete inside a torn envelope is a part of it, not an answer.
-  if (torn !== undefined) {
-    const parsed = parseCandidate(torn, false);
-    const envelope = parsed.ok ? asEnvelope(parsed.value) : null;
-    const error = parsed.ok ? 'it is not an envelope' : parsed.error;
-    return {
-      envelope,
-      fault: envelope === null ? `the JSON envelope is not valid: ${error}` : null,
-    };
-  }
+  if (torn !== undefined) return tornEnvelope(torn, knows);
   candidates.sort((one, other) => other.at - one.at);
+  const lone: Envelope[] = [];
+  let envelope: Envelope | null = null;
   let repairable = REPAIR_LENGTH_MAX;
   for (const candidate of candidates) {
     const repair = candidate.complete && candidate.text.length <= repairable;
     const parsed = parseCandidate(candidate, repair);
     if (repair && !(parsed.ok && parsed.exact)) repairable -= candidate.text.length;
     if (parsed.ok) {
-      const envelope = asEnvelope(parsed.value);
-      if (envelope !== null) return { envelope, fault: null };
-    } else if (meantAsEnvelope(candidate)) {
-      return { envelope: null, fault: `the JSON envelope is not valid: ${parsed.error}` };
+      const marked = asEnvelope(parsed.value);
+      const work = marked ?? workIn(parsed.value, knows);
+      if (work === null) continue;
+      if (marked === null || Array.isArray(parsed.value)) lone.unshift(work);
+      else envelope ??= marked;
+    } else if (envelope === null && isMeant(candidate, knows)) {
+      return { ...NO_ENVELOPE, fault: `the JSON envelope is not valid: ${parsed.error}` };
     }
   }
-  return { envelope: null, fault: null };
+  if (envelope === null) return { ...NO_ENVELOPE, envelope: joined(lone) };
+  const does = envelope.calls.length + envelope.files.length > 0 || envelope.code !== null;
+  const calls = joined(lone);
+  if (does || !envelope.success || calls === null) return { envelope, fault: null, ended: true };
+  return { envelope: { ...calls, summary: envelope.summary }, fault: null, ended: true };
 }
 
-const beginsAsEnvelope = (candidate: JsonCandidate): boolean =>
-  /^\s*\{\s*["']?(?:success|summary|tool_calls|code|fixed_code|component_code|files)["']?\s*:/.test(
-    candidate.text.slice(0, 200),
-  );
+const NO_ENVELOPE: Found = { envelope: null, fault: null, ended: false };
 
-const meantAsEnvelope = (candidate: JsonCandidate): boolean =>
-  /["']?(?:success|tool_calls)["']?\s*:/.test(candidate.text);
+function tornEnvelope(torn: JsonCandidate, knows: KnowsTool): Found {
+  const parsed = parseCandidate(torn, false);
+  const envelope = parsed.ok ? workIn(parsed.value, knows) : null;
+  const error = parsed.ok ? 'it is not an envelope' : parsed.error;
+  const fault = envelope === null ? `the JSON envelope is not valid: ${error}` : null;
+  return { envelope, fault, ended: envelope !== null };
+}
+
+/** Several lists of calls as one. */
+function joined(lone: readonly Envelope[]): Envelope | null {
+  const [first] = lone;
+  if (first === undefined) return null;
+  return {
+    ...first,
+    calls: lone.flatMap(({ calls }) => calls),
+    files: lone.flatMap(({ files }) => files),
+    faults: lone.flatMap(({ faults }) => faults),
+  };
+}
+
+/** JSON in the prose, and blocks of JSON that are no files; what is a call leaves the blocks. */
+function envelopeCandidates(
+  split: Split,
+  blocks: Map<string, string>,
+  { context, knows }: Believed,
+): JsonCandidate[] {
+  const candidates = split.prose.flatMap(part => jsonCandidates(part.text, part.at));
+  for (const block of split.blocks) {
+    const text = block.text.replace(DIALECT_MARK, '');
+    if (!/^\s*[{[]/.test(text)) continue;
+    const path = block.heading?.kind === 'path' ? block.heading.path : null;
+    if (path !== null && blocks.has(path)) {
+      const asks = ownsPath(context.owns, path)
+        ? unfitFor(path, block.text, knows) === NOT_A_FILE
+        : /"tool_calls"/.test(block.text) || unfitFor(path, block.text, knows) === NOT_A_FILE;
+      if (!asks) continue;
+      blocks.delete(path);
+    } else if (path !== null && ownsPath(context.owns, path)) continue;
+    candidates.push({ text, at: block.at, complete: block.closed, fenced: true });
+  }
+  return candidates;
+}
+
+/** What some models put before every call. */
+const DIALECT_MARK = /^\s*(?:<\|python_tag\|>|\[TOOL_CALLS\])/;
+
+const ENVELOPE_START =
+  /^\s*\{\s*["']?(?:success|summary|tool_calls|code|fixed_code|component_code|files)["']?\s*:/;
+const CALL_START =
+  /^\s*\[?\s*\{\s*["'](?:tool|tool_name|name|function)["']\s*:\s*["']([^"'\s]{1,128})["']/;
+
+function beginsAsEnvelope(candidate: JsonCandidate, knows: KnowsTool): boolean {
+  const start = candidate.text.slice(0, 200);
+  return ENVELOPE_START.test(start) || knows(CALL_START.exec(start)?.[1] ?? '');
+}
+
+const isMeant = (candidate: JsonCandidate, knows: KnowsTool): boolean =>
+  /["']?(?:success|tool_calls)["']?\s*:/.test(candidate.text) ||
+  knows(CALL_START.exec(candidate.text.slice(0, 200))?.[1] ?? '');
 
 /** One block of code without a path, for a task that owns exactly one file. */
-function singleBlock(split: Split, context: AnswerContext): Map<string, string> | null {
+function singleBlock(split: Split, context: AnswerContext, knows: KnowsTool): Partial<Reading> {
   const [path] = context.owns;
-  if (context.owns.length !== 1 || path === undefined || !isLiteral(path)) return null;
-  const code = split.blocks.filter(block => !/^(?:sh|bash|shell|console|text)\b/.test(block.info));
-  const [block] = code;
-  if (code.length !== 1 || block === undefined || !block.closed || block.doubt !== null)
-    return null;
-  return new Map([[path, block.text]]);
+  if (context.owns.length !== 1 || path === undefined || !isLiteral(path)) return {};
+  const judged = split.blocks.map(block => ({ block, unfit: unfitSingle(path, block, knows) }));
+  const [only, second] = judged.filter(({ unfit }) => unfit === null);
+  if (only === undefined) {
+    const [reason] = judged.map(({ unfit }) => unfit).filter(unfit => unfit !== null);
+    return reason === undefined ? {} : { faults: [`a block without a path ${reason}`] };
+  }
+  const { block } = only;
+  if (second !== undefined || !block.closed || block.doubt !== null) return {};
+  return { blocks: new Map([[path, block.text]]) };
+}
+
+function unfitSingle(path: string, block: FencedBlock, knows: KnowsTool): string | null {
+  const other = block.comment?.kind === 'path' ? block.comment.path : null;
+  const name = other?.split('/').at(-1);
+  if (name !== undefined && !path.endsWith(name)) return `is for ${other}, not for ${path}`;
+  return unfitBlock(path, block, knows);
 }
 
 /** Whether an answer behind unclosed reasoning shows its end: an envelope as the last thing. */
 function endsWithEnvelope(text: string, reading: Reading): boolean {
-  return reading.envelope !== null && /[}\]]\s*(?:`{3,}|~{3,})?\s*$/.test(text);
+  return reading.envelope !== null && /[}\]]\s*(?:`{3,9}|~{3,9})?$/.test(text.trimEnd().slice(-64));
 }

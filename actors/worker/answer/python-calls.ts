@@ -1,8 +1,9 @@
 /**
- * Reads `[write_file(path="a.js", content="…"), server.tool(n=1)]`: keyword arguments with Python
- * literals. A recursive descent over the text, without regular expressions over its whole length.
+ * Reads `[write_file(path="a.js", content="…"), server.tool(n=1)]`, and the same calls line by line:
+ * keyword arguments with Python literals. A recursive descent over the text, without regular
+ * expressions over its whole length.
  */
-import type { RawCall } from './envelope.ts';
+import type { KnowsTool, RawCall } from './call-shapes.ts';
 
 const DEPTH_MAX = 24;
 const CALLS_MAX = 128;
@@ -29,11 +30,26 @@ const ESCAPES: Readonly<Record<string, string>> = {
 
 class Unreadable extends Error {}
 
-/** The calls of the list that begins at the text's first character, or why they cannot be read. */
-export function readPythonCalls(text: string): RawCall[] | string {
+const CALL =
+  /^[ \t]*(?:<\|python_tag\|>[ \t]*|\[TOOL_CALLS\][ \t]*)?(?=(\[)?[ \t]*(?:print\()?([A-Za-z_][\w.]{0,127})\([ \t\n]{0,64}(?:[A-Za-z_]\w{0,63}[ \t]{0,8}=|\)))/gm;
+
+/** Where a line begins with calls of known tools, or -1. */
+export function pythonCallAt(text: string, knows: KnowsTool): number {
+  for (const match of text.matchAll(CALL)) {
+    if (knows(toolNameOf(match[2] ?? ''))) return match.index + match[0].length;
+  }
+  return -1;
+}
+
+/** Without the names of modules that some dialects put before every tool. */
+const toolNameOf = (name: string): string =>
+  name.replace(/^(?:default_api|functions|tools)\./, '').replace(/\.call$/, '');
+
+/** The calls that begin at the text's first character, or why they cannot be read. */
+export function readPythonCalls(text: string, knows: KnowsTool): RawCall[] | string {
   const reader = new Reader(text);
   try {
-    return reader.calls();
+    return text.startsWith('[') ? reader.calls() : reader.statements(knows);
   } catch (error) {
     if (error instanceof Unreadable) return error.message;
     throw error;
@@ -59,8 +75,29 @@ class Reader {
     return calls;
   }
 
+  /** Calls that stand one after the other; what follows them is prose. */
+  statements(knows: KnowsTool): RawCall[] {
+    const calls: RawCall[] = [];
+    const next = /^(?:print\()?([A-Za-z_][\w.]{0,127})\(/;
+    for (let match = this.#ahead(next); match !== null; match = this.#ahead(next)) {
+      if (calls.length > 0 && !knows(toolNameOf(match[1] ?? ''))) break;
+      if (calls.length >= CALLS_MAX) throw new Unreadable('too many calls');
+      const printed = match[0].startsWith('print(');
+      if (printed) this.#at += 'print('.length;
+      calls.push(this.#call());
+      if (printed) this.#expect(')');
+      this.#accept(';');
+    }
+    return calls;
+  }
+
+  #ahead(pattern: RegExp): RegExpExecArray | null {
+    this.#peek();
+    return pattern.exec(this.#text.slice(this.#at, this.#at + 160));
+  }
+
   #call(): RawCall {
-    const tool = this.#name(true);
+    const tool = toolNameOf(this.#name(true));
     this.#expect('(');
     const args: Record<string, unknown> = {};
     while (!this.#accept(')')) {

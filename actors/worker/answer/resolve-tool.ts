@@ -7,7 +7,7 @@
  */
 import type { ToolDescription } from '../../../protocol/mcp.ts';
 import { isRecord } from './answer.ts';
-import type { RawCall } from './envelope.ts';
+import { type KnowsTool, looksLikeTool, type RawCall } from './call-shapes.ts';
 
 export interface ResolvedCall {
   readonly server: string;
@@ -16,6 +16,14 @@ export interface ResolvedCall {
 }
 
 const spelling = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+
+/** Whether a word names a tool: one of the task's, or one that looks like any. */
+export function knownTools(tools: readonly ToolDescription[]): KnowsTool {
+  const live = new Set(
+    tools.flatMap(tool => [spelling(tool.name), spelling(`${tool.server}${tool.name}`)]),
+  );
+  return name => live.has(spelling(name)) || looksLikeTool(name);
+}
 
 /** The call with its true names, or a sentence that says which names there are. */
 export function resolveTool(
@@ -30,6 +38,8 @@ export function resolveTool(
   );
   const [first] = found;
   if (first === undefined) {
+    const write = asWrite(call, tools);
+    if (write !== null) return write;
     const names = tools.map(candidate => `${candidate.server}.${candidate.name}`).join(', ');
     const asked = server === '' ? tool : `${server}.${tool}`;
     return `there is no tool ${asked}; the tools are: ${names === '' ? 'none' : names}`;
@@ -45,9 +55,41 @@ export function resolveTool(
   };
 }
 
+/** Names of other houses' tools that write one whole file. */
+const WRITE_LIKE = new Set([
+  ...['writefile', 'writetofile', 'createfile', 'createnewfile', 'newfile', 'savefile'],
+  ...['filewrite', 'filecreate', 'putfile', 'overwritefile', 'updatefile', 'writetextfile'],
+  ...['createorupdatefile', 'write', 'save', 'create', 'writecode', 'savetofile', 'addfile'],
+]);
+
+/**
+ * The call as one of the live tool that writes a file, or null. A path and a text, or nothing beside
+ * the path, leave no doubt what is meant; the server of the call is somebody else's word too.
+ */
+function asWrite(call: RawCall, tools: readonly ToolDescription[]): ResolvedCall | null {
+  const live = tools.find(candidate => spelling(candidate.name) === 'writefile');
+  const name =
+    splitName(call, tools)[1]
+      .split(/[./:]|__/)
+      .at(-1) ?? '';
+  if (live === undefined || !WRITE_LIKE.has(spelling(name))) return null;
+  const args = fitArguments(call.arguments, live.input_schema);
+  if (typeof args['path'] !== 'string') return null;
+  const { path, content } = args;
+  const rest = Object.keys(args).filter(
+    key =>
+      !/^(?:path|content|overwrite|append|encoding|mode|language|description|explanation|line_count)$/.test(
+        key,
+      ),
+  );
+  if (rest.length > 0 || args['append'] === true || args['mode'] === 'append') return null;
+  const given = content === undefined ? {} : { content };
+  return { server: live.server, tool: live.name, arguments: { path, ...given } };
+}
+
 /** Server and tool where one string may hold both: `server.tool`, `server__tool`, `server/tool`. */
 function splitName(call: RawCall, tools: readonly ToolDescription[]): [string, string] {
-  const name = call.tool.replace(/^mcp__/, '');
+  const name = call.tool.replace(/^(?:mcp__|functions\.|tools\.|default_api\.)/, '');
   for (const { server } of tools) {
     for (const separator of ['.', '__', '/', ':']) {
       const prefix = `${server}${separator}`.toLowerCase();
@@ -66,6 +108,14 @@ const SYNONYMS: readonly (readonly [string, string])[] = [
   ['text', 'content'],
   ['contents', 'content'],
   ['code', 'content'],
+  ['file_content', 'content'],
+  ['file_text', 'content'],
+  ['body', 'content'],
+  ['data', 'content'],
+  ['file_name', 'path'],
+  ['target_file', 'path'],
+  ['filePath', 'path'],
+  ['TargetFile', 'path'],
   ['paths', 'files'],
   ['file_paths', 'files'],
   ['path', 'repo_path'],
@@ -87,9 +137,27 @@ function fitArguments(
   const required = Array.isArray(schema['required']) ? schema['required'] : [];
   if (required.includes('repo_path') && !('repo_path' in fitted)) fitted['repo_path'] = '.';
   for (const [key, property] of Object.entries(properties)) {
-    if (key in fitted && isRecord(property)) fitted[key] = fitType(fitted[key], property['type']);
+    if (!(key in fitted) || !isRecord(property)) continue;
+    fitted[key] = fitType(
+      isWord(key, property) ? trimmed(fitted[key]) : fitted[key],
+      property['type'],
+    );
   }
   return fitted;
+}
+
+/** Arguments whose text has no blanks around it, whatever a dialect's layout put there. */
+function isWord(key: string, property: Record<string, unknown>): boolean {
+  if (Array.isArray(property['enum'])) return true;
+  return /(?:^|_)(?:path|paths|file|files|dir|directory|folder|source|destination|root|cwd|url|uri|branch|branch_name|revision|target|pattern|timezone|name|names|id)$/i.test(
+    key.replace(/([a-z])([A-Z])/g, '$1_$2'),
+  );
+}
+
+function trimmed(value: unknown): unknown {
+  if (typeof value === 'string') return value.trim();
+  if (!Array.isArray(value)) return value;
+  return value.map(item => (typeof item === 'string' ? item.trim() : item));
 }
 
 function fitType(value: unknown, type: unknown): unknown {
