@@ -1,6 +1,6 @@
 /** `logs`: the facts of builds from their log, or the lines of an actor's log file. */
-import { createReadStream, existsSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { existsSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { Fact } from '../../protocol/fact.ts';
 import { STREAMS } from '../../protocol/streams.ts';
@@ -105,10 +105,18 @@ async function actorLog(
     const size = sizeOf(file);
     if (size < position) position = 0; // It was cut short: its size is bounded.
     if (size === position) continue;
-    const lines = createInterface({
-      input: createReadStream(file, { start: position, end: size - 1 }),
-    });
-    for await (const line of lines) terminal.stdout.write(`${line}\n`);
+    for await (const line of linesBetween(file, position, size)) {
+      terminal.stdout.write(`${line}\n`);
+    }
     position = size;
   }
+}
+
+/** A log that was moved away between the look and the opening has no lines. */
+async function* linesBetween(path: string, from: number, to: number): AsyncGenerator<string> {
+  const file = await open(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+  if (file === undefined) return;
+  yield* file.readLines({ start: from, end: to - 1 });
 }

@@ -47,6 +47,7 @@ export interface BusVerdict {
 }
 
 const ANSWER_TIMEOUT_MS = 2_000;
+const INFO_LENGTH_MAX = 64 * 1024;
 const INFO_BYTES_MAX = 64 * 1024;
 const DEFAULT_PORT = 4222;
 
@@ -114,6 +115,7 @@ function readInfo(url: string): Promise<z.infer<typeof Info> | null> {
       text += chunk;
       const end = text.indexOf('\r\n');
       if (end >= 0) finish(parseInfo(text.slice(0, end)));
+      else if (text.length > INFO_LENGTH_MAX) finish(null);
       else if (text.length > INFO_BYTES_MAX) finish(null);
     });
   });

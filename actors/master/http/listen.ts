@@ -39,6 +39,10 @@ export async function listen(app: OpenAPIHono, options: ListenOptions): Promise<
   const { host, port, isConfigured, log, front } = options;
   const router = getRequestListener(app.fetch);
   const serve = (request: IncomingMessage, response: ServerResponse): void => {
+    // A client that goes in the middle ends its own exchange and nothing else.
+    for (const side of [request, response]) {
+      side.on('error', error => log.debug('http.exchange_broke', { error }));
+    }
     if (front?.(request, response) !== true) void router(request, response);
   };
   const last = isConfigured || port === 0 ? port : Math.min(PORT_MAX, port + PORTS_TRIED_MAX);

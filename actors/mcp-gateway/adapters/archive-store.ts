@@ -7,6 +7,11 @@ import type { ArchiveReply } from '../../../protocol/workspace.ts';
 import type { Bus } from '../../../runtime/bus.ts';
 import type { Workspaces } from './workspace.ts';
 
+/** Opened when the first byte is wanted: a stream that nobody reads yet has nobody to fail to. */
+async function* bytesOf(file: string): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(file);
+}
+
 /** Repeating replaces the object by an equal one. */
 export async function storeArchive(
   workspaces: Pick<Workspaces, 'archive'>,
@@ -17,7 +22,7 @@ export async function storeArchive(
   try {
     const name = `${build}/${archive.name}`;
     const store = bus.objects(ARTIFACTS.name);
-    const { size, sha256 } = await store.put(name, createReadStream(archive.file));
+    const { size, sha256 } = await store.put(name, bytesOf(archive.file));
     const reference = { bucket: ARTIFACTS.name, name, sha256, size };
     return { archive: reference, head: archive.head, files: archive.files };
   } finally {

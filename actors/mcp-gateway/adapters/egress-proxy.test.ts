@@ -1,5 +1,6 @@
 /** Goal: behind the proxy nothing but the public internet can be reached, by no way of asking. */
 import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
 import { createServer, request } from 'node:http';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
@@ -61,3 +62,34 @@ test('plain requests and tunnels to private addresses are refused', async t => {
   }
   assert.equal(visits(), 0);
 });
+
+/** A proxy whose look-ups wait until they are told to go on. */
+async function slowWorld(t: TestContext) {
+  const lookUps = new EventEmitter();
+  const asked = once(lookUps, 'asked');
+  const proxy = await startEgressProxy(async () => {
+    lookUps.emit('asked');
+    await once(lookUps, 'answered');
+    return ['93.184.216.34'];
+  });
+  t.after(() => proxy.close());
+  return { proxy, asked, goOn: () => lookUps.emit('answered') };
+}
+
+for (const ask of ['CONNECT a.example:443', 'GET http://a.example/'] as const) {
+  test(`a client that resets during the look-up ends nothing: ${ask}`, async t => {
+    const { proxy, asked, goOn } = await slowWorld(t);
+    const { hostname, port } = new URL(proxy.url);
+    const client = connect(Number(port), hostname);
+    client.on('error', () => undefined); // Its own reset.
+    await once(client, 'connect');
+    client.write(`${ask} HTTP/1.1\r\nhost: a.example\r\n\r\n`);
+    await asked;
+    client.resetAndDestroy();
+    await once(client, 'close');
+    // The next one is answered: the proxy lives, and has seen the reset before the name is found.
+    assert.match(await tunnel(proxy, '127.0.0.1:1'), /403/);
+    goOn();
+    assert.match(await tunnel(proxy, '127.0.0.1:1'), /403/);
+  });
+}

@@ -5,10 +5,13 @@
  *
  * E1: it connects to the very address it checked.
  * E2: bounded: connections, silence on them, and bytes of one header.
+ * E3: every socket has an error listener before anything is awaited: a client that resets its
+ *     connection, or a server that says nonsense, ends that connection and nothing else.
  */
 import { lookup } from 'node:dns/promises';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { pipeline } from 'node:stream';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { guardHost, type Resolve } from './argument-guard.ts';
 
@@ -33,19 +36,24 @@ export const resolveHost: Resolve = async host => {
 
 export async function startEgressProxy(resolve: Resolve = resolveHost): Promise<EgressProxy> {
   const server = createServer({ maxHeaderSize: HEADER_BYTES_MAX }, (incoming, response) => {
+    response.on('error', () => response.destroy()); // E3
+    incoming.on('error', () => response.destroy());
     void forward(incoming, response, resolve).catch((error: unknown) => {
-      response.writeHead(403, { 'content-type': 'text/plain' }).end(reasonOf(error));
+      refuse(response, 403, reasonOf(error));
     });
   });
   server.maxConnections = CONNECTIONS_MAX; // E2
   server.setTimeout(SILENCE_MS);
   server.on('connect', (incoming, socket: Socket, head: Buffer) => {
+    socket.on('error', () => socket.destroy()); // E3
     void tunnel(incoming, socket, head, resolve).catch((error: unknown) => {
-      socket.end(`HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\n\r\n${reasonOf(error)}`);
+      if (!socket.destroyed)
+        socket.end(`HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\n\r\n${reasonOf(error)}`);
     });
   });
   await new Promise<void>((started, failed) => {
-    server.once('error', failed);
+    // Stays: a connection that cannot be accepted is told here too, at any time.
+    server.on('error', failed);
     server.listen(0, '127.0.0.1', started);
   });
   server.unref();
@@ -64,6 +72,7 @@ export async function startEgressProxy(resolve: Resolve = resolveHost): Promise<
 async function tunnel(incoming: IncomingMessage, socket: Socket, head: Buffer, resolve: Resolve) {
   const { hostname, port } = new URL(`http://${incoming.url ?? ''}`);
   const [address] = await guardHost(hostname, resolve);
+  if (socket.destroyed) return;
   const outside = connect({ host: address ?? '', port: Number(port || 443) }); // E1
   for (const [one, other] of [
     [socket, outside],
@@ -84,6 +93,7 @@ async function forward(incoming: IncomingMessage, response: ServerResponse, reso
   const url = new URL(incoming.url ?? '');
   if (url.protocol !== 'http:') throw new CodeGodError('denied', 'only http is forwarded');
   const [address] = await guardHost(url.hostname, resolve);
+  if (response.destroyed) return;
   const { 'proxy-connection': _, 'proxy-authorization': __, ...headers } = incoming.headers;
   const outside = request(
     {
@@ -95,16 +105,26 @@ async function forward(incoming: IncomingMessage, response: ServerResponse, reso
       timeout: SILENCE_MS,
     },
     answer => {
-      response.writeHead(answer.statusCode ?? 502, answer.headers);
-      answer.pipe(response);
+      try {
+        response.writeHead(answer.statusCode ?? 502, answer.headers);
+      } catch (error) {
+        outside.destroy(); // A status or a header that nobody may send on.
+        refuse(response, 502, reasonOf(error));
+        return;
+      }
+      pipeline(answer, response, () => outside.destroy());
     },
   );
   outside.on('timeout', () => outside.destroy(new Error('silence')));
-  outside.on('error', error => {
-    if (response.headersSent) response.destroy();
-    else response.writeHead(502, { 'content-type': 'text/plain' }).end(error.message);
-  });
+  outside.on('error', error => refuse(response, 502, error.message));
+  response.on('close', () => outside.destroy());
   incoming.pipe(outside);
+}
+
+/** Says no, or hangs up where an answer has begun. */
+function refuse(response: ServerResponse, status: number, reason: string): void {
+  if (response.headersSent || response.destroyed) response.destroy();
+  else response.writeHead(status, { 'content-type': 'text/plain' }).end(reason);
 }
 
 function reasonOf(error: unknown): string {
