@@ -7,10 +7,17 @@ import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
 import { Cancellation } from '../../runtime/cancellation.ts';
 import { SimulatedClock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';
+import { promptHash } from './attempt-answer.ts';
 import { type AttemptPorts, performAttempts } from './attempt-effects.ts';
-import type { AttemptEffect, AttemptFact } from './attempt-facts.ts';
+import {
+  type AttemptContext,
+  type AttemptEffect,
+  type AttemptFact,
+  NEW_ATTEMPT,
+} from './attempt-facts.ts';
 import type { Engine, GenerateChunk } from './engines/engine.ts';
 import type { GatewayPort } from './ports.ts';
+import { GOOD_ANSWER, taskOf } from './test-worker.ts';
 
 const OPEN: AttemptEffect = {
   kind: 'open',
@@ -26,6 +33,7 @@ const GENERATE: AttemptEffect = {
     ...{ temperature: 0, think: false },
   },
 };
+const CONTEXT: AttemptContext = { ...NEW_ATTEMPT, task: taskOf() };
 const fails = (code: ErrorCode) => async (): Promise<never> => {
   throw new CodeGodError(code, 'no');
 };
@@ -60,7 +68,7 @@ function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<Gene
     count,
     revoked,
     perform: (effect: AttemptEffect): Promise<readonly AttemptFact[]> =>
-      perform('b1.store.1', 'key', effect, signal),
+      perform('b1.store.1', 'key', effect, signal, CONTEXT),
   };
 }
 async function* stream(...chunks: GenerateChunk[]): AsyncGenerator<GenerateChunk> {
@@ -111,8 +119,21 @@ describe('a turn', () => {
     assert.deepEqual(fact, {
       ...{ type: 'turn.answered', at: fact?.at, turn: 3, text: 'ab', finish: 'stop' },
       ...{ prompt_tokens: 1, output_tokens: 2, load_ms: 8, total_ms: 4 },
+      prompt_hash: promptHash([]),
+      answer: {
+        kind: 'invalid',
+        error: '- there is neither a file block with its path above it nor a JSON envelope',
+      },
     });
     assert.deepEqual(count, { lent: 1, released: 1 });
+  });
+
+  it('is read when it comes, for the task and the tools that it was asked with', async () => {
+    const { perform } = world({}, () => stream({ kind: 'text', text: GOOD_ANSWER }, end));
+    const [fact] = await perform(GENERATE);
+    assert.ok(fact?.type === 'turn.answered' && fact.answer?.kind === 'work');
+    const calls = fact.answer.calls.map(({ tool, arguments: { path } }) => `${tool} ${path}`);
+    assert.deepEqual(calls, ['write_file src/a.js', 'write_file src/b.js']);
   });
 
   it('of an engine that failed is asked for once more', async () => {

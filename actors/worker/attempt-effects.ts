@@ -15,7 +15,8 @@ import type { EngineName } from '../../protocol/task.ts';
 import { standard } from '../../runtime/cancellation.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { AttemptEffect, AttemptFact, FactOf } from './attempt-facts.ts';
+import { promptHash, readAnswer } from './attempt-answer.ts';
+import type { AttemptContext, AttemptEffect, AttemptFact, FactOf } from './attempt-facts.ts';
 import type { Engine, GenerateRequest } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender } from './hold.ts';
 import type { GatewayPort, ReportPort } from './ports.ts';
@@ -45,20 +46,22 @@ const PASSING: ReadonlySet<ErrorCode> = new Set([
 /** The same of a turn: its other failures are told at once, after minutes that it may have taken. */
 const PASSING_IN_TURN: ReadonlySet<ErrorCode> = new Set(['engine_unavailable', 'bus_unavailable']);
 
+/** `context` as it is while the key is pending. */
 export type PerformAttempt = (
   entity: string,
   key: string,
   effect: AttemptEffect,
   signal: AbortSignal,
+  context: AttemptContext,
 ) => Promise<readonly AttemptFact[]>;
 
 export function performAttempts(ports: AttemptPorts): PerformAttempt {
   // A signal lives as long as its key is pending, over all tries.
   const waits = new WeakMap<AbortSignal, Wait>();
-  return async (entity, key, effect, signal) => {
+  return async (entity, key, effect, signal, context) => {
     const beganMs = ports.clock.monotonic();
     try {
-      return [await perform(ports, entity, effect, signal)];
+      return [await perform(ports, { entity, context }, effect, signal)];
     } catch (error) {
       if (signal.aborted) throw error;
       const wire = toWireError(error);
@@ -92,9 +95,14 @@ export const stepFailed = (key: string, error: WireError, at: number): FactOf<'s
   error,
 });
 
+interface Attempt {
+  readonly entity: string;
+  readonly context: AttemptContext;
+}
+
 async function perform(
   ports: AttemptPorts,
-  entity: string,
+  attempt: Attempt,
   effect: AttemptEffect,
   signal: AbortSignal,
 ): Promise<AttemptFact> {
@@ -116,7 +124,7 @@ async function perform(
       return { type: 'tools.listed', at: clock.now(), tools };
     }
     case 'generate':
-      return generate(ports, entity, effect, signal);
+      return generate(ports, attempt, effect, signal);
     case 'call':
       return callTool(ports, effect, signal);
     case 'commit': {
@@ -144,7 +152,7 @@ async function callTool(
 
 async function generate(
   ports: AttemptPorts,
-  entity: string,
+  { entity, context }: Attempt,
   effect: Extract<AttemptEffect, { kind: 'generate' }>,
   signal: AbortSignal,
 ): Promise<AttemptFact> {
@@ -172,14 +180,19 @@ async function generate(
       return once(); // P2
     });
     measured = fact.measured;
-    return fact.fact;
+    const { text, finish } = fact.fact;
+    return {
+      ...fact.fact,
+      prompt_hash: promptHash(effect.request.messages),
+      answer: readAnswer(context, text, finish),
+    };
   } finally {
     hold.release(measured);
   }
 }
 
 interface Generated {
-  readonly fact: AttemptFact;
+  readonly fact: FactOf<'turn.answered'>;
   readonly measured?: Measured;
 }
 
@@ -201,7 +214,7 @@ async function generateOnce(
       FactOf<'turn.answered'>,
       'prompt_tokens' | 'output_tokens' | 'load_ms' | 'total_ms'
     >,
-  ): AttemptFact => ({
+  ): FactOf<'turn.answered'> => ({
     ...{ type: 'turn.answered', at: clock.now(), turn, finish },
     text: parts.join('').slice(0, ANSWER_LENGTH_MAX),
     ...counts,

@@ -2,8 +2,8 @@
  * What an attempt is made of: the facts that were journalled, the context that follows from them,
  * and the effects that are still to be had.
  *
- * T1: facts are data that were true when they were written. A model's text is kept as it came; what
- *     it means is worked out again by every fold.
+ * T1: facts are data that were true when they were written. A model's text is kept as it came, and
+ *     beside it what it was read as.
  */
 import { NO_USAGE, type Usage } from '../../protocol/build.ts';
 import type { WireError } from '../../protocol/errors.ts';
@@ -11,7 +11,10 @@ import type { AttemptScope, CallRequest, ToolDescription } from '../../protocol/
 import type { Plan } from '../../protocol/plan.ts';
 import type { TaskMessage, TaskReport, ToolCallRecord } from '../../protocol/task.ts';
 import type { CommitRequest, ReadFilesRequest } from '../../protocol/workspace.ts';
+import type { FrozenState } from '../../runtime/durable-fold.ts';
+import type { Migrations } from '../../runtime/durable-snapshots.ts';
 import type { AnswerCall } from './answer/answer.ts';
+import type { ReadAnswer } from './attempt-answer.ts';
 import type { GenerateRequest } from './engines/engine.ts';
 import type { PromptFile } from './prompt/sections.ts';
 
@@ -30,6 +33,10 @@ export type AttemptFact =
       readonly turn: number;
       readonly text: string;
       readonly finish: 'stop' | 'length' | 'repetition';
+      /** As it was read when it came; absent in facts of older releases. */
+      readonly answer?: ReadAnswer;
+      /** Of the prompt that it answers; absent in facts of older releases. */
+      readonly prompt_hash?: string;
       readonly prompt_tokens: number;
       readonly output_tokens: number;
       readonly load_ms: number;
@@ -128,6 +135,8 @@ export interface AttemptContext {
   readonly committed: readonly string[];
   readonly usage: Usage;
   readonly end: AttemptEnd | null;
+  /** Turns that were answered to another prompt than this release makes of the same facts. */
+  readonly drifted: readonly number[];
 }
 
 export const NEW_ATTEMPT: AttemptContext = {
@@ -152,4 +161,16 @@ export const NEW_ATTEMPT: AttemptContext = {
   committed: [],
   usage: NO_USAGE,
   end: null,
+  drifted: [],
 };
+
+/** Of the states and the context. */
+export const SCHEMA_VERSION = 2;
+
+/** Snapshots of older releases, brought up to the present step by step. */
+export const MIGRATIONS: Migrations = {
+  1: state => ({ ...state, context: { ...NEW_ATTEMPT, ...contextIn(state) } }),
+};
+
+const contextIn = ({ context }: FrozenState): object =>
+  typeof context === 'object' && context !== null ? context : {};

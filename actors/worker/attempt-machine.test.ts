@@ -8,7 +8,13 @@ import { describe, it } from 'node:test';
 import { initialTransition, transition } from 'xstate';
 import type { ErrorCode } from '../../protocol/error-codes.ts';
 import { TaskMessage, TaskReport } from '../../protocol/task.ts';
-import type { AttemptContext, AttemptEffect, AttemptFact } from './attempt-facts.ts';
+import { promptHash, readAnswer } from './attempt-answer.ts';
+import {
+  type AttemptContext,
+  type AttemptEffect,
+  type AttemptFact,
+  MIGRATIONS,
+} from './attempt-facts.ts';
 import { attemptMachine } from './attempt-machine.ts';
 
 const AT = 1_000;
@@ -238,6 +244,64 @@ describe('an attempt at a plan', () => {
       answered(1, answer.replace('a.js', '/a.js')),
     );
     assert.match(walk.error, /tasks\[0\]\.owns\[0\]: the path is absolute/);
+  });
+  it('of a planner that cannot write one ends after two repairs, and says how many there were', () => {
+    const walk = new Walk().tell(received(plan), listed);
+    for (let turn = 1; turn <= 10; turn += 1) walk.tell(answered(turn, `no plan, ${turn}`));
+    const { report } = walk;
+    assert.deepEqual([report.error?.code, report.blame], ['answer_invalid', 'model']);
+    assert.match(report.error?.message ?? '', /^none of 3 answers could be used; the last one:/);
+    assert.equal(report.usage.turns, 3);
+  });
+});
+
+describe('an answer', () => {
+  const read = (path: string): AttemptFact =>
+    answered(1, GOOD, {
+      answer: {
+        ...{ kind: 'work', summary: 'As read.', files: [path], notes: [] },
+        calls: [{ server: 'filesystem', tool: 'write_file', arguments: { path, content: 'x' } }],
+      },
+    });
+  it('means what it was read as when it came, whatever its text says to this release', () => {
+    const walk = asking().tell(read('src/other.js'));
+    assert.deepEqual(walk.effect('call').request.arguments, { path: 'src/other.js', content: 'x' });
+    walk.tell(called(1, 0), committed);
+    assert.equal(walk.report.summary, 'As read.');
+  });
+  it('that an older release wrote down unread is read now', () => {
+    assert.deepEqual(calling().effect('call').request.arguments, {
+      path: 'src/a.js',
+      content: 'let a;\n',
+    });
+  });
+  it('to another prompt than this release would make counts, and is noted', () => {
+    const { messages } = asking().effect('generate').request;
+    const same = answered(1, GOOD, { prompt_hash: promptHash(messages) });
+    assert.deepEqual(asking().tell(same).context.drifted, []);
+    const other = answered(1, GOOD, { prompt_hash: promptHash([...messages].reverse()) });
+    const walk = asking().tell(other);
+    assert.deepEqual([walk.context.drifted, walk.keys], [[1], ['call:1.0']]);
+  });
+  it('that refers to one text again and again is not multiplied', () => {
+    const text = `big.js\n\`\`\`js\n${'x'.repeat(500_000)}\n\`\`\`\n`;
+    const calls = Array.from({ length: 20 }, (_, index) => ({
+      ...{ server: 'filesystem', tool: 'write_file' },
+      arguments: { path: `copy-${index}.js`, content: { $file: 'big.js' } },
+    }));
+    const envelope = JSON.stringify({ success: true, summary: '', tool_calls: calls });
+    const card = { ...{ id: 'a', title: 'A', type: 'backend', goal: 'g' }, owns: ['*.js'] };
+    const context = { task: task({ card }), files: [], tools: TOOLS };
+    const answer = readAnswer(context, text + envelope, 'stop');
+    assert.equal(answer.kind, 'invalid');
+    assert.match('error' in answer ? answer.error : '', /holds too much/);
+  });
+  it('of a snapshot of the release before is gone on with as it was read there', () => {
+    const walk = asking().tell(read('src/other.js'));
+    const { drifted: _, ...context } = walk.context;
+    const frozen = { value: walk.value as string, context };
+    const { context: present } = MIGRATIONS[1]?.(frozen) ?? assert.fail();
+    assert.deepEqual(present, walk.context);
   });
 });
 

@@ -7,8 +7,7 @@
  */
 import { callIdOf } from '../../protocol/ids.ts';
 import type { TaskMessage, TaskReport, ToolCallRecord } from '../../protocol/task.ts';
-import { parseAnswer } from './answer/parse-answer.ts';
-import { parsePlan } from './answer/parse-plan.ts';
+import { promptHash, readAnswer } from './attempt-answer.ts';
 import type {
   AttemptContext,
   AttemptEffect,
@@ -21,6 +20,8 @@ import { failed, isRemote, judge, judgeCall } from './verdict.ts';
 
 const REPEATED_FAILURE_HEAT = 0.2;
 const RECORDED_ERROR_LENGTH_MAX = 512;
+/** Whatever the bounds of each kind of repair come to together. */
+const TURNS_MAX = 16;
 const CALL_TIMEOUT_MS = 60_000;
 /** Of all files together; one prompt never holds more. */
 const READ_BYTES_MAX = 131_072;
@@ -90,6 +91,11 @@ export function ask(context: AttemptContext): Step {
   const task = taskOf(context);
   const turn = context.turn + 1;
   const { files, error } = context;
+  if (turn > TURNS_MAX) {
+    const message = `${context.turn} turns came to nothing; the last one: ${error ?? 'no error'}`;
+    const end = failed({ code: 'answer_invalid', message }, 'model');
+    return { ...context, verdict: { kind: 'end', end }, pending: {} };
+  }
   const prompt = buildPrompt({ task, files, tools: context.tools ?? [], error });
   if (!prompt.fits) {
     const message = `the prompt needs about ${prompt.tokens} tokens of the context's ${task.context_tokens}`;
@@ -112,13 +118,14 @@ export function ask(context: AttemptContext): Step {
   return { ...awaiting(context, generateKey(turn), effect), turn, verdict: null };
 }
 
-/** Reads the answer and decides what it calls for. */
+/** Takes an answer as it was read, and decides what it calls for. */
 export function answer(context: AttemptContext, fact: FactOf<'turn.answered'>): Step {
   const task = taskOf(context);
   const { usage } = context;
   const counted: AttemptContext = {
     ...context,
     pending: {},
+    drifted: driftedBy(context, fact),
     usage: {
       ...usage,
       turns: usage.turns + 1,
@@ -129,25 +136,26 @@ export function answer(context: AttemptContext, fact: FactOf<'turn.answered'>): 
       remote_turns: usage.remote_turns + (isRemote(task) ? 1 : 0),
     },
   };
-  const { finish, text } = fact;
-  if (task.kind === 'plan') {
-    const { prompt, tech_stack } = task;
-    const parsed = parsePlan(text, { finish, prompt, tech_stack });
-    const plan = parsed.kind === 'plan' ? parsed.plan : null;
-    return follow({ ...counted, plan, summary: plan?.summary ?? '' }, judge(counted, parsed));
-  }
-  const parsed = parseAnswer(text, {
-    finish,
-    owns: task.card?.owns ?? [],
-    existing: context.files.map(file => file.path),
-    tools: context.tools ?? [],
-    mcp_tools: task.card?.mcp_tools ?? [],
-  });
-  const work = parsed.kind === 'work' ? parsed : null;
-  const next = { ...counted, calls: work?.calls ?? [], called: 0, summary: work?.summary ?? '' };
-  const verdict = judge(counted, parsed);
+  // Only an older release wrote an answer down unread.
+  const read = fact.answer ?? readAnswer(context, fact.text, fact.finish);
+  const work = read.kind === 'work' ? read : null;
+  const plan = read.kind === 'plan' ? read.plan : null;
+  const next = {
+    ...counted,
+    ...{ calls: work?.calls ?? [], called: 0, plan },
+    summary: work?.summary ?? plan?.summary ?? '',
+  };
+  const verdict = judge(counted, read);
   const repairs = verdict.kind === 'again' ? context.formatRepairs + 1 : context.formatRepairs;
   return { ...follow(next, verdict), formatRepairs: repairs };
+}
+
+/** The answer stands, whatever it was asked with; that it was something else is worth knowing. */
+function driftedBy(context: AttemptContext, fact: FactOf<'turn.answered'>): readonly number[] {
+  const effect = context.pending[generateKey(fact.turn)];
+  if (effect?.kind !== 'generate' || fact.prompt_hash === undefined) return context.drifted;
+  const isSame = promptHash(effect.request.messages) === fact.prompt_hash;
+  return isSame ? context.drifted : [...context.drifted, fact.turn];
 }
 
 /** Takes a verdict into the context, with the error that the next turn is to see. */

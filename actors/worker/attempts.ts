@@ -6,6 +6,7 @@
  * A2: a cancellation is written down before it is acted on, so that it also reaches a task whose
  *     message has not come yet.
  */
+import { CodeGodError } from '../../protocol/errors.ts';
 import type { AttemptScope } from '../../protocol/mcp.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import { attemptKey } from '../../protocol/workspace.ts';
@@ -15,11 +16,16 @@ import { createJournalFactLog, type JournalFactLog } from '../../runtime/fact-lo
 import type { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { type PerformAttempt, stepFailed } from './attempt-effects.ts';
-import type { AttemptContext, AttemptFact } from './attempt-facts.ts';
+import {
+  type AttemptContext,
+  type AttemptFact,
+  MIGRATIONS,
+  SCHEMA_VERSION,
+} from './attempt-facts.ts';
 import { attemptMachine } from './attempt-machine.ts';
 
-const SCHEMA_VERSION = 1;
 const REMEMBERED_MS = 24 * 3_600_000;
+const ERROR_LOGGED_MAX = 300;
 const CLOSED = 'closed/';
 const CANCELLED = 'cancelled/';
 
@@ -48,10 +54,15 @@ export class Attempts {
       log: this.#facts,
       snapshots: journal,
       schemaVersion: SCHEMA_VERSION,
-      migrations: {},
+      migrations: MIGRATIONS,
       clock,
       logger: log,
-      perform,
+      perform: async (attempt, key, effect, signal) => {
+        const context = this.#host.context(attempt);
+        // Closed in the meantime: what is returned is dropped.
+        if (context === undefined) throw new CodeGodError('cancelled', `${attempt} is closed`);
+        return perform(attempt, key, effect, signal, context);
+      },
       failed: (_attempt, key, _effect, error, at) => [stepFailed(key, error, at)],
       onDeadline: (key, at) => ({ type: 'deadline.passed' as const, at, key }),
     });
@@ -70,6 +81,8 @@ export class Attempts {
         log.error('attempt.not_resumed', { attempt, error });
         continue;
       }
+      const turns = this.#host.context(attempt)?.drifted ?? [];
+      if (turns.length > 0) log.warn('attempt.prompt_changed', { attempt, turns });
       if (this.#host.state(attempt)?.value === 'closed') await this.#close(attempt);
     }
   }
@@ -174,8 +187,11 @@ function summaryOf(fact: AttemptFact): Record<string, unknown> {
     case 'tools.listed':
       return { tools: fact.tools.length };
     case 'turn.answered': {
-      const { turn, finish, prompt_tokens, output_tokens, load_ms, total_ms } = fact;
-      return { turn, finish, prompt_tokens, output_tokens, load_ms, total_ms };
+      const { turn, finish, prompt_tokens, output_tokens, load_ms, total_ms, answer } = fact;
+      const counts = { turn, finish, prompt_tokens, output_tokens, load_ms, total_ms };
+      const error = answer !== undefined && 'error' in answer ? answer.error : null;
+      const why = error === null ? {} : { error: error.slice(0, ERROR_LOGGED_MAX) };
+      return { ...counts, answer: answer?.kind ?? null, ...why };
     }
     case 'call.ended':
       return { turn: fact.turn, index: fact.index, error_code: fact.error?.code ?? null };

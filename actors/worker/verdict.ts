@@ -10,8 +10,7 @@ import type { WireError } from '../../protocol/errors.ts';
 import { TOOL_CALLS_MAX } from '../../protocol/limits.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import { pathFault } from '../../protocol/text.ts';
-import type { Answer } from './answer/answer.ts';
-import type { PlanAnswer } from './answer/parse-plan.ts';
+import type { ReadAnswer } from './attempt-answer.ts';
 import type { AttemptContext, AttemptEffect, AttemptEnd, Verdict } from './attempt-facts.ts';
 
 const FORMAT_REPAIRS_MAX = 2;
@@ -36,7 +35,7 @@ export const OUT_OF_TIME: AttemptEnd = failed(
 );
 
 /** What an answer to a turn calls for. */
-export function judge(context: AttemptContext, answer: Answer | PlanAnswer): Verdict {
+export function judge(context: AttemptContext, answer: ReadAnswer): Verdict {
   switch (answer.kind) {
     case 'work':
       return { kind: 'calls' };
@@ -54,10 +53,9 @@ export function judge(context: AttemptContext, answer: Answer | PlanAnswer): Ver
         const error = `Your answer could not be used:\n${answer.error}`;
         return { kind: 'again', error };
       }
-      return {
-        kind: 'end',
-        end: failed({ code: 'answer_invalid', message: answer.error }, 'model'),
-      };
+      const answers = context.usage.turns;
+      const message = `none of ${answers} answers could be used; the last one: ${answer.error}`;
+      return { kind: 'end', end: failed({ code: 'answer_invalid', message }, 'model') };
     }
   }
 }
