@@ -9,7 +9,7 @@
 /** Whether one of the globs owns the path. */
 export function ownsPath(globs: readonly string[], path: string): boolean {
   const segments = path.split('/');
-  return globs.some(glob => matches(glob.replace(/\/+$/, '').split('/'), segments));
+  return globs.some(glob => matches(glob.replace(/(?<!\/)\/+$/, '').split('/'), segments));
 }
 
 /** The paths that none of the globs owns, in their given order. */

@@ -92,9 +92,9 @@ const ollamaUrl = () =>
       if (!URL.canParse(address)) return value;
       const url = new URL(address);
       if (url.hostname === '0.0.0.0' || url.hostname === '[::]') url.hostname = '127.0.0.1';
-      const hasPort = /:\d+$/.test(given.replace(/\/+$/, ''));
+      const hasPort = /:\d+$/.test(given.replace(/(?<!\/)\/+$/, ''));
       if (!hasPort && url.protocol === 'http:') url.port = '11434';
-      return url.href.replace(/\/+$/, '');
+      return url.href.replace(/(?<!\/)\/+$/, '');
     },
     z.url({ protocol: /^https?$/ }).max(TEXT_LENGTH_MAX),
   );

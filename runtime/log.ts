@@ -87,7 +87,7 @@ const SECRET_NAME =
 const SECRET_VALUES: readonly (readonly [RegExp, string])[] = [
   [/\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}/gi, `$1 ${MASK}`],
   [/\b(sk|pk|ghp|gho|github_pat|xox[abp]|hf)[-_][A-Za-z0-9_-]{12,}/g, MASK],
-  [/([a-z][a-z0-9+.-]*:\/\/)[^\s/@:]*:[^\s/@]*@/gi, `$1${MASK}@`],
+  [/(?<![a-z0-9+.-])([a-z0-9+.-]+:\/\/)[^\s/@:]*:[^\s/@]*@/gi, `$1${MASK}@`],
 ];
 
 /** A copy that can be printed: secrets masked (L1), errors as objects, everything bounded (L2). */

@@ -20,7 +20,7 @@ export function globsOverlap(left: string, right: string): boolean {
 
 /** Whether one is a path below what the other names, whatever the other looks like. */
 const isBelow = (path: string, folder: string): boolean =>
-  path.toLowerCase().startsWith(`${folder.toLowerCase().replace(/\/+$/, '')}/`);
+  path.toLowerCase().startsWith(`${folder.toLowerCase().replace(/(?<!\/)\/+$/, '')}/`);
 
 /**
  * A folder owns everything below it. Whether a glob names folders or files can only be guessed: a
@@ -28,7 +28,7 @@ const isBelow = (path: string, folder: string): boolean =>
  * `**\/*.test.js` would be in conflict with every file, by way of `store.js/a.test.js`.
  */
 function segmentsOf(glob: string): string[] {
-  const segments = glob.replace(/\/+$/, '').split('/');
+  const segments = glob.replace(/(?<!\/)\/+$/, '').split('/');
   const last = segments.at(-1) ?? '';
   const isFile = !glob.endsWith('/') && /\.|^[A-Z]/.test(last);
   const lower = segments.map(segment => segment.toLowerCase());

@@ -68,7 +68,7 @@ function relativePath(name: string, given: string, root: string): string {
   const refuse = (why: string): CodeGodError =>
     denied(`${name} ${JSON.stringify(given.slice(0, 200))} ${why}`, hint);
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(given)) throw refuse('is a URL, not a path');
-  const trimmed = given.replace(/^(\.\/)+/, '').replace(/\/+$/, '');
+  const trimmed = given.replace(/^(\.\/)+/, '').replace(/(?<!\/)\/+$/, '');
   if (trimmed === '' && given.startsWith('/')) throw refuse('is outside the worktree');
   if (trimmed === '' || trimmed === '.') return '';
   if (trimmed.split('/').includes('..')) throw refuse('leaves the project');

@@ -12,7 +12,8 @@ import { isErrno } from './disk.ts';
 export const LOCK_STALE_MS = 3_000;
 
 export function complainsOfLock(stderr: string): boolean {
-  return /\.lock['"]?: File exists|cannot lock ref|Unable to create .*\.lock/.test(stderr);
+  const couldNotCreate = stderr.includes('Unable to create ') && stderr.includes('.lock');
+  return couldNotCreate || /\.lock['"]?: File exists|cannot lock ref/.test(stderr);
 }
 
 /** Removes the stale locks of a git directory, worktrees included; answers how many. */

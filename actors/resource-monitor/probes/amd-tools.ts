@@ -156,7 +156,7 @@ function judge(probe: string, answer: ToolResult, parse: (text: string) => Card[
 
 /** Both print warnings of sleeping cards before the JSON. */
 function jsonIn(text: string): string {
-  return text.slice(Math.max(0, text.search(/^\s*[[{]/m)));
+  return text.slice(Math.max(0, text.search(/^[^\S\n]*[[{]/m)));
 }
 
 const share = (percent: number | null): number | null =>

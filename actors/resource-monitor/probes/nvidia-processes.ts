@@ -20,11 +20,14 @@ export function parseProcesses(output: string): NvidiaProcess[] | null {
   const found: NvidiaProcess[] = [];
   for (const line of output.split('\n').filter(text => text.trim() !== '')) {
     // Commas may stand in a program's path, nowhere else.
-    const parts = /^\s*([^,]+),\s*([0-9]+),\s*(.*),\s*([^,]*?)\s*$/.exec(line);
-    if (parts === null) return /^no running processes/i.test(line) ? [] : null;
-    const [, uuid = '', pid, program = '', memory = ''] = parts;
+    const [uuid = '', pid = '', ...rest] = line.split(',').map(part => part.trim());
+    if (uuid === '' || !/^[0-9]+$/.test(pid) || rest.length < 2) {
+      return /^no running processes/i.test(line) ? [] : null;
+    }
+    const memory = rest.at(-1) ?? '';
+    const program = line.slice(line.indexOf(',', line.indexOf(',') + 1) + 1, line.lastIndexOf(','));
     const bytes = /^[0-9]+$/.test(memory) ? Number(memory) * MIB : null;
-    found.push({ uuid: uuid.trim(), process: gpuProcess(Number(pid), program, bytes) });
+    found.push({ uuid, process: gpuProcess(Number(pid), program.trim(), bytes) });
   }
   return found;
 }

@@ -24,7 +24,7 @@ export function headingOf(line: string): Heading | null {
     .replace(/^(?:#{1,6}\s+|[-*+]\s+|>\s+)/, '')
     .replace(/^\d{1,3}[.)]\s+/, '')
     .replace(/^(?:\/\/|<!--)\s*/, '')
-    .replace(/\s*-->$/, '')
+    .replace(/(?<!\s)\s*-->$/, '')
     .trim();
   const plain = unwrap(unwrap(marked).replace(LABEL, ''));
   const whole = asHeading(plain);
@@ -61,7 +61,7 @@ function unwrap(text: string): string {
   for (let round = 0; round < 6; round++) {
     const before = rest;
     rest = rest.replace(/:$/, '').trim();
-    rest = rest.replace(/\s+\((?:new|updated?|modified|unchanged|created)\)$/i, '');
+    rest = rest.replace(/(?<!\s)\s+\((?:new|updated?|modified|unchanged|created)\)$/i, '');
     const match = /^(\*\*|__|`|"|'|\*|_)(.+)\1$/.exec(rest);
     if (match?.[2] !== undefined && !match[2].includes('`')) rest = match[2].trim();
     if (rest === before) return rest;
@@ -71,7 +71,7 @@ function unwrap(text: string): string {
 
 /** "Here is `src/a.js`:" – one quoted path in a sentence that announces a block. */
 function quotedPath(line: string): Heading | null {
-  if (!/[:.]$/.test(line.replace(/[*_]+$/, ''))) return null;
+  if (!/[:.]$/.test(line.replace(/(?<![*_])[*_]+$/, ''))) return null;
   const found = [...line.matchAll(/`([^`]{1,240})`/g)]
     .map(match => asHeading(match[1] ?? ''))
     .filter(heading => heading !== null);

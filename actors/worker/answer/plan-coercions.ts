@@ -183,7 +183,7 @@ function paths(given: unknown): string[] {
         .trim()
         .replace(/^`|`$/g, '')
         .replace(/^(?:\.\/)+/, '')
-        .replace(/\/+$/, '/**'),
+        .replace(/(?<!\/)\/+$/, '/**'),
     )
     .filter(path => path !== '');
   return [...new Set(tidy)].slice(0, OWNS_MAX + 1);

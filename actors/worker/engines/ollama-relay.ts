@@ -66,7 +66,7 @@ function serverOf(host: string): Server {
     authority: url.host,
     hostname: url.hostname.replace(/^\[|\]$/g, ''),
     port: url.port || (tls ? '443' : '80'),
-    basePath: url.pathname.replace(/\/+$/, ''),
+    basePath: url.pathname.replace(/(?<!\/)\/+$/, ''),
   };
 }
 

@@ -70,7 +70,7 @@ export function readField(phrase: string, note = ''): FieldDraft | null {
   const all = `${phrase} ${note}`;
   const typed = typeOf(named, isFlag ? 'boolean' : note, { listOf, countOf, unit });
   return {
-    name: safeFieldName(name.slice(0, 40).replace(/_+$/, '')),
+    name: safeFieldName(name.slice(0, 40).replace(/(?<!_)_+$/, '')),
     ...typed,
     target: null,
     required: /\boptional(?:ly)?\b|\bnullable\b|\?\s*$/i.test(all)
@@ -134,7 +134,7 @@ function refined(typed: Typed | null, named: readonly string[]): Typed | null {
  */
 function typeOfNote(note: string, minimum: number | null): Typed | null {
   if (note.trim() === '') return null;
-  const range = /(-?\d+)\s*(?:-|–|to|\.\.+|and)\s*(-?\d+)/.exec(note);
+  const range = /(?<!\d)(-?\d+)\s*(?:-|–|to|\.\.+|and)\s*(-?\d+)/.exec(note);
   if (range !== null) {
     const [low, high] = [Number(range[1]), Number(range[2])];
     if (low < high && Number.isSafeInteger(low) && Number.isSafeInteger(high)) {
@@ -168,7 +168,7 @@ function enumOf(note: string): Typed | null {
     .replace(/^\W*(?:enum|one of|either|choices?|values?|select|any of)\b\W*/i, '')
     .replace(/\b(?:optional|required|unique|default\W+\w+)\b/gi, '');
   const values = inner
-    .split(/\s*(?:,|\||\/|;|\bor\b|\band\b)\s*/i)
+    .split(/(?<!\s)\s*(?:,|\||\/|;|\bor\b|\band\b)\s*/i)
     .map(value => asciiWords(value.trim()).join('_'))
     .filter(value => value !== '' && value.length <= 40);
   const unique = [...new Set(values)].slice(0, VALUES_MAX);

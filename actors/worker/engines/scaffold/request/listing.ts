@@ -71,7 +71,7 @@ function readBraces(draft: Draft, text: string): string {
     const before = rest.slice(0, open);
     const block = rest.slice(open, close + 1);
     const title =
-      /(?:^|\n|\b)(?:(?:interface|model|class|type|struct|entity|table|record)\s+)?["']?([\p{L}_]\w*)["']?\s*[:=]?\s*$/u.exec(
+      /(?:^|\n|\b)(?:(?:interface|model|class|type|struct|entity|table|record)\s+)?["']?([\p{L}_]\w*)["']?\s*(?:[:=]\s*)?$/u.exec(
         before,
       );
     readBlock(draft, block, title?.[1] ?? '');

@@ -152,7 +152,7 @@ function fieldsOf(text: string) {
 /** `Book: title, author (string), year` or `Book(title, author)` on a line of its own. */
 function readEntityLine(draft: Draft, line: Line): boolean {
   const match =
-    /^((?:[\p{L}_][\p{L}\p{N}_-]*\s*){1,3})(?::|\s[-–—]\s|\((?=[^()]*(?:\([^()]*\)[^()]*)*\)\s*$))\s*(.+)$/u.exec(
+    /^([\p{L}_][\p{L}\p{N}_-]*(?:\s+[\p{L}_][\p{L}\p{N}_-]*){0,2})\s*(?::|(?<=\s)[-–—]\s|\((?=[^()]*(?:\([^()]*\)[^()]*)*\)\s*$))\s*(.+)$/u.exec(
       line.text,
     );
   if (match === null) return readTypedLine(draft, line);

@@ -48,7 +48,7 @@ export function normalise(prompt: string): string {
 /** @returns the sentences of one line. */
 export function sentences(line: string): string[] {
   return line
-    .split(/(?<!\be\.g|\bi\.e|\betc)[.!?]+(?=\s|$)|;/i)
+    .split(/(?<![.!?]|\be\.g|\bi\.e|\betc)[.!?]+(?=\s|$)|;/i)
     .map(sentence => sentence.trim())
     .filter(sentence => sentence !== '');
 }

@@ -142,7 +142,7 @@ export function asciiWords(text: string): string[] {
 
 /** `order_item` → `orderItem`. */
 export function camel(name: string): string {
-  return name.replace(/_+([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  return name.replace(/(?<!_)_+([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 }
 
 /** `order_item` → `OrderItem`. */
