@@ -11,6 +11,8 @@ import { acceptVersion, HEADER, type Headers } from '../../protocol/envelope.ts'
 import { CodeGodError } from '../../protocol/errors.ts';
 
 const EXCERPT_LENGTH = 200;
+/** A name comes from the first words. */
+const HINT_READ_LENGTH = 4_096;
 const NAME_WORDS_MAX = 5;
 const NAME_LENGTH_MAX = 50;
 /** Words that open a prompt and say nothing about the project. */
@@ -94,6 +96,7 @@ export function excerptOf(body: Uint8Array): string {
 /** A name for the project from the prompt: `todo-list-api`-like, or null where no word is left. */
 export function nameHint(prompt: string): string | null {
   const words = prompt
+    .slice(0, HINT_READ_LENGTH)
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, ' ')
     .trim()

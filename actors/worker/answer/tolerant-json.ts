@@ -57,7 +57,7 @@ function parsed(text: string): unknown {
 
 /** A line break inside a string can only mean a line break: escaping it guesses nothing. */
 function withEscapedControls(text: string): string {
-  return text.replace(/"(?:[^"\\]|\\[\s\S])*"/g, literal =>
+  return text.replace(/"(?:[^"\\]|\\[\s\S])*(?:"|$)/g, literal =>
     literal.replace(/[\n\r\t]/g, control => CONTROLS[control] ?? control),
   );
 }

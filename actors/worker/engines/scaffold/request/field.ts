@@ -153,7 +153,7 @@ function typeOfNote(note: string, minimum: number | null): Typed | null {
   const unit = UNITS.get(said.at(-1) ?? '');
   if (said.length <= 2 && unit !== undefined) return plain(unit, minimum);
   const type = said.length === 0 || said.length > 3 ? undefined : TYPE_NAMES.get(said[0] ?? '');
-  if (/\bdate\s*(?:and|\+|&)?\s*time\b/.test(lower)) return plain('datetime');
+  if (/\bdate\s*(?:(?:and|\+|&)\s*)?time\b/.test(lower)) return plain('datetime');
   if (
     type !== undefined &&
     !/[,|/]/.test(lower.replace(/,\s*(?:optional|required|unique)\b/g, ''))
