@@ -51,8 +51,7 @@ function node(lines: Lines): TestCounts | null {
 }
 
 function pytest(lines: Lines): TestCounts | null {
-  const summary =
-    /^=*\s?(?:no tests ran|[0-9]+ [a-z]+)(?:, [0-9]+ [a-z]+)* in [0-9.]+s.*$/;
+  const summary = /^=*\s?(?:no tests ran|[0-9]+ [a-z]+)(?:, [0-9]+ [a-z]+)* in [0-9.]+s.*$/;
   const last = lastLine(lines, summary);
   if (last === null) return null;
   const count = (word: string) => Number(new RegExp(`([0-9]+) ${word}`).exec(last)?.[1] ?? 0);

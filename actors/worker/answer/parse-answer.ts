@@ -269,7 +269,7 @@ const DIALECT_MARK = /^\s*(?:<\|python_tag\|>|\[TOOL_CALLS\])/;
 const ENVELOPE_START =
   /^\s*\{\s*["']?(?:success|summary|tool_calls|code|fixed_code|component_code|files)["']?\s*:/;
 const CALL_START =
-  /^\s*\[?\s*\{\s*["'](?:tool|tool_name|name|function)["']\s*:\s*["']([^"'\s]{1,128})["']/;
+  /^\s*(?:\[\s*)?\{\s*["'](?:tool|tool_name|name|function)["']\s*:\s*["']([^"'\s]{1,128})["']/;
 
 function beginsAsEnvelope(candidate: JsonCandidate, knows: KnowsTool): boolean {
   const start = candidate.text.slice(0, 200);

@@ -31,7 +31,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 class Unreadable extends Error {}
 
 const CALL =
-  /^[ \t]*(?:<\|python_tag\|>[ \t]*|\[TOOL_CALLS\][ \t]*)?(?=(\[)?[ \t]*(?:print\()?([A-Za-z_][\w.]{0,127})\([ \t\n]{0,64}(?:[A-Za-z_]\w{0,63}[ \t]{0,8}=|\)))/gm;
+  /^[ \t]*(?:<\|python_tag\|>[ \t]*|\[TOOL_CALLS\][ \t]*)?(?=(?:(\[)[ \t]*)?(?:print\()?([A-Za-z_][\w.]{0,127})\([ \t\n]{0,64}(?:[A-Za-z_]\w{0,63}[ \t]{0,8}=|\)))/gm;
 
 /** Where a line begins with calls of known tools, or -1. */
 export function pythonCallAt(text: string, knows: KnowsTool): number {

@@ -43,7 +43,10 @@ export function readNoun(phrase: string): Noun | null {
   if (head === undefined) {
     return contained ? { name: '', plural: false, contained, domain: false } : null;
   }
-  const name = [...named.slice(0, -1), singular(head)].join('_').slice(0, 40).replace(/(?<!_)_+$/, '');
+  const name = [...named.slice(0, -1), singular(head)]
+    .join('_')
+    .slice(0, 40)
+    .replace(/(?<!_)_+$/, '');
   return { name, plural: isPlural(head), contained, domain: DOMAINS.has(singular(head)) };
 }
 

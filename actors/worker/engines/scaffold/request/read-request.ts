@@ -102,7 +102,9 @@ const isThingWord = (word: string): boolean => isPlural(word) && isKnownThing(si
 
 function serviceName(draft: Draft, first: string): string {
   const subject = draft.domains[0] ?? first;
-  return `${kebab(subject).slice(0, NAME_CHARS_MAX).replace(/(?<!-)-+$/, '')}-api`;
+  return `${kebab(subject)
+    .slice(0, NAME_CHARS_MAX)
+    .replace(/(?<!-)-+$/, '')}-api`;
 }
 
 function titleOf(name: string): string {
