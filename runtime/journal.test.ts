@@ -8,6 +8,13 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
+import {
+  fillDisk,
+  makeRoom,
+  mountSmallDisk,
+  SKIP_UNLESS_MOUNTABLE,
+  unmount,
+} from '../test/small-disk.ts';
 import { type Journal, memoryJournal, openJournal } from './journal.ts';
 import { silentLogger } from './log.ts';
 import { modulePath, sourceLoader } from './paths.ts';
@@ -222,6 +229,35 @@ test('a directory that is no journal any more is log_corrupt, with what to do', 
   await first.close();
   await writeFile(join(directory, 'CURRENT'), 'nonsense\n');
   await assert.rejects(openJournal(directory), { code: 'log_corrupt', hint: /check the disk/ });
+});
+
+test('what is written after the disk was full is there after opening again', {
+  skip: SKIP_UNLESS_MOUNTABLE,
+}, async context => {
+  const folder = await mkdtemp(join(tmpdir(), 'codegod-journal-'));
+  mountSmallDisk(folder, 4 * 1024 * 1024);
+  context.after(async () => {
+    unmount(folder);
+    await rm(folder, { recursive: true, force: true });
+  });
+  const directory = join(folder, 'journal');
+  const value = 'x'.repeat(900);
+  const journal = await openJournal(directory);
+  await journal.put('before', value);
+  fillDisk(folder);
+  const refused = { code: 'disk_full' };
+  await assert.rejects(async () => {
+    for (;;) await journal.put('full', value);
+  }, refused);
+  await assert.rejects(journal.put('full', value), refused);
+  assert.equal(await journal.get('before'), value, 'reading goes on');
+  makeRoom(folder);
+  const keys = Array.from({ length: 20 }, (_, index) => `kept/${index}`);
+  for (const key of keys) await journal.put(key, value);
+  await journal.close();
+  const again = await openJournal(directory);
+  assert.deepEqual((await all(again, 'kept/')).map(([key]) => key).sort(), keys.sort());
+  await again.close();
 });
 
 test('a closed journal refuses politely', async context => {

@@ -13,8 +13,11 @@
  * J6  Only its owner enters its folder (0700) or reads its files (0600), also where an earlier
  *     release made them. LevelDB opens them without close-on-exec: runtime/spawn.ts keeps them out
  *     of every program that is started.
+ * J7  A write that failed may have left half a record, and LevelDB would put the next ones behind it,
+ *     answer them, and drop them when it opens. So nothing is written behind it: the database is
+ *     opened anew first, as soon as there is room.
  */
-import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { Level } from 'level';
@@ -239,7 +242,7 @@ async function openLevel(directory: string): Promise<ByteStore> {
   for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
     try {
       await database.open();
-      return levelStore(database, directory);
+      return new LevelStore(database, directory);
     } catch (error) {
       const locked = levelCode(error) === 'LEVEL_LOCKED';
       if (locked && waitedMs < LOCK_WAIT_MS) {
@@ -253,20 +256,73 @@ async function openLevel(directory: string): Promise<ByteStore> {
   }
 }
 
-function levelStore(database: Database, directory: string): ByteStore {
-  const translated = async <T>(work: () => Promise<T>): Promise<T> => {
+class LevelStore implements ByteStore {
+  readonly #database: Database;
+  readonly #directory: string;
+  #isTorn = false;
+
+  constructor(database: Database, directory: string) {
+    this.#database = database;
+    this.#directory = directory;
+  }
+
+  get(key: string): Promise<Uint8Array | undefined> {
+    return this.#translated(() => this.#database.get(key));
+  }
+
+  /** The journal calls this one at a time. */
+  write(operations: readonly ByteOperation[]): Promise<void> {
+    return this.#translated(async () => {
+      if (this.#isTorn) await this.#openAnew();
+      this.#isTorn = true;
+      await this.#database.batch([...operations], { sync: true });
+      this.#isTorn = false;
+    });
+  }
+
+  range(from: string, below: string): AsyncIterable<readonly [string, Uint8Array]> {
+    return levelRange(this.#database, this.#directory, from, below);
+  }
+
+  close(): Promise<void> {
+    return this.#translated(() => this.#database.close());
+  }
+
+  /** J7. Not before there is room, since one that cannot be opened cannot be read either. */
+  async #openAnew(): Promise<void> {
+    if (this.#database.status === 'open') {
+      await requireRoom(this.#directory);
+      await this.#database.close();
+    }
+    await this.#database.open();
+  }
+
+  async #translated<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      throw levelError(error, directory);
+      throw levelError(error, this.#directory);
     }
-  };
-  return {
-    get: key => translated(() => database.get(key)),
-    write: operations => translated(() => database.batch([...operations], { sync: true })),
-    range: (from, below) => levelRange(database, directory, from, below),
-    close: () => translated(() => database.close()),
-  };
+  }
+}
+
+/** What LevelDB writes while it opens, several times over. */
+const OPENING_BYTES = 256 * 1024;
+
+/** Throws the error of the disk where there is no room. */
+async function requireRoom(directory: string): Promise<void> {
+  const file = join(directory, 'room.tmp');
+  try {
+    const handle = await open(file, 'w', 0o600);
+    try {
+      await handle.writeFile(Buffer.alloc(OPENING_BYTES, 1));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } finally {
+    await rm(file, { force: true });
+  }
 }
 
 async function* levelRange(

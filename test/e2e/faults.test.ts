@@ -7,17 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,6 +20,13 @@ import { STREAMS } from '../../protocol/streams.ts';
 import { controlSubject, eventsOf } from '../../protocol/subjects.ts';
 import type { Bus, MessageHeaders } from '../../runtime/bus.ts';
 import { DEAD_HEADER } from '../../runtime/dead-letters.ts';
+import {
+  fillDisk,
+  makeRoom,
+  mountSmallDisk,
+  SKIP_UNLESS_MOUNTABLE,
+  unmount,
+} from '../small-disk.ts';
 import { eventually, TestSystem } from './test-system.ts';
 
 const LIBRARY = 'Create a REST API for a library with books, members and loans';
@@ -436,10 +433,9 @@ async function deadOf(bus: Bus): Promise<string[]> {
 }
 
 const DISK_BYTES = 16 * 1024 * 1024;
-const mayMount = process.platform === 'linux' && process.getuid?.() === 0;
 
 describe('a full disk under the projects', {
-  skip: !mayMount && 'only root may mount a small disk: not tested here',
+  skip: SKIP_UNLESS_MOUNTABLE,
 }, () => {
   let small: TestSystem;
   let data: string;
@@ -450,7 +446,7 @@ describe('a full disk under the projects', {
     data = join(small.home, 'data');
     const environments = join(small.home, 'environments');
     execFileSync('mv', [join(data, 'environments'), environments]);
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', data]);
+    mountSmallDisk(data, DISK_BYTES);
     symlinkSync(environments, join(data, 'environments'));
     mkdirSync(join(small.home, 'nats'));
     symlinkSync(join(small.home, 'nats'), join(data, 'nats'));
@@ -459,21 +455,9 @@ describe('a full disk under the projects', {
 
   after(async () => {
     await small.run(['down']);
-    execFileSync('umount', ['--lazy', data]);
+    unmount(data);
     await small.stop();
   });
-
-  function fill(): void {
-    const file = openSync(join(data, 'ballast'), 'w');
-    const block = Buffer.alloc(4_096, 1);
-    try {
-      for (;;) writeSync(file, block);
-    } catch (error) {
-      assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
-    } finally {
-      closeSync(file);
-    }
-  }
 
   for (const [when, subject, limitS] of [
     ['before the project', 'codegod.workspace.*.create', 40],
@@ -485,21 +469,21 @@ describe('a full disk under the projects', {
       async () => {
         const tap = await small.wiretap(subject);
         try {
-          if (when === 'before the project') fill();
+          if (when === 'before the project') fillDisk(data);
           const id = await submit(small, NOTES, limitS);
           await within(30_000, subject, tap.first);
-          fill();
+          fillDisk(data);
           const build = await small.ended(id, 60_000);
           assert.equal(build.state, 'failed');
           assert.match(JSON.stringify([build.error, build.unmet]), /disk_full|no room|no space/i);
-          rmSync(join(data, 'ballast'));
+          makeRoom(data);
           assertWhole(build);
           await small.ok('retry', id);
           const again = await small.until(id, ({ state }) => state === 'succeeded', 60_000);
           assert.ok(again.path !== null);
           assertWhole(again);
         } finally {
-          rmSync(join(data, 'ballast'), { force: true });
+          makeRoom(data);
           await tap.close();
         }
       },
