@@ -14,6 +14,7 @@ export interface StatusView {
     readonly state: string;
     readonly restarts: number;
     readonly reason: string | null;
+    readonly since: number | null;
   };
   readonly http: { readonly url: string | null };
   readonly actors: readonly {
@@ -22,6 +23,8 @@ export interface StatusView {
     readonly state: string;
     readonly restarts: number;
     readonly reason: string | null;
+    /** When it came into this state. */
+    readonly since: number | null;
   }[];
 }
 
@@ -38,6 +41,7 @@ export const NOT_RUNNING: StatusView = {
     state: 'stopped',
     restarts: 0,
     reason: null,
+    since: null,
   },
   http: { url: null },
   actors: [],
@@ -58,14 +62,16 @@ export function statusOf(record: SystemRecord): StatusView {
       state: bus.state,
       restarts: bus.restarts,
       reason: bus.reason,
+      since: bus.since ?? null,
     },
     http: record.http,
-    actors: record.actors.map(({ name, pid, state, restarts, reason }) => ({
+    actors: record.actors.map(({ name, pid, state, restarts, reason, since }) => ({
       name,
       pid,
       state,
       restarts,
       reason,
+      since: since ?? null,
     })),
   };
 }

@@ -6,7 +6,9 @@
  * A2  The end is bounded: 10 s to drain, 5 s to stop, 5 s for the bus; whatever hangs is left.
  * A3  An actor does not outlive its supervisor: when the IPC channel closes it is gone in 3 s, so
  *     that its own children are gone in 5.
- * A4  An exception nobody caught ends the process at once. Work survives in the log, not in memory.
+ * A4  Over the same channel it answers a supervisor that asks whether it is there, and tells what
+ *     keeps it from its work: a bus that is away or refuses it.
+ * A5  An exception nobody caught ends the process at once. Work survives in the log, not in memory.
  */
 import type { ErrorCode } from '../protocol/error-codes.ts';
 import { CodeGodError, toWireError } from '../protocol/errors.ts';
@@ -107,6 +109,7 @@ class ActorProcess {
   #bus: Bus | null = null;
   #service: Subscription | null = null;
   #running: RunningActor | null = null;
+  #trouble: string | null = null;
   #ending = false;
 
   constructor(definition: ActorDefinition) {
@@ -236,6 +239,11 @@ class ActorProcess {
     const { type, ...fields } = event;
     const log = event.type === 'reconnected' ? 'info' : 'warn';
     this.#log[event.type === 'error' ? 'error' : log](`bus.${type}`, fields);
+    if (event.type === 'reconnected') this.#tellTrouble(null);
+    if (event.type === 'disconnected') {
+      this.#tellTrouble(`the bus at ${event.server} cannot be reached`);
+    }
+    if (event.type === 'refused') this.#tellTrouble(event.reason);
     if (event.type === 'handler_fatal') this.#fail('actor.handler_fatal', fields);
     if (event.type === 'closed' && !this.#ending) {
       void this.#end(ACTOR_EXIT.unavailable, 0);
@@ -249,13 +257,16 @@ class ActorProcess {
     };
     process.on('SIGTERM', terminate);
     process.on('SIGINT', terminate);
+    process.on('message', message => {
+      if ((message as { type?: unknown } | null)?.type === 'ping') this.#send({ type: 'pong' }); // A4
+    });
     process.on('disconnect', () => {
       this.#log.warn('actor.supervisor_gone');
       this.#clock.setTimeout(() => this.#exit(ACTOR_EXIT.stopped), ORPHAN_EXIT_MS); // A3
       void this.#end(ACTOR_EXIT.stopped, ORPHAN_DRAIN_MS);
     });
     const crash = (error: unknown): void => {
-      this.#log.error('actor.crashed', { error }); // A4
+      this.#log.error('actor.crashed', { error }); // A5
       this.#exit(ACTOR_EXIT.failed);
     };
     process.on('uncaughtException', crash);
@@ -306,9 +317,20 @@ class ActorProcess {
   }
 
   #tellSupervisor(details: Readonly<Record<string, string>>): void {
-    if (process.send === undefined || !process.connected) return;
     const { name } = this.#definition;
-    process.send({ type: 'lifecycle', name, state: this.#state, ...details }, error => {
+    this.#send({ type: 'lifecycle', name, state: this.#state, ...details });
+  }
+
+  /** A4. */
+  #tellTrouble(trouble: string | null): void {
+    if (trouble === this.#trouble || this.#ending) return;
+    this.#trouble = trouble;
+    this.#send({ type: 'trouble', trouble });
+  }
+
+  #send(message: object): void {
+    if (process.send === undefined || !process.connected) return;
+    process.send(message, error => {
       // The channel may close under the message; `disconnect` tells that, and is acted on.
       if (error !== null) this.#log.debug('actor.supervisor_unreachable', { error });
     });

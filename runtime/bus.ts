@@ -264,6 +264,8 @@ export interface Objects {
 
 export type BusEvent =
   | { readonly type: 'disconnected' | 'reconnected'; readonly server: string }
+  /** The server knows us no more, at a try to connect again. It is tried for ever. */
+  | { readonly type: 'refused'; readonly reason: string }
   | { readonly type: 'lame_duck'; readonly server: string }
   | { readonly type: 'closed'; readonly reason: string | null }
   | { readonly type: 'permission_denied'; readonly operation: string; readonly subject: string }

@@ -1,8 +1,18 @@
 /** The log as a reader gets it: its lines, what is masked, what is cut. */
 import assert from 'node:assert/strict';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { CodeGodError } from '../protocol/errors.ts';
-import { createLogger, type LogLevel } from './log.ts';
+import {
+  fillDisk,
+  makeRoom,
+  mountSmallDisk,
+  SKIP_UNLESS_MOUNTABLE,
+  unmount,
+} from '../test/small-disk.ts';
+import { createLogger, type LogLevel, linesTo } from './log.ts';
 
 function lines(level: LogLevel = 'info') {
   const written: string[] = [];
@@ -93,4 +103,36 @@ test('a line is bounded: long texts, long lists, deep and circular objects, byte
   assert.equal(body, '[5000000 bytes]');
   assert.equal(list.at(-1), '[9936 more]');
   assert.equal(big, (2n ** 70n).toString());
+});
+
+test('lines that cannot be written are lost, counted, and told of with the next one', {
+  skip: SKIP_UNLESS_MOUNTABLE,
+}, context => {
+  const folder = mkdtempSync(join(tmpdir(), 'codegod-log-'));
+  mountSmallDisk(folder, 64 * 1024);
+  context.after(() => {
+    unmount(folder);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const file = join(folder, 'log');
+  const descriptor = openSync(file, 'a');
+  const log = createLogger({ name: 'w', level: 'info', destination: linesTo(descriptor) });
+  log.info('before');
+  fillDisk(folder);
+  let lines = 0;
+  // What is left of the last block takes a few lines more, the last of them in part.
+  for (let size = -1; size !== statSync(file).size; lines++) {
+    size = statSync(file).size;
+    log.info('filling', { text: 'x'.repeat(1_000) });
+  }
+  log.info('lost');
+  makeRoom(folder);
+  log.info('after');
+  closeSync(descriptor);
+  const read = readFileSync(file, 'utf8').trimEnd().split('\n');
+  const [told = '{}', last = '{}'] = read.slice(-2);
+  assert.equal(JSON.parse(last).event, 'after');
+  const whole = read.filter(line => line.includes('"filling"') && line.endsWith('}')).length;
+  const { event, lines: lost } = JSON.parse(told);
+  assert.deepEqual([event, lost], ['log.lines_lost', lines - whole + 1]);
 });

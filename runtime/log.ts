@@ -4,16 +4,13 @@
  *
  * L1  No secret is written: fields named like one and values that look like one are masked.
  * L2  A line is bounded, however large the field that was given.
- * L3  Logging never throws and never reorders: lines are written before the call returns.
+ * L3  Logging never throws and never reorders: lines are written before the call returns. Where they
+ *     cannot be (the disk is full, the reader has gone) they are lost, and the next line that can be
+ *     written is led by one that says how many.
  */
+import { writeSync } from 'node:fs';
 import { hostname } from 'node:os';
-import {
-  type DestinationStream,
-  destination,
-  type Logger as Pino,
-  pino,
-  stdTimeFunctions,
-} from 'pino';
+import { type DestinationStream, type Logger as Pino, pino, stdTimeFunctions } from 'pino';
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -51,9 +48,46 @@ export function createLogger(options: LoggerOptions): Logger {
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
     },
-    options.destination ?? destination({ dest: 2, sync: true }),
+    options.destination ?? linesTo(2),
   );
   return wrap(root);
+}
+
+/** A reader that takes nothing for so long loses the line: nobody may stand still for a log. */
+const PIPE_WAIT_MS = 100;
+const PIPE_PAUSE_MS = 5;
+
+/** L3. */
+export function linesTo(descriptor: number): DestinationStream {
+  let lost = 0;
+  let isTorn = false;
+  return {
+    write(line) {
+      const told = { level: 'warn', event: 'log.lines_lost', lines: lost };
+      const head = `${isTorn ? '\n' : ''}${lost > 0 ? `${JSON.stringify(told)}\n` : ''}`;
+      const bytes = Buffer.from(head + line);
+      const written = writeBytes(descriptor, bytes);
+      const isWhole = written === bytes.length;
+      lost = isWhole ? 0 : lost + 1;
+      isTorn = isWhole ? false : isTorn || written > 0;
+    },
+  };
+}
+
+/** Answers how many bytes could be written. */
+function writeBytes(descriptor: number, bytes: Buffer): number {
+  let written = 0;
+  for (let waitedMs = 0; written < bytes.length; ) {
+    try {
+      written += writeSync(descriptor, bytes, written);
+    } catch (error) {
+      const isPipeFull = (error as NodeJS.ErrnoException).code === 'EAGAIN';
+      if (!isPipeFull || waitedMs >= PIPE_WAIT_MS) return written;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PIPE_PAUSE_MS);
+      waitedMs += PIPE_PAUSE_MS;
+    }
+  }
+  return written;
 }
 
 /** A logger that writes nothing; for tests. */

@@ -208,6 +208,9 @@ function eventOf(status: Status): BusEvent | null {
       if (error instanceof errors.PermissionViolationError) {
         return { type: 'permission_denied', operation: error.operation, subject: error.subject };
       }
+      if (error instanceof errors.AuthorizationError) {
+        return { type: 'refused', reason: `the bus refuses this process: ${error.message}` };
+      }
       return { type: 'error', where: 'connection', error };
     }
     default:

@@ -15,9 +15,9 @@ import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
 import { statusOf } from '../status-view.ts';
 import { onStopSignals } from '../stop-signals.ts';
-import { logFile, openLog, sizeOf, tailLog } from '../supervisor/log-file.ts';
+import { appendLog, logFile, openLog, sizeOf, tailLog } from '../supervisor/log-file.ts';
 import { withSystem } from '../supervisor/system.ts';
-import { runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
+import { isUp, runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
 
 /** Name of the detached supervisor's own log. */
 const SUPERVISOR = 'supervisor';
@@ -48,11 +48,13 @@ async function upForeground(context: CommandContext): Promise<number> {
   return await joinRunning(context, config);
 }
 
-/** Hidden: the process behind `up -d`. Its stdout and stderr are a log file. */
+/** Hidden: the process behind `up -d`. Its stdout and stderr are the log file that it writes to. */
 export async function supervise(context: CommandContext): Promise<number> {
   const config = await context.config();
-  const say = (sentence: string): void =>
-    context.terminal.note(`${new Date(systemClock.now()).toISOString()} ${sentence}`);
+  const say = (sentence: string): void => {
+    const at = new Date(systemClock.now()).toISOString();
+    appendLog(config.paths.state, SUPERVISOR, `${at} ${sentence}`);
+  };
   const code = await superviseUntilStopped(config, 'detached', {
     actors: context.actors,
     onProgress: say,
@@ -164,7 +166,7 @@ async function untilReady(
   let wasRunning = false;
   while (systemClock.monotonic() < deadline) {
     const record = runningSystem(config.paths.state);
-    if (record?.state === 'ready') return record;
+    if (record !== null && record.state !== 'stopping' && isUp(record)) return record;
     if (record !== null && config.bus.joined && isTrying(record)) return record; // U3
     const failure = look();
     if (failure !== null) throw failure;
@@ -210,8 +212,9 @@ function changeTeller(tell: (sentence: string) => void): (record: SystemRecord) 
     for (const one of [record.bus, ...record.actors]) {
       if (one.state === 'cold' || told.get(one.name) === one.state) continue;
       told.set(one.name, one.state);
-      const died = one.state === 'backoff' || one.state === 'crash_loop';
-      tell(`${one.name} ${one.state}${died ? `: ${one.reason}` : ''}`);
+      const isWell =
+        one.reason === null || !['backoff', 'crash_loop', 'degraded'].includes(one.state);
+      tell(`${one.name} ${one.state}${isWell ? '' : `: ${one.reason}`}`);
     }
   };
 }

@@ -6,13 +6,17 @@
  *     which then stops everything in the right order.
  * A2  An actor stands in the state folder: the one we stand in may be removed under it, and its
  *     settings have been read already.
- * A3  Settings go by environment, never by argument list: others can read argument lists.
+ * A3  An actor that is ready is asked over the same channel whether it is there. One that does not
+ *     answer (silence.ts) is killed and so replaced; that needs no bus, which may be away.
+ * A4  Settings go by environment, never by argument list: others can read argument lists.
  */
 import { closeSync } from 'node:fs';
 import { fromCallback } from 'xstate';
+import { systemClock } from '../../runtime/clock.ts';
 import { type ChildProcess, startProgram } from '../../runtime/spawn.ts';
-import type { ChildDetails, ProcessCommand, ProcessEvent, ProcessInput } from './child-machine.ts';
+import type { ProcessCommand, ProcessEvent, ProcessInput } from './child-machine.ts';
 import { logFile, openLog, sizeOf, tailLog } from './log-file.ts';
+import { Silence } from './silence.ts';
 
 const LAST_LINES = 50;
 const REASON_LENGTH_MAX = 1_000;
@@ -26,32 +30,51 @@ export interface ActorCommand {
   readonly stateFolder: string;
 }
 
-export const actorProcess = (command: ActorCommand) =>
+export const actorProcess = (command: ActorCommand, askEveryMs: number) =>
   fromCallback<ProcessCommand, ProcessInput, ProcessEvent>(({ sendBack, receive }) => {
     const file = logFile(command.stateFolder, command.name);
     const from = sizeOf(file);
     const child = start(command);
+    const silence = new Silence(askEveryMs);
+    let asking: NodeJS.Timeout | undefined;
+    let isSilent = false;
     let isOver = false;
     const over = (reason: string): void => {
       if (isOver) return;
       isOver = true;
+      clearInterval(asking);
       sendBack({ type: 'process.exited', reason });
+    };
+    const ask = (): void => {
+      if (silence.isTooLong(systemClock.monotonic())) {
+        isSilent = true;
+        child.kill('SIGKILL');
+        return;
+      }
+      // A channel that is closed or full answers nothing, which is counted.
+      if (child.connected) child.send({ type: 'ping' }, () => {});
     };
     child.once('error', error => over(`it cannot be started: ${error.message}`));
     child.once('exit', (code, signal) => {
+      if (isSilent) return over(silence.reason);
       if (signal !== null) return over(`killed by ${signal}`);
       const error = lastError(tailLog(file, LAST_LINES, from));
       over(`exit code ${code}${error === null ? '' : `: ${error}`}`);
     });
     child.on('message', message => {
-      const details = readyDetails(message);
-      if (details !== null) sendBack({ type: 'process.ready', details });
+      silence.answered();
+      const event = eventOf(message);
+      if (event === null) return;
+      sendBack(event);
+      if (event.type === 'process.ready') asking ??= setInterval(ask, askEveryMs); // A3
     });
     if (child.pid !== undefined) sendBack({ type: 'process.spawned', pid: child.pid });
     receive(asked => {
+      clearInterval(asking); // Its end is bounded by the supervision machine.
       child.kill(asked.type === 'process.kill' ? 'SIGKILL' : 'SIGTERM');
     });
     return () => {
+      clearInterval(asking);
       if (!isOver) child.kill('SIGKILL');
     };
   });
@@ -70,12 +93,19 @@ function start(command: ActorCommand): ChildProcess {
   }
 }
 
-/** What a `ready` message of the lifecycle tells; null for every other message. */
-function readyDetails(message: unknown): ChildDetails | null {
+/** What a message of the lifecycle tells the supervision machine; null for every other message. */
+function eventOf(message: unknown): ProcessEvent | null {
   if (typeof message !== 'object' || message === null) return null;
-  const { type, state, http_url: httpUrl } = message as Record<string, unknown>;
+  const { type, state, trouble, http_url: httpUrl } = message as Record<string, unknown>;
+  if (type === 'trouble') {
+    const reason = typeof trouble === 'string' ? trouble.slice(0, REASON_LENGTH_MAX) : null;
+    return { type: 'process.trouble', trouble: reason };
+  }
   if (type !== 'lifecycle' || state !== 'ready') return null;
-  return typeof httpUrl === 'string' ? { http_url: httpUrl } : {};
+  return {
+    type: 'process.ready',
+    details: typeof httpUrl === 'string' ? { http_url: httpUrl } : {},
+  };
 }
 
 /** The message of the last error among lines of a log; null where there is none. */

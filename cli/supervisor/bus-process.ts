@@ -2,11 +2,12 @@
  * The port of the supervision machine for the bus server that we run ourselves. While it runs, its
  * users are looked after: tokens expire, and a command that made one may have died before it told.
  */
-import { appendFileSync, closeSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { fromCallback } from 'xstate';
 import { launchNatsServer, type RunningServer } from '../../runtime/nats-server/launch.ts';
+import { type BusWatch, watchBus } from './bus-watch.ts';
 import type { ProcessCommand, ProcessEvent, ProcessInput } from './child-machine.ts';
-import { logFile, openLog } from './log-file.ts';
+import { appendLog, openLog } from './log-file.ts';
 
 export interface BusCommand {
   readonly binary: string;
@@ -23,7 +24,7 @@ export interface BusCommand {
 export const BUS = 'nats-server';
 const USERS_EVERY_MS = 5_000;
 
-export const busProcess = (command: BusCommand) =>
+export const busProcess = (command: BusCommand, askEveryMs: number) =>
   fromCallback<ProcessCommand, ProcessInput, ProcessEvent>(({ sendBack, receive, input }) => {
     let server: RunningServer | null = null;
     let asked: ProcessCommand['type'] | null = null;
@@ -33,22 +34,41 @@ export const busProcess = (command: BusCommand) =>
       else void server.stopLameDuck();
     };
     closeSync(openLog(command.stateFolder, BUS));
-    const file = logFile(command.stateFolder, BUS);
-    const say = (line: string): void => appendFileSync(file, `${line}\n`);
+    let watch: BusWatch | null = null;
+    let replaced: string | null = null;
+    const say = (line: string): void => appendLog(command.stateFolder, BUS, line);
+    const heard = (line: string): void => {
+      say(line);
+      watch?.line(line);
+    };
     const live = async (): Promise<string> => {
       server = await launchNatsServer({
         ...command,
         port: portOf(input.details['url']) ?? command.port,
         monitoringPort: portOf(input.details['monitoring_url']) ?? command.monitoringPort,
-        log: say,
+        log: heard,
       });
+      const running = server;
       sendBack({ type: 'process.spawned', pid: server.pid });
       const details = { url: server.url, monitoring_url: server.monitoringUrl };
       sendBack({ type: 'process.ready', details });
       obey();
-      const refreshing = refreshUsers(server, say);
-      const { code, signal } = await server.exited;
+      watch = watchBus({
+        monitoringUrl: running.monitoringUrl,
+        storeDir: command.storeDir,
+        askEveryMs,
+        tell: trouble => sendBack({ type: 'process.trouble', trouble }),
+        replace: reason => {
+          say(reason);
+          replaced = reason;
+          running.kill();
+        },
+      });
+      const refreshing = refreshUsers(running, say);
+      const { code, signal } = await running.exited;
       clearInterval(refreshing);
+      watch.stop();
+      if (replaced !== null) return replaced;
       return signal === null ? `exit code ${code}` : `killed by ${signal}`;
     };
     void live()
@@ -56,9 +76,13 @@ export const busProcess = (command: BusCommand) =>
       .then(reason => sendBack({ type: 'process.exited', reason }));
     receive(command => {
       asked = command.type;
+      watch?.stop(); // Its end is bounded by the supervision machine.
       obey();
     });
-    return () => server?.kill();
+    return () => {
+      watch?.stop();
+      server?.kill();
+    };
   });
 
 function refreshUsers(server: RunningServer, say: (line: string) => void): NodeJS.Timeout {

@@ -6,6 +6,8 @@
  * M2  A child that has run steadily for a while is forgiven its earlier deaths.
  * M3  Stopping is bounded: asked politely first, killed when the time to drain is over.
  * M4  A child that does not become ready in time is killed and counts as having died.
+ * M5  A running child may have a trouble, such as a bus that is away: it is told, and the child is
+ *     left to do what it can. One that does not answer at all is ended by its port, and has died.
  */
 import { type ActorRefFrom, assign, fromCallback, type SnapshotFrom, sendTo, setup } from 'xstate';
 
@@ -39,6 +41,8 @@ export type ChildDetails = Readonly<Record<string, string>>;
 export type ProcessEvent =
   | { readonly type: 'process.spawned'; readonly pid: number }
   | { readonly type: 'process.ready'; readonly details: ChildDetails }
+  /** What keeps a running process from its work; null when that is over. */
+  | { readonly type: 'process.trouble'; readonly trouble: string | null }
   | { readonly type: 'process.exited'; readonly reason: string };
 
 /** To the port: what should happen to the process. */
@@ -57,6 +61,8 @@ export interface ChildContext {
   readonly deaths: number;
   /** Why it died last. */
   readonly reason: string | null;
+  /** What keeps it from its work now (M5). */
+  readonly trouble: string | null;
   readonly details: ChildDetails;
 }
 
@@ -90,13 +96,15 @@ export const childMachine = setup({
     noteDetails: assign((_, params: { readonly details: ChildDetails }) => ({
       details: params.details,
     })),
+    noteTrouble: assign((_, params: { readonly trouble: string | null }) => params),
     noteDeath: assign(({ context }, params: { readonly reason: string }) => ({
       pid: null,
+      trouble: null,
       reason: params.reason,
       deaths: context.deaths + 1,
       restarts: context.restarts + 1,
     })),
-    noteEnd: assign({ pid: null }),
+    noteEnd: assign({ pid: null, trouble: null }),
     noteLate: assign({ reason: 'it did not become ready in time' }),
     forgetDeaths: assign({ deaths: 0 }),
     terminate: sendTo('process', { type: 'process.terminate' } as const),
@@ -110,6 +118,7 @@ export const childMachine = setup({
     restarts: 0,
     deaths: 0,
     reason: null,
+    trouble: null,
     details: {},
   }),
   initial: 'cold',
@@ -131,6 +140,9 @@ export const childMachine = setup({
       on: {
         'process.spawned': {
           actions: { type: 'notePid', params: ({ event }) => ({ pid: event.pid }) },
+        },
+        'process.trouble': {
+          actions: { type: 'noteTrouble', params: ({ event }) => ({ trouble: event.trouble }) },
         },
         'process.exited': {
           target: 'backoff',

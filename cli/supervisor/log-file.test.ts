@@ -4,8 +4,9 @@ import { appendFileSync, closeSync, mkdtempSync, readFileSync, rmSync, writeSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { fillDisk, mountSmallDisk, SKIP_UNLESS_MOUNTABLE, unmount } from '../../test/small-disk.ts';
 import { lastError } from './actor-process.ts';
-import { logFile, openLog, sizeOf, tailLog, trimLog } from './log-file.ts';
+import { appendLog, logFile, openLog, sizeOf, tailLog, trimLog } from './log-file.ts';
 
 function folderFor(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'codegod-log-'));
@@ -25,6 +26,27 @@ test('a log that grows too large is cut under the process that writes it', t => 
   assert.equal(sizeOf(`${file}.1`), 1_000);
   trimLog(folder, 'worker', 999);
   assert.equal(sizeOf(file), 1, 'a small log is left alone');
+});
+
+test('without room a line is lost, and a log that is too large is cut all the same', {
+  skip: SKIP_UNLESS_MOUNTABLE,
+}, t => {
+  const folder = folderFor(t);
+  mountSmallDisk(folder, 256 * 1024);
+  try {
+    closeSync(openLog(folder, 'bus'));
+    appendLog(folder, 'bus', 'x'.repeat(100_000));
+    fillDisk(folder);
+    appendLog(folder, 'bus', 'y'.repeat(10_000));
+    const file = logFile(folder, 'bus');
+    assert.ok(sizeOf(file) < 110_000, `${sizeOf(file)} bytes`);
+    trimLog(folder, 'bus', 999);
+    assert.deepEqual([sizeOf(file), sizeOf(`${file}.1`)], [0, 0]);
+    appendLog(folder, 'bus', 'z');
+    assert.equal(readFileSync(file, 'utf8'), 'z\n');
+  } finally {
+    unmount(folder);
+  }
 });
 
 test('the tail of a log starts where it is asked to', t => {

@@ -4,13 +4,16 @@
  *
  * L1  A log is at most about twice `LOG_BYTES_MAX`: the file and one older copy. Children append
  *     (O_APPEND), so a file cut short under them goes on from its new end.
+ * L2  Writing and trimming never throw: where the disk is full a line is lost, not what it tells of.
  */
 import {
+  appendFileSync,
   closeSync,
   copyFileSync,
   mkdirSync,
   openSync,
   readSync,
+  rmSync,
   statSync,
   truncateSync,
 } from 'node:fs';
@@ -33,12 +36,34 @@ export function openLog(stateFolder: string, name: string): number {
   return openSync(logFile(stateFolder, name), 'a', 0o600);
 }
 
-/** Moves the content of a log that has grown too large into `<name>.log.1` (L1). */
+/** Appends one line of ours (L2). */
+export function appendLog(stateFolder: string, name: string, line: string): void {
+  try {
+    appendFileSync(logFile(stateFolder, name), `${line}\n`, { mode: 0o600 });
+  } catch {
+    // L2: there is no better place to say that a log cannot be written.
+  }
+}
+
+/** Moves the content of a log that has grown too large into `<name>.log.1` (L1, L2). */
 export function trimLog(stateFolder: string, name: string, bytesMax = LOG_BYTES_MAX): void {
   const file = logFile(stateFolder, name);
-  if (sizeOf(file) <= bytesMax) return;
-  copyFileSync(file, `${file}.1`);
-  truncateSync(file, 0);
+  try {
+    if (sizeOf(file) <= bytesMax) return;
+    keepCopy(file);
+    truncateSync(file, 0);
+  } catch {
+    // L2: the next round tries again.
+  }
+}
+
+/** Without room for it there is no older copy: a log that grows on takes what others need. */
+function keepCopy(file: string): void {
+  try {
+    copyFileSync(file, `${file}.1`);
+  } catch {
+    rmSync(`${file}.1`, { force: true }); // Half a copy.
+  }
 }
 
 /** The last lines of a log; none where there is no log. */

@@ -6,8 +6,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../runtime/clock.ts';
+import { connectNats } from '../../runtime/nats-bus.ts';
 import { modulePath, sourceLoader } from '../../runtime/paths.ts';
 import { identityOf } from '../../runtime/process-identity.ts';
+import {
+  fillDisk,
+  makeRoom,
+  mountSmallDisk,
+  SKIP_UNLESS_MOUNTABLE,
+  unmount,
+} from '../../test/small-disk.ts';
 import { logFile } from './log-file.ts';
 import { type Supervisor, type SupervisorOptions, stopLeftovers } from './supervisor.ts';
 import {
@@ -37,10 +45,13 @@ function world(t: TestContext) {
   return { folder, start };
 }
 
-async function until<T>(what: string, look: () => T | null | undefined | false): Promise<T> {
+async function until<T>(
+  what: string,
+  look: () => T | null | undefined | false | Promise<T | false>,
+): Promise<T> {
   const deadline = systemClock.monotonic() + 30_000;
   for (;;) {
-    const found = look();
+    const found = await look();
     if (found) return found;
     if (systemClock.monotonic() > deadline) throw new Error(`never: ${what}`);
     await systemClock.sleep(20);
@@ -71,6 +82,107 @@ test('each process that is killed comes back, the bus on the same port', OPTIONS
   }
   assert.equal(system.record().bus.url, first.bus.url);
   assert.match(readFileSync(logFile(folder, 'worker'), 'utf8'), /hello from worker\nhello from/);
+});
+
+test(
+  'what hangs is replaced: stopped, in a loop, the bus too; nobody else is',
+  OPTIONS,
+  async t => {
+    const { folder, start } = world(t);
+    const system = await start(['master', 'worker', 'gateway'], { askEveryMs: 500 });
+    const first = await system.ready();
+    const hang: readonly (readonly [string, NodeJS.Signals])[] = [
+      ['master', 'SIGSTOP'],
+      ['worker', 'SIGUSR1'],
+      ['nats-server', 'SIGSTOP'],
+    ];
+    for (const [name, signal] of hang) {
+      const pid = pidOf(system.record(), name);
+      process.kill(pid, signal);
+      const next = await until(`${name} is replaced`, () => {
+        const record = runningSystem(folder);
+        const one = [record?.bus, ...(record?.actors ?? [])].find(it => it?.name === name);
+        return one?.state === 'ready' && one.pid !== pid && one;
+      });
+      assert.equal(next.reason, 'it did not answer for 3 s');
+      assert.equal(identityOf(pid), null);
+    }
+    assert.equal(pidOf(system.record(), 'gateway'), pidOf(first, 'gateway'));
+  },
+);
+
+test('what keeps a process from its work is its state, with since when', OPTIONS, async t => {
+  const { folder, start } = world(t);
+  const system = await start(['master', 'worker']);
+  const before = await system.ready();
+  process.kill(pidOf(before, 'worker'), 'SIGUSR2');
+  const record = await until('the system is degraded', () => {
+    const now = runningSystem(folder);
+    return now?.state === 'degraded' && now;
+  });
+  const worker = record.actors.find(({ name }) => name === 'worker');
+  assert.deepEqual([worker?.state, worker?.reason], ['degraded', 'no bus']);
+  assert.ok((worker?.since ?? 0) >= before.started_at);
+  assert.deepEqual(await system.ready(), record, 'it has started');
+});
+
+test('a full disk ends nothing, is told, and with room again everything can be stored', {
+  ...OPTIONS,
+  skip: SKIP_UNLESS_MOUNTABLE,
+}, async t => {
+  const { folder, start } = world(t);
+  mountSmallDisk(folder, 32 * 1024 * 1024);
+  const problems: string[] = [];
+  const system = await start(['master', 'worker'], {
+    askEveryMs: 500,
+    onProblem: sentence => problems.push(sentence),
+  });
+  try {
+    const { bus: server } = await system.ready();
+    const bus = await connectNats({ servers: [server.url ?? ''], name: 't', clock: systemClock });
+    t.after(() => bus.close());
+    await bus.streams.ensure({
+      name: 'FULL',
+      subjects: ['full.>'],
+      storage: 'file',
+      discard: 'old',
+    });
+    const store = () =>
+      bus.streams.append('full.one', Buffer.alloc(100_000, 1), { timeout_ms: 2_000 });
+    await store();
+    fillDisk(folder);
+    await assert.rejects(async () => {
+      for (;;) await store();
+    });
+    process.kill(pidOf(system.record(), 'worker'), 'SIGKILL');
+    await until('the bus tells that its disk is full', () => {
+      const { bus: told } = system.record();
+      return told.state === 'degraded' && told.reason?.includes('is the disk full?');
+    });
+    await until('the worker is back', () =>
+      system
+        .record()
+        .actors.some(
+          ({ name, state, restarts }) => name === 'worker' && state === 'ready' && restarts === 1,
+        ),
+    );
+    assert.match(problems.join(), /system.json cannot be written: ENOSPC/);
+    makeRoom(folder);
+    const again = await until('the bus is started again', () => {
+      const { bus: one } = system.record();
+      return one.state === 'ready' && one.restarts === 1 && one;
+    });
+    assert.equal(again.reason, 'its disk was full, and has room again');
+    await until('it stores', () =>
+      store().then(
+        () => true,
+        () => false,
+      ),
+    );
+  } finally {
+    await system.stop();
+    unmount(folder);
+  }
 });
 
 test('stopping leaves no process and no note', OPTIONS, async t => {

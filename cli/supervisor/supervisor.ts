@@ -21,8 +21,10 @@ import {
   DEFAULT_POLICY,
 } from './child-machine.ts';
 import { trimLog } from './log-file.ts';
+import { ASK_EVERY_MS } from './silence.ts';
 import {
   type BusRecord,
+  isUp,
   type ProcessRecord,
   type ProcessState,
   readSystem,
@@ -44,6 +46,8 @@ export interface SupervisorOptions {
   /** The actors, given the bus they meet on. */
   readonly actors: (bus: BusRecord) => readonly ActorCommand[];
   readonly policy?: Partial<ChildPolicy>;
+  /** The pace at which running processes are asked whether they are there. */
+  readonly askEveryMs?: number;
   readonly clock?: Clock;
   readonly onChange?: (record: SystemRecord) => void;
   /** Something that does not stop the supervisor but that somebody should know. */
@@ -63,7 +67,7 @@ export interface Supervisor {
 
 /** A child died this often in a row before it was ever ready: starting the system has failed. */
 const START_DEATHS_MAX = 3;
-const TRIM_EVERY_MS = 30_000;
+const TIDY_EVERY_MS = 5_000;
 /** A bus server drains its clients for 3 s, stops within 6 s more, and is killed after that. */
 const BUS_DRAIN_MS = 12_000;
 /** Finding a port and recovering a large store. */
@@ -83,11 +87,14 @@ class ProcessSupervisor implements Supervisor {
   readonly #clock: Clock;
   readonly #policy: ChildPolicy;
   readonly #startedAt: number;
+  readonly #askEveryMs: number;
   readonly #bus: ChildActor | null;
   readonly #pidsStarted = new Map<number, string | null>();
+  readonly #states = new Map<string, { readonly state: ProcessState; readonly since: number }>();
   readonly #listeners = new Set<() => void>();
-  readonly #trimmer: NodeJS.Timeout;
+  readonly #tidier: NodeJS.Timeout;
   #actors: ReadonlyMap<string, ChildActor> = new Map();
+  #isUnwritten = false;
   #isStopping = false;
   #stopped: Promise<void> | null = null;
 
@@ -96,11 +103,14 @@ class ProcessSupervisor implements Supervisor {
     this.#clock = clock;
     this.#policy = { ...DEFAULT_POLICY, ...options.policy };
     this.#startedAt = clock.now();
+    this.#askEveryMs = options.askEveryMs ?? ASK_EVERY_MS;
     const busPolicy = { start_ms: BUS_START_MS, drain_ms: BUS_DRAIN_MS };
     this.#bus =
-      options.bus.kind === 'own' ? this.#child(busProcess(options.bus.command), busPolicy) : null;
-    this.#trimmer = setInterval(() => this.#trimLogs(), TRIM_EVERY_MS);
-    this.#trimmer.unref();
+      options.bus.kind === 'own'
+        ? this.#child(busProcess(options.bus.command, this.#askEveryMs), busPolicy)
+        : null;
+    this.#tidier = setInterval(() => this.#tidy(), TIDY_EVERY_MS);
+    this.#tidier.unref();
   }
 
   start(): void {
@@ -146,10 +156,10 @@ class ProcessSupervisor implements Supervisor {
   #startOutcome(signal: AbortSignal | undefined): SystemRecord | Error | null {
     if (signal?.aborted) return toError(signal.reason);
     const record = this.record();
-    if (record.state === 'ready') return record;
     if (record.state === 'stopping') return new Error('the system is being stopped');
+    if (isUp(record)) return record;
     const dying = [record.bus, ...record.actors].find(
-      one => one.state !== 'ready' && one.restarts >= START_DEATHS_MAX,
+      one => !isSteady(one) && one.restarts >= START_DEATHS_MAX,
     );
     return dying ? new Error(`${dying.name} keeps dying: ${dying.reason}`) : null;
   }
@@ -164,7 +174,7 @@ class ProcessSupervisor implements Supervisor {
     this.#changed();
     await Promise.all([...this.#actors.values()].map(stopChild)); // S1
     if (this.#bus !== null) await stopChild(this.#bus);
-    clearInterval(this.#trimmer);
+    clearInterval(this.#tidier);
     removeSystem(this.#options.stateFolder);
   }
 
@@ -173,7 +183,7 @@ class ProcessSupervisor implements Supervisor {
     if (bus.url === null || this.#actors.size > 0 || this.#isStopping) return;
     const commands = this.#options.actors(bus);
     this.#actors = new Map(
-      commands.map(command => [command.name, this.#child(actorProcess(command))]),
+      commands.map(command => [command.name, this.#child(actorProcess(command, this.#askEveryMs))]),
     );
     for (const child of this.#actors.values()) child.send({ type: 'child.start' });
   }
@@ -200,9 +210,13 @@ class ProcessSupervisor implements Supervisor {
     const record = this.record();
     try {
       writeSystem(this.#options.stateFolder, record);
+      this.#isUnwritten = false;
     } catch (error) {
-      // A full disk must not end the supervision of what runs; the next change writes again.
-      this.#options.onProblem?.(`system.json cannot be written: ${toError(error).message}`);
+      // A full disk must not end the supervision of what runs.
+      if (!this.#isUnwritten) {
+        this.#options.onProblem?.(`system.json cannot be written: ${toError(error).message}`);
+      }
+      this.#isUnwritten = true;
     }
     this.#options.onChange?.(record);
     for (const listener of [...this.#listeners]) listener();
@@ -225,15 +239,25 @@ class ProcessSupervisor implements Supervisor {
 
   #processRecord(name: string, child: ChildActor): ProcessRecord {
     const snapshot = child.getSnapshot();
-    const { pid, restarts, reason } = snapshot.context;
+    const { pid, restarts, reason, trouble } = snapshot.context;
+    const state = processState(snapshot);
     return {
       name,
       pid,
       pid_started: pid === null ? null : this.#startOf(pid),
-      state: processState(snapshot),
+      state,
       restarts,
-      reason,
+      reason: trouble ?? reason,
+      since: this.#sinceOf(name, state),
     };
+  }
+
+  #sinceOf(name: string, state: ProcessState): number {
+    const known = this.#states.get(name);
+    if (known?.state === state) return known.since;
+    const since = this.#clock.now();
+    this.#states.set(name, { state, since });
+    return since;
   }
 
   /** Remembered, since a record is written often and a process starts once. */
@@ -245,7 +269,8 @@ class ProcessSupervisor implements Supervisor {
     return started;
   }
 
-  #trimLogs(): void {
+  #tidy(): void {
+    if (this.#isUnwritten) this.#changed();
     for (const name of [BUS, ...this.#actors.keys()]) trimLog(this.#options.stateFolder, name);
   }
 }
@@ -265,12 +290,15 @@ const toError = (reason: unknown): Error =>
 function systemState(bus: ProcessRecord, actors: readonly ProcessRecord[]): SystemRecord['state'] {
   const all = [bus, ...actors];
   if (actors.length > 0 && all.every(one => one.state === 'ready')) return 'ready';
-  return all.some(one => one.state === 'crash_loop') ? 'degraded' : 'starting';
+  const isBad = all.some(({ state }) => state === 'crash_loop' || state === 'degraded');
+  return isBad ? 'degraded' : 'starting';
 }
+
+const isSteady = ({ state }: ProcessRecord): boolean => state === 'ready' || state === 'degraded';
 
 function processState(snapshot: ReturnType<ChildActor['getSnapshot']>): ProcessState {
   const state = childState(snapshot);
-  if (state === 'running') return 'ready';
+  if (state === 'running') return snapshot.context.trouble === null ? 'ready' : 'degraded';
   if (state === 'stopping') return 'draining';
   if (state === 'cold' || state === 'stopped') return state;
   return crashLooping(snapshot.context) ? 'crash_loop' : state;

@@ -10,11 +10,15 @@ import { join } from 'node:path';
 import { isAlive } from '../../runtime/process-identity.ts';
 import { readIfThere } from '../../runtime/read-if-there.ts';
 
-/** How one supervised process does. `crash_loop`: it keeps dying and is started ever again. */
+/**
+ * How one supervised process does. `crash_loop`: it keeps dying and is started ever again.
+ * `degraded`: it runs, and something keeps it from its work.
+ */
 export type ProcessState =
   | 'cold'
   | 'starting'
   | 'ready'
+  | 'degraded'
   | 'draining'
   | 'backoff'
   | 'crash_loop'
@@ -27,8 +31,10 @@ export interface ProcessRecord {
   readonly pid_started: string | null;
   readonly state: ProcessState;
   readonly restarts: number;
-  /** Why it died last. */
+  /** Why it died last; where it is `degraded`, what keeps it from its work. */
   readonly reason: string | null;
+  /** When it came into this state, in milliseconds since the epoch. */
+  readonly since?: number;
 }
 
 export interface BusRecord extends ProcessRecord {
@@ -48,6 +54,11 @@ export interface SystemRecord {
   readonly http: { readonly url: string | null };
   readonly actors: readonly ProcessRecord[];
 }
+
+/** Everything runs, in whatever trouble it may be. */
+export const isUp = ({ bus, actors }: SystemRecord): boolean =>
+  actors.length > 0 &&
+  [bus, ...actors].every(({ state }) => state === 'ready' || state === 'degraded');
 
 const FILE = 'system.json';
 

@@ -18,9 +18,12 @@ process.on('disconnect', () => process.exit(0));
 console.error('hello from ' + name);
 if (name === 'broken') process.exit(7);
 const http_url = name === 'master' ? 'http://127.0.0.1:9' : undefined;
+process.on('message', ({ type }) => type === 'ping' && process.send({ type: 'pong' }));
 process.send({ type: 'lifecycle', name, state: 'starting' });
 process.send({ type: 'lifecycle', name, state: 'ready', http_url });
 setInterval(() => {}, 1000);
+process.on('SIGUSR1', () => { for (;;); });
+process.on('SIGUSR2', () => process.send({ type: 'trouble', trouble: 'no bus' }));
 `;
 
 export function fakeActors(folder: string, names: readonly string[]): ActorCommand[] {
