@@ -69,8 +69,12 @@ export class TestSystem {
 
   readonly #commandLine: readonly [string, ...string[]];
 
-  private constructor(home: string, env: NodeJS.ProcessEnv, node: string) {
-    this.#commandLine = [node, ...programOf('cli/main.ts')];
+  private constructor(
+    home: string,
+    env: NodeJS.ProcessEnv,
+    commandLine: readonly [string, ...string[]],
+  ) {
+    this.#commandLine = commandLine;
     this.home = home;
     this.env = env;
     this.http = `http://127.0.0.1:${env['CODEGOD_HTTP_PORT']}`;
@@ -80,12 +84,14 @@ export class TestSystem {
   /**
    * @param settings environment variables on top, such as `CODEGOD_SCAFFOLD_PACE_MS`
    * @param node the Node that runs it all
+   * @param place a home that is there already, and another checkout to run
    */
   static async create(
     settings: Readonly<Record<string, string>> = {},
     node = process.execPath,
+    place: { readonly home?: string; readonly program?: readonly string[] } = {},
   ): Promise<TestSystem> {
-    const home = mkdtempSync(join(tmpdir(), 'codegod-e2e-'));
+    const home = place.home ?? mkdtempSync(join(tmpdir(), 'codegod-e2e-'));
     shareEnvironments(home);
     const [httpPort, busPort, monitoringPort] = await freePorts(3);
     const env = {
@@ -97,7 +103,7 @@ export class TestSystem {
       NO_COLOR: '1',
       ...settings,
     };
-    return new TestSystem(home, env, node);
+    return new TestSystem(home, env, [node, ...(place.program ?? programOf('cli/main.ts'))]);
   }
 
   /** Runs one command to its end; a non-zero exit is a result, not an exception. */
