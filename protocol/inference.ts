@@ -108,6 +108,23 @@ export const PullProgress = z.looseObject({
 });
 export type PullProgress = z.infer<typeof PullProgress>;
 
+/**
+ * `codegod.node.<node>.show`: what the node's engine says of a model, whole, as one JSON text in pieces
+ * of {@link ShownPart}: with everything it is megabytes.
+ */
+export const ShowRequest = z.looseObject({
+  model: z.string().min(1).max(128),
+  /** Long lists too, such as a tokenizer's. */
+  verbose: z.boolean().optional(),
+});
+export type ShowRequest = z.infer<typeof ShowRequest>;
+
+/** So short that a piece is within a message however its characters are escaped. */
+export const SHOWN_PART_LENGTH_MAX = 32_768;
+export const SHOWN_LENGTH_MAX = 64 * 1024 * 1024;
+export const ShownPart = z.looseObject({ text: z.string().max(SHOWN_PART_LENGTH_MAX) });
+export type ShownPart = z.infer<typeof ShownPart>;
+
 /** `codegod.node.<node>.load`: brings a model in without asking it anything; idempotent. */
 export const LoadRequest = z.looseObject({
   model: z.string().min(1).max(128),

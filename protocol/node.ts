@@ -124,6 +124,12 @@ export const ModelAdvert = z.looseObject({
   ram_bytes: BytesOrUnknown,
   context_tokens: z.int().min(0).nullable(),
   profile: ModelProfile.optional(),
+  /** When its file came, and when the engine would unload the copy that is loaded. */
+  modified_at: EpochMs.optional(),
+  expires_at: EpochMs.optional(),
+  /** Where they are not `gguf`, and not the family alone. */
+  format: z.string().max(32).optional(),
+  families: z.array(z.string().max(64)).max(16).optional(),
   state: z.enum(['absent', 'loading', 'loaded', 'unloading']).optional(),
   /** Requests that a loaded copy answers at once, and how many are at work on it now. */
   slots: z.int().min(1).optional(),

@@ -28,6 +28,7 @@ export type NodeVerb =
   | 'cancel'
   | 'infer'
   | 'pull'
+  | 'show'
   | 'load'
   | 'unload'
   | 'drain'

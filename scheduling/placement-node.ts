@@ -232,9 +232,13 @@ export function exclusionOf(
   return null;
 }
 
-/** Models that only embed or rank declare their capabilities without `completion`. */
+/**
+ * Models that only embed or rank declare their capabilities without `completion`. A model that writes
+ * declares nothing of embedding and does it all the same: one that was named is asked.
+ */
 export function isCapable(request: PlacementRequest, model: ModelAdvert): boolean {
   const wanted = request.capability ?? 'completion';
+  if (wanted === 'embedding' && request.model !== null) return true;
   if (model.capabilities.length === 0) return wanted === 'completion';
   return model.capabilities.includes(wanted);
 }

@@ -1,6 +1,6 @@
 /**
  * A whole node for tests of the pool: the real worker with its relay, on a fake Ollama whose cards,
- * models and speeds are made up.
+ * models and speeds are made up, or on a real one.
  */
 
 import type { FakeModelOptions } from '../../bench/fake-node/fake-model.ts';
@@ -28,7 +28,10 @@ const ADVERT_MS = 2_000;
 export interface TestNodeOptions {
   readonly url: string;
   readonly id: string;
-  readonly models: readonly FakeModelOptions[];
+  /** Of a fake Ollama. */
+  readonly models?: readonly FakeModelOptions[];
+  /** Of a real one, in place of the fake. */
+  readonly host?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly vramGib?: number;
   readonly labels?: Readonly<Record<string, string>>;
@@ -36,31 +39,39 @@ export interface TestNodeOptions {
 
 export class TestNode {
   readonly node: NodeId;
-  readonly ollama: FakeNode;
   readonly bus: Bus;
+  readonly #ollama: FakeNode | null;
   readonly #options: TestNodeOptions;
   readonly #worker: Worker;
   readonly #stopping = new AbortController();
   #adverts: Promise<void> = Promise.resolve();
 
-  private constructor(options: TestNodeOptions, ollama: FakeNode, bus: Bus, worker: Worker) {
+  private constructor(options: TestNodeOptions, ollama: FakeNode | null, bus: Bus, worker: Worker) {
     this.node = NodeId.parse(options.id);
     this.#options = options;
-    this.ollama = ollama;
+    this.#ollama = ollama;
     this.bus = bus;
     this.#worker = worker;
   }
 
   static async start(options: TestNodeOptions): Promise<TestNode> {
-    const { url, id, models, env = {}, vramGib = 24, labels = {} } = options;
+    const { url, id, models = [], env = {}, vramGib = 24, labels = {} } = options;
     const cards = [{ totalBytes: vramGib * GIB }];
-    const ollama = await startFakeNode({ models, cards, env });
+    const isReal = options.host !== undefined;
+    const ollama = isReal ? null : await startFakeNode({ models, cards, env });
+    const host = options.host ?? ollama?.url ?? '';
     const bus = await connectNats({ servers: [url], name: `worker-${id}`, clock: systemClock });
     await advertise(bus, id, vramGib);
-    const worker = await startWorker(bus, id, ollama.url, await memoryJournal(), labels);
+    const worker = await startWorker(bus, id, host, await memoryJournal(), labels);
     const node = new TestNode(options, ollama, bus, worker);
     node.#adverts = node.#keepAdvertising();
     return node;
+  }
+
+  /** The fake Ollama of it. */
+  get ollama(): FakeNode {
+    if (this.#ollama === null) throw new Error('this node has a real Ollama');
+    return this.#ollama;
   }
 
   /** As at the end of its process. */
@@ -73,7 +84,7 @@ export class TestNode {
     await this.#adverts;
     await this.#worker.stop();
     await this.bus.close();
-    await this.ollama.stop();
+    await this.#ollama?.stop();
   }
 
   async #keepAdvertising(): Promise<void> {

@@ -14,6 +14,7 @@ import {
   type LoadRequest,
   type PullProgress,
   RequestId,
+  type ShowRequest,
   type UnloadRequest,
 } from '../../protocol/inference.ts';
 import type { ModelAdvert } from '../../protocol/node.ts';
@@ -192,6 +193,14 @@ export class ModelHost implements ModelLender {
     copy.send({ type: 'copy.revoke' });
     const error = await copy.cleared();
     if (error !== null) throw fromWireError(error);
+  }
+
+  /** What the engine says of a model, whole. */
+  async show(request: ShowRequest, signal: AbortSignal): Promise<object> {
+    const { name } = modelOf({ engine: 'ollama', model: request.model }, this.#options.situation());
+    const engine = this.#options.engines.ollama;
+    if (engine?.show !== undefined) return await engine.show({ ...request, model: name }, signal);
+    throw new CodeGodError('engine_unavailable', 'no engine of this node tells about its models');
   }
 
   /** Fetches a model; a pull that was cut short goes on where it was. */

@@ -1,10 +1,19 @@
 /**
- * What a node does when it is told to: reserve, release and cancel for attempts; pull, load, unload
- * and drain for people and for the master. Repeating any of it changes nothing more.
+ * What a node does when it is told to: reserve, release and cancel for attempts; show, pull, load,
+ * unload and drain for people and for the master. Repeating any of it changes nothing more.
  */
 
+import { CodeGodError } from '../../protocol/errors.ts';
 import type { NodeId } from '../../protocol/ids.ts';
-import { DrainRequest, LoadRequest, PullRequest, UnloadRequest } from '../../protocol/inference.ts';
+import {
+  DrainRequest,
+  LoadRequest,
+  PullRequest,
+  SHOWN_LENGTH_MAX,
+  SHOWN_PART_LENGTH_MAX,
+  ShowRequest,
+  UnloadRequest,
+} from '../../protocol/inference.ts';
 import {
   type Acknowledgement,
   CancelRequest,
@@ -34,6 +43,8 @@ export interface NodeVerbsOptions {
 
 /** Pulls at once; each has a disk and a line to share with the others. */
 const PULLS_MAX = 8;
+/** Answers of megabytes perhaps. */
+const SHOWS_MAX = 4;
 const DONE: Acknowledgement = { ok: true };
 
 export function serveNodeVerbs(options: NodeVerbsOptions): Subscription[] {
@@ -65,6 +76,23 @@ export function serveNodeVerbs(options: NodeVerbsOptions): Subscription[] {
       await draining.set(drain);
       return { draining: draining.asked, at_work: attempts.open().size + models.inferences };
     }),
+    messenger.serveStream(
+      nodeSubject(node, 'show'),
+      ShowRequest,
+      async (request, { signal, send }) => {
+        const text = JSON.stringify(await models.show(request, signal));
+        if (text.length > SHOWN_LENGTH_MAX) {
+          throw new CodeGodError(
+            'too_large',
+            `what the engine says of ${request.model} is too much`,
+          );
+        }
+        for (let from = 0; from < text.length; from += SHOWN_PART_LENGTH_MAX) {
+          await send({ text: text.slice(from, from + SHOWN_PART_LENGTH_MAX) });
+        }
+      },
+      { concurrency: SHOWS_MAX },
+    ),
     messenger.serveStream(
       nodeSubject(node, 'pull'),
       PullRequest,

@@ -84,6 +84,9 @@ export async function startRealOllama(options: RealOllamaOptions = {}): Promise<
   };
 }
 
+/** The official program; it is there where a server was started. */
+export const realOllamaProgram = (): string => join(cacheDirectory(), 'ollama');
+
 /** Null where there is one, if need be a new one; otherwise why there is none. */
 export async function findRealOllama(): Promise<string | null> {
   const cache = cacheDirectory();

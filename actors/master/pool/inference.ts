@@ -43,12 +43,18 @@ export interface InferenceInput {
   readonly traceparent: string | undefined;
 }
 
+/** Who answers. */
+export interface Place {
+  readonly node: string;
+  readonly model: string;
+}
+
 /** Who gets the answer. */
 export interface Receiver {
   /** Whether it shows what is going on before the first byte. */
   readonly wantsProgress: boolean;
-  progress(node: string, progress: InferProgress): void;
-  head(node: string, status: number, contentType: string): void;
+  progress(place: Place, progress: InferProgress): void;
+  head(place: Place, status: number, contentType: string): void;
   /** False: no more, please, until `drained`. */
   write(chunk: Uint8Array): boolean;
   /** Resolves also when the client has gone. */
@@ -210,9 +216,9 @@ export class Inference {
     for await (const part of stream) {
       if (part.body.length > 0) {
         throwIfError(part);
-        if (!this.#begun) this.#begin(node, part);
+        if (!this.#begun) this.#begin(grant.plan, part);
         if (!this.#receiver.write(part.body)) await this.#receiver.drained();
-      } else if (!this.#begun && this.#receiver.wantsProgress) this.#progress(node, part);
+      } else if (!this.#begun && this.#receiver.wantsProgress) this.#progress(grant.plan, part);
       usage ??= usageOf(part);
       failure ??= failureOf(part);
     }
@@ -220,16 +226,16 @@ export class Inference {
     throw new CodeGodError('engine_failed', `${node} ended its answer before it began`);
   }
 
-  #begin(node: string, part: BusMessage): void {
+  #begin(place: Place, part: BusMessage): void {
     this.#begun = true;
     const status = Number(part.headers[INFER_HEADER.status] ?? 200);
     const type = part.headers[INFER_HEADER.contentType] ?? 'application/json';
-    this.#receiver.head(node, status, type);
+    this.#receiver.head(place, status, type);
   }
 
-  #progress(node: string, part: BusMessage): void {
+  #progress(place: Place, part: BusMessage): void {
     const progress = InferProgress.safeParse(jsonOf(part.headers[INFER_HEADER.progress]));
-    if (progress.success) this.#receiver.progress(node, progress.data);
+    if (progress.success) this.#receiver.progress(place, progress.data);
   }
 
   /** N1, N2, N3. Throws what ends the inference. */

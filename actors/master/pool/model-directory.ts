@@ -65,6 +65,12 @@ export class ModelDirectory {
     return [...this.models().values()].flat();
   }
 
+  /** Names that are no model's own: `auto` and those configured, as far as they lead to a model. */
+  furtherNames(): readonly string[] {
+    const names = [AUTO, ...Object.keys(this.#options.aliases)];
+    return names.filter(name => !this.models().has(canonicalModelName(name)) && this.#leads(name));
+  }
+
   /**
    * A name as a client wrote it → a name as an inventory spells it; null for `auto`.
    * @throws CodeGodError `model_missing` naming the nearest one
@@ -82,6 +88,15 @@ export class ModelDirectory {
     if (resolved === undefined) throw this.#unknown(name);
     if (this.#resolved.size < REMEMBERED_MAX) this.#resolved.set(name, resolved);
     return resolved;
+  }
+
+  #leads(name: string): boolean {
+    try {
+      return this.holders(this.resolve(name)).length > 0;
+    } catch (error) {
+      if (error instanceof CodeGodError && error.code === 'model_missing') return false;
+      throw error;
+    }
   }
 
   #find(name: string, models: ReadonlyMap<string, readonly Holder[]>): string | null | undefined {

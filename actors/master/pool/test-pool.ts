@@ -17,7 +17,7 @@ import { createMetrics } from '../../../runtime/metrics.ts';
 import { ensureStores } from '../../../runtime/stores.ts';
 import { GIB, type NodeInput, nodeView } from '../../../scheduling/test-nodes.ts';
 import { NodeTable } from '../adapters/node-table.ts';
-import { Inference, type InferenceInput, type Receiver } from './inference.ts';
+import { Inference, type InferenceInput, type Place, type Receiver } from './inference.ts';
 import { ModelDirectory } from './model-directory.ts';
 import { Policies } from './policies.ts';
 import { Pool } from './pool.ts';
@@ -61,10 +61,10 @@ export class TestReceiver implements Receiver {
   /** Told of each piece. */
   onWrite: () => void = () => {};
 
-  progress(node: string, { phase }: InferProgress): void {
+  progress({ node }: Place, { phase }: InferProgress): void {
     this.told.push(`${phase} on ${node}`);
   }
-  head(node: string): void {
+  head({ node }: Place): void {
     this.node = node;
   }
   write(chunk: Uint8Array): boolean {

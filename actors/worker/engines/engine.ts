@@ -8,7 +8,7 @@
  * N4: who loads is the host of the models; `generate` is asked for copies that are loaded, with the
  *     context that they are loaded with.
  */
-import type { PullProgress } from '../../../protocol/inference.ts';
+import type { PullProgress, ShowRequest } from '../../../protocol/inference.ts';
 import type { ModelProfile } from '../../../protocol/model-profile.ts';
 import type { EngineEnvironment } from '../../../protocol/node.ts';
 
@@ -62,6 +62,12 @@ export interface EngineModel {
   readonly context_tokens: number | null;
   readonly capabilities: string[];
   readonly profile?: ModelProfile;
+  /** Ms since the epoch: when the file came, and when the copy that is loaded goes by itself. */
+  readonly modified_at?: number;
+  readonly expires_at?: number;
+  /** Where they are not `gguf`, and not the family alone. */
+  readonly format?: string;
+  readonly families?: string[];
   /** Requests that one copy answers at once. */
   readonly slots?: number;
 }
@@ -81,6 +87,7 @@ export interface RunningCopy {
   readonly vram_bytes: number | null;
   readonly ram_bytes: number | null;
   readonly context_tokens: number | null;
+  readonly expires_at?: number;
 }
 
 export interface LoadOptions {
@@ -98,6 +105,8 @@ export interface Engine {
   /** Resolves when the engine does not have it in memory any more. */
   unload(model: string, signal: AbortSignal): Promise<void>;
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateChunk>;
+  /** All it says of a model, as it says it; absent where it says nothing. */
+  show?(request: ShowRequest, signal: AbortSignal): Promise<object>;
   /** Fetches a model; absent where the engine fetches none. */
   pull?(model: string, signal: AbortSignal): AsyncIterable<PullProgress>;
 }

@@ -92,6 +92,8 @@ export class OllamaCatalog {
         context_tokens: copy?.context_tokens ?? null,
         capabilities: (details?.capabilities ?? []).slice(0, 32).map(name => name.slice(0, 64)),
         ...(details === undefined ? {} : { profile: details.profile }),
+        ...fileFacts(model),
+        ...(copy?.expires_at === undefined ? {} : { expires_at: copy.expires_at }),
       };
     });
   }
@@ -100,10 +102,13 @@ export class OllamaCatalog {
   async running(client: Ollama): Promise<RunningCopy[]> {
     const { models } = await client.ps();
     return (models ?? []).map(model => {
-      const { name, size, size_vram, context_length } = model as Running;
-      const rest = Math.max(0, size - size_vram);
-      const context = context_length ?? null;
-      return { model: name, vram_bytes: size_vram, ram_bytes: rest, context_tokens: context };
+      const { name, size, size_vram, context_length, expires_at } = model as unknown as Running;
+      const until = momentOf(expires_at);
+      return {
+        ...{ model: name, vram_bytes: size_vram, ram_bytes: Math.max(0, size - size_vram) },
+        context_tokens: context_length ?? null,
+        ...(until === null ? {} : { expires_at: until }),
+      };
     });
   }
 
@@ -190,4 +195,27 @@ interface Running {
   readonly size: number;
   readonly size_vram: number;
   readonly context_length?: number;
+  readonly expires_at?: string;
+}
+
+/** What clients are told of a model's file, where it is not what can be taken for granted. */
+function fileFacts({ modified_at, details }: ModelResponse): Partial<EngineModel> {
+  const modified = momentOf(modified_at);
+  const format = (details?.format || GGUF).slice(0, 32);
+  const families = (details?.families ?? []).slice(0, 16).map(family => family.slice(0, 64));
+  const isPlain =
+    families.length === 0 || (families.length === 1 && families[0] === details.family);
+  return {
+    ...(modified === null ? {} : { modified_at: modified }),
+    ...(format === GGUF ? {} : { format }),
+    ...(isPlain ? {} : { families }),
+  };
+}
+
+const GGUF = 'gguf';
+
+/** A time as Go writes it; its zero means that there is none. */
+function momentOf(time: unknown): number | null {
+  const ms = typeof time === 'string' ? Date.parse(time) : Number.NaN;
+  return ms > 0 ? Math.floor(ms) : null;
 }

@@ -11,7 +11,7 @@
  */
 import { Ollama } from 'ollama';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import type { PullProgress } from '../../../protocol/inference.ts';
+import type { PullProgress, ShowRequest } from '../../../protocol/inference.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import { nearestName, sameModel } from '../../../scheduling/model-names.ts';
 import type {
@@ -249,6 +249,19 @@ class OllamaEngine implements Engine {
       const total_ms = Math.round(this.#clock.monotonic() - startMs);
       const counts = { prompt_tokens: 0, output_tokens: 0, load_ms: 0, total_ms };
       yield { kind: 'done', reason: 'repetition', ...counts };
+    } finally {
+      watchdog.stop();
+    }
+  }
+
+  async show({ model, verbose = false }: ShowRequest, signal: AbortSignal): Promise<object> {
+    const watchdog = new Watchdog(this.#clock, signal);
+    watchdog.expect(this.#timeouts.showMs, `no answer about ${model}`);
+    try {
+      const request: ShowRequest & { verbose: boolean } = { model, verbose };
+      return await this.#client(watchdog.signal).show(request);
+    } catch (error) {
+      throw await this.#told(watchdog.reason(error), 'asking', model, signal);
     } finally {
       watchdog.stop();
     }

@@ -9,7 +9,7 @@
 import type { ServerResponse } from 'node:http';
 import type { InferProgress, RequestId } from '../../../../protocol/inference.ts';
 import type { Clock } from '../../../../runtime/clock.ts';
-import type { Receiver } from '../../pool/inference.ts';
+import type { Place, Receiver } from '../../pool/inference.ts';
 import { errorAnswer, errorInStream, type Family } from './error-shapes.ts';
 
 /** Proxies and clients that wait for a head give up after 30 s at the earliest. */
@@ -20,6 +20,12 @@ const ID_HEADER: Readonly<Record<Family, string>> = {
   anthropic: 'request-id',
   ollama: 'x-request-id',
 };
+
+/** Where an answer comes from, and which model spoke, also where the client wrote `auto` or an alias. */
+export const placeHeaders = ({ node, model }: Place): Record<string, string> => ({
+  'x-codegod-node': node,
+  'x-codegod-model': encodeURI(model),
+});
 
 export interface AnswerOptions {
   readonly response: ServerResponse;
@@ -50,18 +56,18 @@ export class Answer implements Receiver {
   }
 
   /** While a model is loaded: `: loading on node-a, 40 %`. */
-  progress(node: string, { phase, fraction }: InferProgress): void {
+  progress(place: Place, { phase, fraction }: InferProgress): void {
     const { clock, signOfLifeMs = SIGN_OF_LIFE_MS } = this.#options;
     const now = clock.monotonic();
     if (now - this.#signedMs < signOfLifeMs) return;
     this.#signedMs = now;
-    if (!this.#response.headersSent) this.#head(node, 200, 'text/event-stream');
+    if (!this.#response.headersSent) this.#head(place, 200, 'text/event-stream');
     const share = fraction === null ? '' : `, ${Math.round(fraction * 100)} %`;
-    this.#response.write(`: ${phase} on ${node}${share}\n\n`);
+    this.#response.write(`: ${phase} on ${place.node}${share}\n\n`);
   }
 
-  head(node: string, status: number, contentType: string): void {
-    if (!this.#response.headersSent) this.#head(node, status, contentType);
+  head(place: Place, status: number, contentType: string): void {
+    if (!this.#response.headersSent) this.#head(place, status, contentType);
   }
 
   write(chunk: Uint8Array): boolean {
@@ -125,12 +131,12 @@ export class Answer implements Receiver {
     return this.#hasBytes;
   }
 
-  #head(node: string, status: number, contentType: string): void {
+  #head({ node, model }: Place, status: number, contentType: string): void {
     this.#response.writeHead(status, {
       ...this.#common(),
       'content-type': contentType,
       'cache-control': 'no-cache',
-      'x-codegod-node': node,
+      ...placeHeaders({ node, model }),
       // nginx holds back what it streams unless it is told not to.
       ...(this.#options.isStream ? { 'x-accel-buffering': 'no' } : {}),
     });

@@ -1,52 +1,70 @@
 /**
- * What the pool has, as each kind of client lists it: one entry per model, however many nodes have
- * it. What nobody knows is left out, never made up.
+ * What the pool has, as each kind of client lists it: one entry per name that can be asked for, however
+ * many nodes have it, and none that the client's key is not for. What nobody knows is left out, never
+ * made up.
  */
 import { CodeGodError } from '../../../../protocol/errors.ts';
 import type { ModelAdvert } from '../../../../protocol/node.ts';
-import type { Holder, ModelDirectory } from '../../pool/model-directory.ts';
+import type { ApiKey } from '../../../../protocol/policy.ts';
+import { sameModel } from '../../../../scheduling/model-names.ts';
+import { permits } from '../../pool/api-keys.ts';
+import { AUTO, type Holder, type ModelDirectory } from '../../pool/model-directory.ts';
 
-/** When a model came is not known; clients insist on a number. */
+/** When a model came is not told by all nodes; clients insist on a number. */
 const CREATED_UNKNOWN = 0;
 
-interface Entry {
+export interface Entry {
+  /** The model's own, an alias, or `auto`. */
+  readonly name: string;
+  /** What it stands for. */
   readonly model: ModelAdvert;
   readonly holders: readonly Holder[];
 }
 
-function entries(directory: ModelDirectory): readonly Entry[] {
-  return [...directory.models().values()].flatMap(holders => {
+/** What a key may ask for, under every name that there is for it; of null everything. */
+function entries(directory: ModelDirectory, key: ApiKey | null): readonly Entry[] {
+  const own = [...directory.models().values()].flatMap(holders => {
     const model = holders[0]?.model;
-    return model === undefined ? [] : [{ model, holders }];
+    return model === undefined ? [] : [{ name: model.name, model, holders }];
   });
+  const further = directory.furtherNames().map(name => entryOf(directory, name));
+  return [...own, ...further].filter(
+    ({ name, model }) =>
+      key === null || permits(key, name) || (name !== AUTO && permits(key, model.name)),
+  );
 }
 
-/** @throws CodeGodError `model_missing` */
-function entryOf(directory: ModelDirectory, name: string): Entry {
+/** `auto` is shown as the largest that writes. @throws CodeGodError `model_missing` */
+export function entryOf(directory: ModelDirectory, name: string): Entry {
   const resolved = directory.resolve(name);
-  const holders = directory.holders(resolved);
-  const model = holders[0]?.model;
-  if (resolved !== null && model !== undefined) return { model, holders };
+  const model = resolved === null ? largestOf(directory) : directory.holders(resolved)[0]?.model;
+  if (model !== undefined) {
+    const isOwn = resolved !== null && sameModel(name, model.name);
+    return { name: isOwn ? model.name : name, model, holders: directory.holders(model.name) };
+  }
   throw new CodeGodError('model_missing', `model '${name.slice(0, 128)}' not found`);
 }
 
-export function openaiModels(directory: ModelDirectory) {
-  return { object: 'list', data: entries(directory).map(openaiModel) };
+function largestOf(directory: ModelDirectory): ModelAdvert | undefined {
+  const models = directory.holders(null).map(({ model }) => model);
+  const writing = models.filter(({ capabilities }) => capabilities.includes('completion'));
+  const eligible = writing.length > 0 ? writing : models;
+  return eligible.toSorted((left, right) => right.size_bytes - left.size_bytes)[0];
 }
 
-export function openaiModelNamed(directory: ModelDirectory, name: string) {
-  return openaiModel(entryOf(directory, name));
+export function openaiModels(directory: ModelDirectory, key: ApiKey | null) {
+  return { object: 'list', data: entries(directory, key).map(openaiModel) };
 }
 
-const openaiModel = ({ model }: Entry) => ({
-  id: model.name,
+export const openaiModel = ({ name, model }: Entry) => ({
+  id: name,
   object: 'model',
-  created: CREATED_UNKNOWN,
+  created: Math.floor((model.modified_at ?? CREATED_UNKNOWN) / 1_000),
   owned_by: 'library',
 });
 
-export function anthropicModels(directory: ModelDirectory) {
-  const data = entries(directory).map(anthropicModel);
+export function anthropicModels(directory: ModelDirectory, key: ApiKey | null) {
+  const data = entries(directory, key).map(anthropicModel);
   return {
     data,
     has_more: false,
@@ -55,22 +73,23 @@ export function anthropicModels(directory: ModelDirectory) {
   };
 }
 
-export function anthropicModelNamed(directory: ModelDirectory, name: string) {
-  return anthropicModel(entryOf(directory, name));
-}
-
-const anthropicModel = ({ model }: Entry) => ({
+export const anthropicModel = ({ name, model }: Entry) => ({
   type: 'model',
-  id: model.name,
-  display_name: model.name,
-  created_at: new Date(CREATED_UNKNOWN).toISOString(),
+  id: name,
+  display_name: name,
+  created_at: new Date(model.modified_at ?? CREATED_UNKNOWN).toISOString(),
 });
 
-export function ollamaTags(directory: ModelDirectory) {
+/** The newest first, as there. */
+export function ollamaTags(directory: ModelDirectory, key: ApiKey | null) {
+  const newestFirst = entries(directory, key).toSorted(
+    (left, right) => (right.model.modified_at ?? 0) - (left.model.modified_at ?? 0),
+  );
   return {
-    models: entries(directory).map(({ model, holders }) => ({
-      name: model.name,
-      model: model.name,
+    models: newestFirst.map(({ name, model, holders }) => ({
+      name,
+      model: name,
+      ...timeOf('modified_at', model.modified_at),
       size: model.size_bytes,
       digest: model.digest,
       details: detailsOf(model),
@@ -79,18 +98,23 @@ export function ollamaTags(directory: ModelDirectory) {
   };
 }
 
+/** In Ollama's words; left out where nobody said it. */
+const timeOf = (key: string, ms: number | undefined): Record<string, string> =>
+  ms === undefined ? {} : { [key]: new Date(ms).toISOString() };
+
 /** Every loaded copy is an entry of its own. */
-export function ollamaPs(directory: ModelDirectory) {
+export function ollamaPs(directory: ModelDirectory, key: ApiKey | null) {
   return {
-    models: entries(directory).flatMap(({ holders }) =>
+    models: [...directory.models().values()].flatMap(holders =>
       holders
-        .filter(({ model }) => model.loaded)
+        .filter(({ model }) => model.loaded && (key === null || permits(key, model.name)))
         .map(({ node, model }) => ({
           name: model.name,
           model: model.name,
           digest: model.digest,
           details: detailsOf(model),
           ...sizesOf(model),
+          ...timeOf('expires_at', model.expires_at),
           ...(model.context_tokens === null ? {} : { context_length: model.context_tokens }),
           node,
         })),
@@ -105,21 +129,22 @@ function sizesOf({ vram_bytes, ram_bytes }: ModelAdvert) {
     : { ...vram, size: vram_bytes + ram_bytes };
 }
 
-export function ollamaShow(directory: ModelDirectory, name: string) {
-  const { model, holders } = entryOf(directory, name);
+/** What is known of a model without asking anybody. */
+export function ollamaShow({ model, holders }: Entry) {
   return {
     details: detailsOf(model),
     model_info: modelInfo(model),
     capabilities: model.capabilities,
+    ...timeOf('modified_at', model.modified_at),
     nodes: holders.map(({ node }) => node),
   };
 }
 
 const detailsOf = (model: ModelAdvert) => ({
   parent_model: '',
-  format: 'gguf',
+  format: model.format ?? 'gguf',
   family: model.family,
-  families: [model.family],
+  families: model.families ?? [model.family],
   parameter_size: model.parameter_size,
   quantization_level: model.quantization,
 });

@@ -2,8 +2,8 @@
  * `POST /api/embeddings`, as Ollama had it before `/api/embed`: one text in, one list of numbers out.
  * It is asked like the newer one, and the answer is put into the older shape.
  */
-import type { Receiver } from '../../pool/inference.ts';
-import type { Answer } from './answer.ts';
+import type { Place, Receiver } from '../../pool/inference.ts';
+import { type Answer, placeHeaders } from './answer.ts';
 import type { Body } from './body.ts';
 
 export function asEmbed({ value }: Body): Body {
@@ -16,7 +16,7 @@ export class EmbeddingReceiver implements Receiver {
   readonly wantsProgress = false;
   readonly #answer: Answer;
   readonly #chunks: Uint8Array[] = [];
-  #node = '';
+  #place: Place = { node: '', model: '' };
   #status = 200;
 
   constructor(answer: Answer) {
@@ -25,8 +25,8 @@ export class EmbeddingReceiver implements Receiver {
 
   progress(): void {}
 
-  head(node: string, status: number): void {
-    this.#node = node;
+  head(place: Place, status: number): void {
+    this.#place = place;
     this.#status = status;
   }
 
@@ -43,6 +43,6 @@ export class EmbeddingReceiver implements Receiver {
     const answer: unknown = JSON.parse(Buffer.concat(this.#chunks).toString('utf8'));
     const lists = (answer as { readonly embeddings?: readonly (readonly number[])[] }).embeddings;
     const value = lists === undefined ? answer : { embedding: lists[0] ?? [] };
-    this.#answer.json(this.#status, value, { 'x-codegod-node': this.#node });
+    this.#answer.json(this.#status, value, placeHeaders(this.#place));
   }
 }

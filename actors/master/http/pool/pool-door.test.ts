@@ -10,7 +10,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { encode, JSON_TYPE } from '../../../../protocol/codec.ts';
 import { CodeGodError } from '../../../../protocol/errors.ts';
 import { NodeId } from '../../../../protocol/ids.ts';
-import { INFER_HEADER, PullRequest } from '../../../../protocol/inference.ts';
+import { INFER_HEADER, PullRequest, ShowRequest } from '../../../../protocol/inference.ts';
 import type { ApiKey } from '../../../../protocol/policy.ts';
 import { BUCKETS } from '../../../../protocol/streams.ts';
 import { advertKey, nodeSubject } from '../../../../protocol/subjects.ts';
@@ -41,7 +41,7 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
       await send({ status: 'success' });
     });
     await advertise();
-    await until(async () => (await get('/api/tags')).models.length === 1);
+    await until(async () => (await get('/api/tags')).models.length > 0);
   });
   after(async () => {
     await master?.remove();
@@ -134,6 +134,47 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
       }
     }
     assert.equal((await post('/api/chat', { ...CHAT, model: ' ', name: '' })).status, 400);
+  });
+
+  test('a model is shown as its engine shows it, to the last list', async () => {
+    const shown = { modelfile: 'FROM x', license: 'free', model_info: { list: [1, 2] } };
+    let asked = 0;
+    const text = JSON.stringify(shown);
+    const service = master.messenger.serveStream(
+      nodeSubject(NODE, 'show'),
+      ShowRequest,
+      async ({ model, verbose }, { send }) => {
+        asked += 1;
+        assert.equal(model, 'chat:8b');
+        assert.equal(verbose, asked === 2);
+        for (const part of [text.slice(0, 9), text.slice(9)]) await send({ text: part });
+      },
+    );
+    const show = async (body: object): Promise<unknown> => (await post('/api/show', body)).json();
+    const expected = { ...shown, nodes: ['node-a'] };
+    assert.deepEqual(await show({ model: 'chat:8b' }), expected);
+    assert.deepEqual(await show({ model: 'CHAT:8b', verbose: true }), expected);
+    assert.deepEqual(await show({ model: 'auto' }), expected);
+    assert.equal(asked, 2, 'what has been told once is known');
+    await service.stop();
+  });
+
+  test('a key for some models lists those, and nothing else', async () => {
+    await putKey({ models: ['other:1b'] });
+    const headers = { authorization: `Bearer ${SECRET}` };
+    const listed = async (path: string): Promise<unknown> => {
+      const list = (await (await master.fetch(path, { headers })).json()) as Shape;
+      return list.models ?? list.data;
+    };
+    for (const path of ['/api/tags', '/api/ps', '/v1/models']) {
+      assert.deepEqual(await listed(path), [], path);
+    }
+    assert.equal((await master.fetch('/v1/models/chat:8b', { headers })).status, 403);
+    assert.equal((await post('/api/show', { model: 'chat:8b' }, headers)).status, 403);
+    await putKey({ models: ['chat:8b'] });
+    assert.equal(((await listed('/v1/models')) as unknown[]).length, 1);
+    assert.equal((await master.fetch('/v1/models/chat:8b', { headers })).status, 200);
+    await dropKey();
   });
 
   test('no page of another origin gets in, and on loopback the Host must name it', async () => {

@@ -30,18 +30,21 @@ import { Answer } from './answer.ts';
 import { type Asked, asked, promptTokens, requireName } from './asked.ts';
 import { type Body, BodyBudget, readBody } from './body.ts';
 import {
-  anthropicModelNamed,
+  anthropicModel,
   anthropicModels,
+  type Entry,
+  entryOf,
   ollamaPs,
-  ollamaShow,
   ollamaTags,
-  openaiModelNamed,
+  openaiModel,
   openaiModels,
 } from './catalog.ts';
 import { asEmbed, EmbeddingReceiver } from './embedding.ts';
 import type { Family } from './error-shapes.ts';
+import { NO_CLOUD, refuseNodesOwn } from './nodes-own.ts';
 import { type PullOptions, pull, pullOf } from './pull.ts';
 import { selectorOf } from './selector.ts';
+import { ModelShows } from './show.ts';
 import { asksToUnload, unload } from './unload.ts';
 
 export interface PoolDoorOptions extends InferenceOptions, PullOptions {
@@ -87,10 +90,12 @@ export class PoolDoor {
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #running = new Set<Promise<void>>();
   readonly #budget = new BodyBudget();
+  readonly #shows: ModelShows;
   #isOpen = true;
 
   constructor(options: PoolDoorOptions) {
     this.#options = options;
+    this.#shows = new ModelShows(options);
     const { directory } = options;
     const infer =
       (dialect: Dialect): Route =>
@@ -109,8 +114,9 @@ export class PoolDoor {
       ['POST /api/show', visit => this.#show(visit)],
       ['POST /api/pull', visit => this.#pull(visit)],
       ['GET /v1/models', visit => this.#models(visit)],
-      ['GET /api/tags', visit => this.#whole(visit).json(200, ollamaTags(directory))],
-      ['GET /api/ps', visit => this.#whole(visit).json(200, ollamaPs(directory))],
+      ['GET /api/tags', visit => this.#whole(visit).json(200, ollamaTags(directory, visit.key))],
+      ['GET /api/ps', visit => this.#whole(visit).json(200, ollamaPs(directory, visit.key))],
+      ['GET /api/status', visit => this.#whole(visit).json(200, NO_CLOUD)],
       ['GET /api/version', visit => this.#whole(visit).json(200, { version: this.#version() })],
     ]);
   }
@@ -167,6 +173,7 @@ export class PoolDoor {
     const route = this.#routes.get(`${method} ${path}`);
     if (route !== undefined) return route;
     if (method === 'GET' && path.startsWith(MODELS)) return visit => this.#model(visit);
+    refuseNodesOwn(path);
     throw new CodeGodError('not_found', `there is no ${method} ${path.slice(0, 128)}`);
   }
 
@@ -174,7 +181,7 @@ export class PoolDoor {
     const body = await this.#body(visit);
     const wanted = asked(dialect, body.value);
     if (asksToUnload(dialect, body)) {
-      this.#permit(visit, wanted, this.#options.directory.resolve(wanted.model));
+      this.#permit(visit, wanted.model, this.#options.directory.resolve(wanted.model));
       this.#whole(visit).json(200, await unload(this.#options, dialect, wanted.model));
       return;
     }
@@ -194,7 +201,7 @@ export class PoolDoor {
     const { key, response } = visit;
     const { wanted, answer, receiver } = asking;
     const model = this.#options.directory.resolve(wanted.model);
-    this.#permit(visit, wanted, model);
+    this.#permit(visit, wanted.model, model);
     if (model !== null) requireAble(this.#options.directory.holders(model), asking);
     const input = inputOf(visit, asking, model);
     const pass = key === null ? null : this.#options.keys.enter(key);
@@ -215,9 +222,16 @@ export class PoolDoor {
     }
   }
 
-  #permit({ key }: Visit, wanted: Asked, model: string | null): void {
-    if (key === null || permits(key, model) || permits(key, wanted.model)) return;
-    throw new CodeGodError('denied', `the API key ${key.name} is not for ${wanted.model}`);
+  #permit({ key }: Visit, wanted: string, model: string | null): void {
+    if (key === null || permits(key, model) || permits(key, wanted)) return;
+    throw new CodeGodError('denied', `the API key ${key.name} is not for ${wanted.slice(0, 128)}`);
+  }
+
+  /** What a name leads to, where the client's key is for it. */
+  #entry(visit: Visit, name: string): Entry {
+    const { directory } = this.#options;
+    this.#permit(visit, name, directory.resolve(name));
+    return entryOf(directory, name);
   }
 
   async #countTokens(visit: Visit): Promise<void> {
@@ -228,14 +242,16 @@ export class PoolDoor {
 
   async #show(visit: Visit): Promise<void> {
     const { value } = await this.#body(visit);
-    this.#whole(visit).json(200, ollamaShow(this.#options.directory, requireName(value)));
+    const entry = this.#entry(visit, requireName(value));
+    const hangUp = new AbortController();
+    visit.response.on('close', () => hangUp.abort());
+    const shown = await this.#shows.show(entry, value['verbose'] === true, hangUp.signal);
+    this.#whole(visit).json(200, shown);
   }
 
   async #pull(visit: Visit): Promise<void> {
     const wanted = pullOf(this.#options, await this.#body(visit));
-    if (visit.key !== null && !permits(visit.key, wanted.model)) {
-      throw new CodeGodError('denied', `the API key ${visit.key.name} is not for ${wanted.model}`);
-    }
+    this.#permit(visit, wanted.model, wanted.model);
     const answer = this.#answer(visit, wanted.stream);
     const hangUp = new AbortController();
     visit.response.on('close', () => hangUp.abort());
@@ -250,13 +266,13 @@ export class PoolDoor {
   #models(visit: Visit): void {
     const { directory } = this.#options;
     const models = visit.family === 'anthropic' ? anthropicModels : openaiModels;
-    this.#whole(visit).json(200, models(directory));
+    this.#whole(visit).json(200, models(directory, visit.key));
   }
 
   #model(visit: Visit): void {
-    const { directory } = this.#options;
-    const named = visit.family === 'anthropic' ? anthropicModelNamed : openaiModelNamed;
-    this.#whole(visit).json(200, named(directory, nameIn(visit.path)));
+    const entry = this.#entry(visit, nameIn(visit.path));
+    const named = visit.family === 'anthropic' ? anthropicModel : openaiModel;
+    this.#whole(visit).json(200, named(entry));
   }
 
   /** Of the oldest engine: what clients may expect of every node. */

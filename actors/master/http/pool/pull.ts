@@ -14,7 +14,7 @@ import type { NodeView } from '../../../../scheduling/node-view.ts';
 import { DIRECT_ENGINES, type ModelDirectory } from '../../pool/model-directory.ts';
 import type { Policies } from '../../pool/policies.ts';
 import type { NodesPort } from '../../ports.ts';
-import type { Answer } from './answer.ts';
+import { type Answer, placeHeaders } from './answer.ts';
 import { requireName } from './asked.ts';
 import type { Body } from './body.ts';
 
@@ -62,11 +62,11 @@ export async function pull(
       ...(completed_bytes === undefined ? {} : { completed: completed_bytes }),
     };
     if (!stream) continue;
-    answer.head(node, 200, 'application/x-ndjson');
+    answer.head({ node, model }, 200, 'application/x-ndjson');
     if (!answer.write(Buffer.from(`${JSON.stringify(last)}\n`))) await answer.drained();
   }
   if (stream && answer.hasBytes) answer.end();
-  else answer.json(200, last, { 'x-codegod-node': node });
+  else answer.json(200, last, placeHeaders({ node, model }));
 }
 
 /** L1 */
