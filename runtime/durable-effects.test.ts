@@ -169,3 +169,30 @@ test('effects at work at once are bounded, the others wait in order', async () =
   assert.equal(Object.keys(host.context('e')?.outcomes ?? {}).length, 4);
   await host.stop();
 });
+
+test('an effect that is not wanted any more leaves the line for a place', async () => {
+  const place = await world();
+  const started: string[] = [];
+  const host = hostIn(
+    place,
+    async (key, signal) => {
+      started.push(key);
+      await new Promise<void>(resolve => signal.addEventListener('abort', () => resolve()));
+      return [];
+    },
+    { effectsMax: 1 },
+  );
+  await host.submit('busy', asked('long'));
+  await place.clock.advance(0);
+  await host.submit('e', asked('bread'));
+  await place.clock.advance(0);
+  await host.submit('e', { type: 'errand.withdrawn', at: 1, key: 'bread' });
+  let isClosed = false;
+  void host.close('e').then(() => {
+    isClosed = true;
+  });
+  await place.clock.advance(0);
+  assert.equal(isClosed, true, 'closing does not wait for a place that nobody wants');
+  assert.deepEqual(started, ['long']);
+  await host.stop();
+});

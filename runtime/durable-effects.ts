@@ -191,14 +191,15 @@ export async function settledWithin(
 /** A bounded number of places, taken in order (E2). */
 class Slots {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   constructor(count: number) {
     this.#free = count;
   }
 
+  /** Who is not wanted any more leaves the line at once. */
   async use<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    await this.#take();
+    await this.#take(signal);
     try {
       signal.throwIfAborted();
       return await work();
@@ -207,17 +208,33 @@ class Slots {
     }
   }
 
-  async #take(): Promise<void> {
+  async #take(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     if (this.#free > 0) {
       this.#free -= 1;
       return;
     }
-    await new Promise<void>(resolve => this.#waiting.push(resolve));
+    await new Promise<void>((resolve, reject) => {
+      const leave = (): void => {
+        this.#waiting.delete(enter);
+        reject(signal.reason);
+      };
+      const enter = (): void => {
+        signal.removeEventListener('abort', leave);
+        resolve();
+      };
+      this.#waiting.add(enter);
+      signal.addEventListener('abort', leave, { once: true });
+    });
   }
 
   #give(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#free += 1;
-    else next();
+    const [next] = this.#waiting;
+    if (next === undefined) {
+      this.#free += 1;
+      return;
+    }
+    this.#waiting.delete(next);
+    next();
   }
 }

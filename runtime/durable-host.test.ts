@@ -1,6 +1,7 @@
 /** The durable host from outside: submitting, listening, stopping, and what sets an entity aside. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { CodeGodError } from '../protocol/errors.ts';
 import {
   asked,
   done,
@@ -71,4 +72,45 @@ test('stop aborts effects without facts, within its bound, and nothing is taken 
   );
   assert.deepEqual(await factsOf(place.log, 'e'), [asked('bread')]);
   await assert.rejects(host.submit('e', asked('salt')), { code: 'cancelled' });
+});
+
+test('a fact is chosen in its turn, over the state then; what does not fit is not appended', async () => {
+  const place = await world();
+  const host = hostIn(place, NEVER);
+  await host.submit('e', asked('bread'));
+  const withdrawn = { type: 'errand.withdrawn', at: 2, key: 'bread' } as const;
+  const refusal = new CodeGodError('conflict', 'there is no such errand');
+  const withdraw = () =>
+    host.decide('e', ({ context }) => {
+      if (!('bread' in context.pending)) throw refusal;
+      return withdrawn;
+    });
+  const [first, second] = await Promise.allSettled([withdraw(), withdraw()]);
+  assert.equal(first.status, 'fulfilled');
+  assert.deepEqual(second, { status: 'rejected', reason: refusal });
+  await host.decide('e', () => null);
+  assert.deepEqual(await factsOf(place.log, 'e'), [asked('bread'), withdrawn]);
+  await host.submit('e', asked('salt'));
+  assert.ok(host.context('e')?.pending['salt'], 'a refusal sets nothing aside');
+  await host.stop();
+});
+
+test('who waits behind the fact that closes an entity is decided over it as it is brought back', async () => {
+  const place = await world();
+  const host = hostIn(place, NEVER);
+  host.onFact((entity, fact) => {
+    if (fact.type === 'errand.withdrawn') void host.forget(entity);
+  });
+  await host.submit('e', asked('bread'));
+  const seen: string[] = [];
+  const [, waiting] = await Promise.allSettled([
+    host.submit('e', { type: 'errand.withdrawn', at: 2, key: 'bread' }),
+    host.decide('e', ({ context }) => {
+      seen.push(JSON.stringify(context.outcomes));
+      return null;
+    }),
+  ]);
+  assert.equal(waiting.status, 'fulfilled');
+  assert.deepEqual(seen, ['{"bread":"withdrawn"}']);
+  await host.stop();
 });

@@ -12,6 +12,8 @@
  *     that ends before its own snapshot has lost facts, and that is `log_corrupt`.
  * H6  What cannot be folded (a bug in a machine, a broken log) sets its own entity aside
  *     (quarantine) and no other. A live fact that the machine throws at never enters the log.
+ * H7  Whether a fact fits is decided in the entity's turn, over all that stands in its log: what
+ *     waited behind a fact that leaves no room for it is not appended.
  */
 import type { AnyStateMachine, ContextFrom, StateValue } from 'xstate';
 import { decode, encode } from '../protocol/codec.ts';
@@ -94,6 +96,11 @@ export interface DurableHost<F, C> {
    * `overloaded`; `cancelled` after `stop`. After `timeout` or `bus_unavailable` the fact may count.
    */
   submit(entity: string, fact: F): Promise<C>;
+  /**
+   * As `submit`, of the fact that `choose` answers in the entity's turn, over its state then; null:
+   * nothing is appended. What it throws is thrown, and nothing is appended either.
+   */
+  decide(entity: string, choose: (state: DurableState<C>) => F | null): Promise<C>;
   context(entity: string): C | undefined;
   state(entity: string): DurableState<C> | undefined;
   entities(): readonly string[];
@@ -111,6 +118,8 @@ export interface DurableHost<F, C> {
 const STOP_MS = 5_000;
 /** Times a fenced predecessor may append between our reading and our append. */
 const BEHIND_MAX = 8;
+/** Times an entity is brought back for one fact that waits for it. */
+const OPENED_MAX = 3;
 
 export function createDurableHost<M extends AnyStateMachine>(
   options: DurableHostOptions<M>,
@@ -155,12 +164,24 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     return (await this.#opened(id)).context;
   }
 
-  async submit(id: string, fact: FactOf<M>): Promise<ContextFrom<M>> {
-    const entity = await this.#opened(id);
-    return await entity.inTurn(async () => {
-      await this.#append(entity, fact);
-      return entity.context;
-    });
+  submit(id: string, fact: FactOf<M>): Promise<ContextFrom<M>> {
+    return this.decide(id, () => fact);
+  }
+
+  async decide(
+    id: string,
+    choose: (state: DurableState<ContextFrom<M>>) => FactOf<M> | null,
+  ): Promise<ContextFrom<M>> {
+    for (let tries = 1; ; tries++) {
+      const entity = await this.#opened(id);
+      const isAppended = await entity.inTurn(async () => {
+        // Closed by what it waited for: brought back, and decided over what it is now.
+        if (entity.closed && tries < OPENED_MAX) return false;
+        await this.#append(entity, () => choose(stateOf(entity)));
+        return true;
+      });
+      if (isAppended) return entity.context;
+    }
   }
 
   context(id: string): ContextFrom<M> | undefined {
@@ -169,9 +190,7 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
 
   state(id: string): DurableState<ContextFrom<M>> | undefined {
     const entity = this.#entities.get(id);
-    if (entity === undefined) return undefined;
-    const { position, context } = entity;
-    return { value: entity.snapshot.value, context, position };
+    return entity === undefined ? undefined : stateOf(entity);
   }
 
   entities(): readonly string[] {
@@ -249,7 +268,7 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     try {
       const facts = resumed?.(entity.context) ?? [];
       await entity.inTurn(async () => {
-        for (const fact of facts) await this.#append(entity, fact);
+        for (const fact of facts) await this.#append(entity, () => fact);
       });
     } catch (error) {
       this.#release(entity);
@@ -257,12 +276,14 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     }
   }
 
-  /** One fact, all the way: computed, appended, adopted, acted on (H1). */
-  async #append(entity: Entity<M>, given: FactOf<M>): Promise<void> {
-    const fact = decode(encode(given), undefined) as FactOf<M>; // H2
+  /** One fact, all the way: chosen (H7), computed, appended, adopted, acted on (H1). */
+  async #append(entity: Entity<M>, choose: () => FactOf<M> | null): Promise<void> {
     for (let tries = 0; tries < BEHIND_MAX; tries++) {
       if (entity.closed) throw closedError(entity.id);
       if (entity.uncertain) await this.#catchUp(entity);
+      const chosen = choose();
+      if (chosen === null) return;
+      const fact = decode(encode(chosen), undefined) as FactOf<M>; // H2
       const next = this.#orQuarantine(entity, () => this.#store.step(entity, fact)); // H6
       const appended = await this.#tryAppend(entity, fact);
       if (appended === 'not_leader') throw this.#notLeader(entity);
@@ -337,7 +358,7 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     await this.#entities.get(id)?.inTurn(async () => {
       const entity = this.#entities.get(id);
       if (signal.aborted || entity === undefined) return;
-      for (const fact of facts) await this.#append(entity, fact);
+      for (const fact of facts) await this.#append(entity, () => (signal.aborted ? null : fact));
     });
   }
 
@@ -358,8 +379,8 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
 
   async #sayPassed(entity: Entity<M>, key: string, at: number): Promise<void> {
     const { clock, logger, onDeadline } = this.#options;
-    if (entity.deadlines[key] !== at) return;
-    await this.#append(entity, onDeadline(key, Math.max(at, clock.now())));
+    const isSet = (): boolean => entity.deadlines[key] === at;
+    await this.#append(entity, () => (isSet() ? onDeadline(key, Math.max(at, clock.now())) : null));
     if (entity.deadlines[key] !== at) return;
     logger.warn('durable.deadline_ignored', { entity: entity.id, key });
   }
@@ -386,6 +407,11 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
     this.#effects.reconcile(entity.id);
   }
 }
+
+const stateOf = <M extends AnyStateMachine>(entity: Entity<M>): DurableState<ContextFrom<M>> => {
+  const { position, context, snapshot } = entity;
+  return { value: snapshot.value, context, position };
+};
 
 const stoppedError = (): CodeGodError => new CodeGodError('cancelled', 'the host is stopping');
 const closedError = (id: string): CodeGodError => new CodeGodError('cancelled', `${id} is closed`);

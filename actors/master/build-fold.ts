@@ -204,15 +204,21 @@ function placed(
   });
 }
 
+/** Whether a report is of an attempt that is current, under its lease (D1). */
+export function reportCounts(context: BuildContext, report: TaskReport): boolean {
+  const task = context.tasks.find(({ id }) => id === report.task);
+  if (task === undefined || task.attempt !== report.attempt) return false;
+  const isCurrent = task.state === 'leased' || task.state === 'running';
+  return isCurrent && task.lease?.lease === report.lease;
+}
+
 function reported(
   context: BuildContext,
   task: TaskRecord,
   fact: FactOf<'task.reported'>,
 ): BuildContext {
   const report = fact.report;
-  const current = task.state === 'leased' || task.state === 'running';
-  // D1
-  if (!current || task.lease === null || task.lease.lease !== report.lease) return context;
+  if (!reportCounts(context, report)) return context;
   const counted = { ...context, usage: addUsage(context.usage, report.usage) };
   if (report.outcome !== 'done') {
     const { error, blame } = failureOf(report);

@@ -161,7 +161,7 @@ for (const state of CANCELLABLE) {
 test('cancelling ends even where nobody answers', () => {
   const build = new TestBuild().receive().runTo('executing').dispatchAll().control('cancel');
   build.expire('cancel');
-  assert.deepEqual(build.wishes, ['end']);
+  assert.deepEqual(build.wishes, ['end.cancelled']);
 });
 
 test('a merge that has begun is brought to its end before the build is, and is not done again', () => {
@@ -193,7 +193,7 @@ test('a merge in conflict is not tried again in a build that is being cancelled'
 test('a merge that is never answered does not keep a build from being cancelled', () => {
   const build = new TestBuild().receive().runTo('executing').dispatchAll().report('store');
   build.control('cancel').expire('cancel');
-  assert.deepEqual(build.wishes, ['end']);
+  assert.deepEqual(build.wishes, ['end.cancelled']);
   assert.equal(build.task('store').state, 'cancelled');
 });
 

@@ -7,6 +7,8 @@
  * B1: the machine decides when a build is done, never a model.
  * B2: every state is left in the end: by its own guard, by cancelling, or by the time limit.
  * B3: paused and waiting builds go back to exactly where they were.
+ * B4: a command counts only in a state that it fits, an end only where the build ends: after it
+ *     nothing changes but by trying again.
  */
 import { assign, setup } from 'xstate';
 import type { FactBody } from '../../protocol/fact.ts';
@@ -69,6 +71,7 @@ const machineSetup = setup({
   },
   guards: {
     cancels: ({ event }) => isControl(event, 'cancel'),
+    approves: ({ event }) => isControl(event, 'approve'),
     pauses: ({ event }) => isControl(event, 'pause'),
     resumes: ({ event }) => isControl(event, 'resume'),
     retries: ({ context, event }) => isControl(event, 'retry') && context.request !== null,
@@ -120,14 +123,21 @@ const ending = <S extends BuildEnd>(state: S) =>
     actions: 'fold',
   }) as const;
 const ends = [ending('succeeded'), ending('partial'), ending('failed'), ending('cancelled')];
-/** An end is not the end: a build that is not good can be tried again. */
-const again = { guard: 'retries', target: '#build.working', actions: 'fold' } as const;
+/** An end is not the end: a build that is not good can be tried again (B4). */
+const over = {
+  '*': {},
+  'build.controlled': { guard: 'retries', target: '#build.working', actions: 'fold' },
+} as const;
 
 export const buildMachine = machineSetup.createMachine({
   id: 'build',
   context: NEW_BUILD,
   initial: 'received',
-  on: { '*': { actions: 'fold' } },
+  on: {
+    '*': { actions: 'fold' },
+    // What fits no state changes nothing (B4).
+    'build.controlled': {},
+  },
   states: {
     received: {
       on: {
@@ -167,6 +177,7 @@ export const buildMachine = machineSetup.createMachine({
         },
         awaiting_approval: {
           entry: entering('awaiting_approval'),
+          on: { 'build.controlled': { guard: 'approves', actions: 'fold' } },
           always: { guard: 'approved', target: 'contracting' },
         },
         contracting: {
@@ -242,9 +253,9 @@ export const buildMachine = machineSetup.createMachine({
       entry: entering('cancelling'),
       on: { 'build.ended': ends },
     },
-    succeeded: { entry: entering('succeeded') },
-    partial: { entry: entering('partial'), on: { 'build.controlled': again } },
-    failed: { entry: entering('failed'), on: { 'build.controlled': again } },
-    cancelled: { entry: entering('cancelled'), on: { 'build.controlled': again } },
+    succeeded: { entry: entering('succeeded'), on: { '*': {} } },
+    partial: { entry: entering('partial'), on: over },
+    failed: { entry: entering('failed'), on: over },
+    cancelled: { entry: entering('cancelled'), on: over },
   },
 });

@@ -160,7 +160,8 @@ function endWish(context: BuildContext): Wishes {
   }
   if (context.phase === 'cancelling') {
     const { unmet } = verdict(context);
-    return { end: { kind: 'end', state: 'cancelled', error: context.error, unmet } };
+    // A key of its own: the other end may be on its way, and must not count any more (W1).
+    return { 'end.cancelled': { kind: 'end', state: 'cancelled', error: context.error, unmet } };
   }
   return { end: { kind: 'end', ...verdict(context) } };
 }

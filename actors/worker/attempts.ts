@@ -109,7 +109,9 @@ export class Attempts {
     if (await this.knows(task)) return;
     const attempt = keyOf(task);
     const { clock, journal } = this.#options;
-    await this.#host.submit(attempt, { type: 'attempt.received', at: clock.now(), task });
+    await this.#host.decide(attempt, ({ context }) =>
+      context.task === null ? { type: 'attempt.received', at: clock.now(), task } : null,
+    );
     if ((await journal.get(CANCELLED + attempt)) !== undefined) await this.#submitCancel(attempt);
   }
 
@@ -145,7 +147,12 @@ export class Attempts {
   }
 
   async #submitCancel(attempt: string): Promise<void> {
-    await this.#host.submit(attempt, { type: 'attempt.cancelled', at: this.#options.clock.now() });
+    const { clock } = this.#options;
+    const { end } = await this.#host.decide(attempt, ({ context }) =>
+      context.end === null ? { type: 'attempt.cancelled', at: clock.now() } : null,
+    );
+    // It ended before this one's turn came, and was brought back for it.
+    if (end !== null && this.#host.state(attempt)?.value === 'closed') await this.#close(attempt);
   }
 
   #onFact(attempt: string, fact: AttemptFact, context: AttemptContext): void {

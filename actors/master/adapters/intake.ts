@@ -21,6 +21,7 @@ import type { DurableHost } from '../../../runtime/durable-host.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import { type BuildContext, NEW_BUILD } from '../build-context.ts';
+import { reportCounts } from '../build-fold.ts';
 import { excerptOf, nameHint, type RequestDefaults, readBuildRequest } from '../build-request.ts';
 import { summaryOf } from '../build-summary.ts';
 import type { BuildIndex } from './build-index.ts';
@@ -36,6 +37,8 @@ export interface IntakeOptions {
   readonly log: Logger;
   readonly ackWaitMs: number;
   readonly defaults: RequestDefaults;
+  /** Told of a build that was looked at: one that has ended need not stay open. */
+  readonly left: (build: BuildId) => void;
   /** Fires when the term of office ends. */
   readonly signal: AbortSignal;
 }
@@ -108,9 +111,14 @@ export class Intake {
   }
 
   async #receive(message: StoredMessage): Promise<Outcome> {
-    const { clock, log, defaults, host } = this.#options;
+    const { clock, log, defaults, host, index } = this.#options;
     const build = buildIdOf(message.seq);
-    if ((await host.open(build)).created_at > 0) return { kind: 'done' };
+    // A message that is delivered again brings no build back that has ended.
+    if (index.hasEnded(build)) return { kind: 'done' };
+    if ((await host.open(build)).created_at > 0) {
+      this.#options.left(build);
+      return { kind: 'done' };
+    }
     let fact: Extract<FactBody, { type: 'build.received' }>;
     try {
       const request = readBuildRequest(message.body, message.headers, defaults);
@@ -121,17 +129,24 @@ export class Intake {
       return await this.#reject(build, message, toWireError(error));
     }
     await this.#list(build, { request: fact.request });
-    await host.submit(build, fact);
+    await this.#first(build, fact);
     log.info('build.received', { build });
     return { kind: 'done' };
   }
 
+  /** The first fact of a build, unless another delivery of its message was before this one. */
+  async #first(build: BuildId, fact: FactBody): Promise<void> {
+    const { host, left } = this.#options;
+    await host.decide(build, ({ context }) => (context.created_at === 0 ? fact : null));
+    left(build);
+  }
+
   async #reject(build: BuildId, message: StoredMessage, error: WireError): Promise<Outcome> {
-    const { clock, messenger, log, host } = this.#options;
+    const { clock, messenger, log } = this.#options;
     await messenger.deadLetter(STREAMS.build.name, message, error);
     const excerpt = excerptOf(message.body);
     await this.#list(build, { error });
-    await host.submit(build, { type: 'build.rejected', at: clock.now(), error, excerpt });
+    await this.#first(build, { type: 'build.rejected', at: clock.now(), error, excerpt });
     log.warn('build.rejected', { build, error });
     return { kind: 'reject', reason: error.message };
   }
@@ -150,7 +165,12 @@ export class Intake {
     const { build, task, attempt } = report;
     // A build that is not open has ended: its late reports change nothing.
     if (host.context(build) === undefined) return { kind: 'done' };
-    await host.submit(build, { type: 'task.reported', at: clock.now(), task, attempt, report });
+    await host.decide(build, ({ context }) =>
+      reportCounts(context, report)
+        ? { type: 'task.reported', at: clock.now(), task, attempt, report }
+        : null,
+    );
+    this.#options.left(build);
     return { kind: 'done' };
   }
 

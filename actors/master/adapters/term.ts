@@ -23,7 +23,7 @@ import type { Messenger } from '../../../runtime/messages.ts';
 import type { Metrics } from '../../../runtime/metrics.ts';
 import { Admission } from '../admission.ts';
 import type { BuildContext } from '../build-context.ts';
-import { controlApplies } from '../build-control.ts';
+import { controlFact, noSuchBuild } from '../build-control.ts';
 import { buildMachine } from '../build-machine.ts';
 import type { RequestDefaults } from '../build-request.ts';
 import { summaryOf } from '../build-summary.ts';
@@ -121,7 +121,8 @@ export class Term {
       notLeader: () => options.overtaken(),
     });
     const { signal } = this.#ending;
-    this.#intake = new Intake({ ...options, ...settings, host: this.#host, signal });
+    const left = (build: BuildId): void => this.#leave(build);
+    this.#intake = new Intake({ ...options, ...settings, host: this.#host, left, signal });
     this.#host.onFact((entity, fact, _context, position) => {
       if (fact.type === 'task.reported') nodes.released(fact.report.node, fact.report.lease);
       countFact(options.metrics, fact);
@@ -212,8 +213,10 @@ export class Term {
     while (!signal.aborted) {
       for (const build of this.openBuilds()) {
         const context = this.#host.context(build);
-        const keys = context === undefined ? [] : lostAttempts(context, heardAt, clock.now());
-        for (const key of keys) await this.#giveUp(build, key);
+        const lost = (now: BuildContext): readonly string[] =>
+          lostAttempts(now, heardAt, clock.now());
+        const keys = context === undefined ? [] : lost(context);
+        for (const key of keys) await this.#giveUp(build, key, lost);
       }
       for (const stray of strays.found(nodes.views(), lookup, clock.now())) this.#takeBack(stray);
       await clock.sleep(LOOK_AT_NODES_MS, signal).catch(() => {
@@ -233,11 +236,18 @@ export class Term {
     });
   }
 
-  async #giveUp(build: BuildId, key: string): Promise<void> {
+  async #giveUp(
+    build: BuildId,
+    key: string,
+    lost: (context: BuildContext) => readonly string[],
+  ): Promise<void> {
     const { clock, log } = this.#options;
     log.warn('node.lost', { build, key });
     try {
-      await this.#host.submit(build, { type: 'deadline.passed', at: clock.now(), key });
+      await this.#host.decide(build, ({ context }) =>
+        lost(context).includes(key) ? { type: 'deadline.passed', at: clock.now(), key } : null,
+      );
+      this.#leave(build);
     } catch (error) {
       log.warn('node.loss_unsaid', { build, key, error: toWireError(error) });
     }
@@ -256,9 +266,7 @@ export class Term {
     if (BUILD_ENDS.includes(summary.state) && Object.keys(context?.pending ?? {}).length === 0) {
       this.#listed.delete(build);
       // Its facts bring it back whenever somebody wants to try it again.
-      this.#host.forget(build).catch(error => {
-        this.#options.log.warn('build.unforgotten', { build, error: toWireError(error) });
-      });
+      this.#host.forget(build).catch(error => this.#unforgotten(build, error));
     }
   }
 
@@ -285,20 +293,24 @@ export class Term {
    * @throws CodeGodError `not_found`, `conflict`
    */
   async control(build: BuildId, control: ControlRequest): Promise<BuildSummary> {
-    const context = await this.#host.open(build);
-    const before = this.summary(build);
-    if (context.created_at === 0 || before === undefined) {
-      await this.#host.close(build);
-      throw new CodeGodError('not_found', `there is no build ${build}`);
-    }
+    const { clock, index } = this.#options;
     try {
-      if (controlApplies(build, before.state, control.action)) {
-        const at = this.#options.clock.now();
-        await this.#host.submit(build, { type: 'build.controlled', at, control });
-      }
-      return this.summary(build) ?? before;
+      await this.#host.decide(build, state => controlFact(build, control, state, clock.now()));
+      const summary = this.summary(build) ?? (await index.get(build));
+      if (summary === null) throw noSuchBuild(build);
+      return summary;
     } finally {
-      this.#note(build, 0);
+      this.#leave(build);
     }
+  }
+
+  /** A build that was opened only to be looked at is open no longer than that. */
+  #leave(build: BuildId): void {
+    if (this.#host.context(build)?.created_at !== 0) this.#note(build, 0);
+    else this.#host.close(build).catch(error => this.#unforgotten(build, error));
+  }
+
+  #unforgotten(build: BuildId, error: unknown): void {
+    this.#options.log.warn('build.unforgotten', { build, error: toWireError(error) });
   }
 }
