@@ -9,6 +9,7 @@ import { signalProcess, stopLeftovers } from '../supervisor/supervisor.ts';
 import {
   readSystem,
   type SystemRecord,
+  startingSupervisors,
   supervisorLives,
   survivors,
 } from '../supervisor/system-record.ts';
@@ -27,10 +28,22 @@ export async function down(context: CommandContext): Promise<number> {
 
 /** Answers whether anything ran. */
 export async function stopSystem(stateFolder: string): Promise<boolean> {
+  const wasStarting = await stopStarting(stateFolder);
   const record = readSystem(stateFolder);
   const wasRunning = record !== null && (supervisorLives(record) || survivors(record).length > 0);
   if (record !== null) await stop(stateFolder, record);
-  return wasRunning;
+  return wasRunning || wasStarting;
+}
+
+/** Supervisors that have no note yet. One that writes it meanwhile is stopped by that. */
+async function stopStarting(stateFolder: string): Promise<boolean> {
+  const starting = startingSupervisors(stateFolder);
+  for (const { pid } of starting) signalProcess(pid, 'SIGTERM');
+  const isOver = (): boolean => startingSupervisors(stateFolder).length === 0;
+  if (!(await within(STOP_TIMEOUT_MS, isOver))) {
+    for (const { pid } of startingSupervisors(stateFolder)) signalProcess(pid, 'SIGKILL');
+  }
+  return starting.length > 0;
 }
 
 async function stop(stateFolder: string, record: SystemRecord): Promise<void> {

@@ -2,13 +2,17 @@
 import assert from 'node:assert/strict';
 import { type StdioOptions, spawn } from 'node:child_process';
 import {
+  chmodSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../runtime/clock.ts';
@@ -60,6 +64,14 @@ async function shareEnvironments(folder: string): Promise<void> {
   await ensureEnvironment({ name: 'tools', dir, env: wholeEnvironment() });
   mkdirSync(join(folder, 'data'));
   symlinkSync(dir, join(folder, 'data', 'environments'));
+}
+
+async function until<T>(look: () => T | null): Promise<T> {
+  for (;;) {
+    const found = look();
+    if (found !== null) return found;
+    await systemClock.sleep(10);
+  }
 }
 
 test('up -d, a second up, status, down, a second down', OPTIONS, async t => {
@@ -136,6 +148,37 @@ test('two who start at once share one system', OPTIONS, async t => {
   ]);
   assert.deepEqual([one.code, two.code], [0, 0], one.stderr + two.stderr);
   assert.equal(JSON.parse(one.stdout).supervisor_pid, JSON.parse(two.stdout).supervisor_pid);
+});
+
+test('what starts is seen as starting, and down stops it for good', OPTIONS, async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'codegod-slow-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const slow = join(folder, 'nats-server');
+  const server = await testServerBinary();
+  writeFileSync(slow, `#!/bin/sh\ncase "$*" in *-c*) sleep 5;; esac\nexec '${server}' "$@"\n`);
+  chmodSync(slow, 0o755);
+  const cli = await openCli(t, { CODEGOD_NATS_SERVER: slow });
+  for (const moment of ['started', 'has taken the home'] as const) {
+    const up = cli.run('up', '-d', '--json');
+    const seen = await until(() => {
+      const record = runningSystem(cli.state);
+      return moment === 'started' || readSystem(cli.state) !== null ? record : null;
+    });
+    assert.equal(seen.state, 'starting', moment);
+    const status = await cli.run('status', '--json');
+    const { running, state, supervisor_pid } = JSON.parse(status.stdout);
+    assert.deepEqual(
+      [status.code, running, state, supervisor_pid],
+      [0, true, 'starting', seen.supervisor_pid],
+    );
+    const down = await cli.run('down', '--json');
+    assert.deepEqual([down.code, JSON.parse(down.stdout)], [0, { stopped: true }], moment);
+    assert.equal(isAlive({ pid: seen.supervisor_pid, started: seen.supervisor_started }), false);
+    assert.equal(runningSystem(cli.state), null);
+    const { code, stdout } = await up;
+    assert.notEqual(code, 0);
+    assert.match(JSON.parse(stdout).error.message, /stopped while it started|has stopped/);
+  }
 });
 
 test('after a killed supervisor the next up carries on', OPTIONS, async t => {

@@ -17,7 +17,13 @@ import { statusOf } from '../status-view.ts';
 import { onStopSignals } from '../stop-signals.ts';
 import { appendLog, logFile, openLog, sizeOf, tailLog } from '../supervisor/log-file.ts';
 import { withSystem } from '../supervisor/system.ts';
-import { isUp, runningSystem, type SystemRecord } from '../supervisor/system-record.ts';
+import {
+  forgetStarting,
+  isUp,
+  noteStarting,
+  runningSystem,
+  type SystemRecord,
+} from '../supervisor/system-record.ts';
 
 /** Name of the detached supervisor's own log. */
 const SUPERVISOR = 'supervisor';
@@ -55,17 +61,25 @@ export async function supervise(context: CommandContext): Promise<number> {
     const at = new Date(systemClock.now()).toISOString();
     appendLog(config.paths.state, SUPERVISOR, `${at} ${sentence}`);
   };
-  const code = await superviseUntilStopped(config, 'detached', {
-    actors: context.actors,
-    onProgress: say,
-    onReady: () => say('everything is ready'),
-    onChange: changeTeller(say),
-  });
-  return code ?? EXIT.ok;
+  const forget = (): void => forgetStarting(config.paths.state, process.pid);
+  try {
+    const code = await superviseUntilStopped(config, 'detached', {
+      actors: context.actors,
+      onProgress: say,
+      onBegin: forget,
+      onReady: () => say('everything is ready'),
+      onChange: changeTeller(say),
+    });
+    return code ?? EXIT.ok;
+  } finally {
+    forget();
+  }
 }
 
 interface Hooks {
   readonly onProgress: (sentence: string) => void;
+  /** The note of this system is written. */
+  readonly onBegin?: () => void;
   readonly onReady: (record: SystemRecord) => void;
   readonly onChange: (record: SystemRecord) => void;
   readonly actors: CommandContext['actors'];
@@ -88,6 +102,7 @@ async function superviseUntilStopped(
         signal: stop.signal,
         onProgress: hooks.onProgress,
         onChange: hooks.onChange,
+        ...(hooks.onBegin ? { onBegin: hooks.onBegin } : {}),
         actors: hooks.actors,
       },
       async system => {
@@ -141,13 +156,17 @@ export async function ensureDetached(
   });
   closeSync(log);
   child.unref();
+  if (child.pid !== undefined) noteStarting(config.paths.state, child.pid);
   let shown = 0;
   return await untilReady(config, child.pid ?? null, () => {
     const lines = tailLog(file, 1_000, from);
     for (const line of lines.slice(shown)) terminal.note(withoutTime(line));
     shown = lines.length;
-    if (child.exitCode === null && child.signalCode === null) return null;
+    if (child.exitCode === null && child.signalCode === null) return 'starting';
     if (child.exitCode === EXIT.ok) return null; // U1: it has met another supervisor.
+    if (child.exitCode === EXIT.interrupted || child.signalCode === 'SIGTERM') {
+      return new CliError('cancelled', 'it was stopped while it started');
+    }
     return new CliError(
       'dependency_missing',
       `the system does not start:\n${lines.slice(-20).join('\n')}`,
@@ -156,11 +175,14 @@ export async function ensureDetached(
   });
 }
 
-/** Waits for a ready system; `look` is asked at each turn for a reason to give up. */
+/**
+ * Waits for a ready system; `look` is asked at each turn for a reason to give up. `starting`: a
+ * supervisor of ours lives, and will tell by its end what is wrong.
+ */
 async function untilReady(
   config: Config,
   pid: number | null,
-  look: () => Error | null,
+  look: () => Error | 'starting' | null,
 ): Promise<SystemRecord> {
   const deadline = systemClock.monotonic() + READY_TIMEOUT_MS;
   let wasRunning = false;
@@ -168,9 +190,9 @@ async function untilReady(
     const record = runningSystem(config.paths.state);
     if (record !== null && record.state !== 'stopping' && isUp(record)) return record;
     if (record !== null && config.bus.joined && isTrying(record)) return record; // U3
-    const failure = look();
-    if (failure !== null) throw failure;
-    if (wasRunning && record === null) {
+    const outlook = look();
+    if (outlook instanceof Error) throw outlook;
+    if (wasRunning && record === null && outlook === null) {
       throw new CliError('bus_unavailable', `the system (process ${pid}) has stopped`);
     }
     wasRunning ||= record !== null;

@@ -4,10 +4,17 @@
  *
  * R1  It is replaced in one step, so nobody reads half of it.
  * R2  A process is known by its id *and* its start, so nobody is stopped for having a reused id.
+ * R3  Whoever starts a supervisor notes that in `<state>/starting/` before it returns, for the moment
+ *     until the supervisor writes its own note: nothing comes up that `down` could not have seen.
  */
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isAlive } from '../../runtime/process-identity.ts';
+import {
+  identityOf,
+  isAlive,
+  ownIdentity,
+  type ProcessIdentity,
+} from '../../runtime/process-identity.ts';
 import { readIfThere } from '../../runtime/read-if-there.ts';
 
 /**
@@ -69,6 +76,78 @@ export function writeSystem(stateFolder: string, record: SystemRecord): void {
   renameSync(draft, file);
 }
 
+/** The note of a supervisor that has taken this home and starts nothing yet: it may install. */
+export function writeStarting(
+  stateFolder: string,
+  mode: SystemRecord['mode'],
+  startedAt: number,
+): void {
+  const { pid, started } = ownIdentity();
+  writeSystem(stateFolder, startingRecord({ pid, started }, mode, startedAt));
+}
+
+function startingRecord(
+  supervisor: ProcessIdentity,
+  mode: SystemRecord['mode'],
+  startedAt: number,
+): SystemRecord {
+  const bus = {
+    name: 'bus',
+    pid: null,
+    pid_started: null,
+    state: 'cold' as const,
+    restarts: 0,
+    reason: null,
+    since: startedAt,
+  };
+  return {
+    supervisor_pid: supervisor.pid,
+    supervisor_started: supervisor.started,
+    mode,
+    state: 'starting',
+    started_at: startedAt,
+    bus: { ...bus, url: null, monitoring_url: null },
+    http: { url: null },
+    actors: [],
+  };
+}
+
+const startingFolder = (stateFolder: string): string => join(stateFolder, 'starting');
+
+/** R3. */
+export function noteStarting(stateFolder: string, pid: number): void {
+  const identity = identityOf(pid);
+  if (identity === null) return; // It has ended already.
+  mkdirSync(startingFolder(stateFolder), { recursive: true, mode: 0o700 });
+  writeFileSync(join(startingFolder(stateFolder), String(pid)), identity.started, { mode: 0o600 });
+}
+
+/** R3: this process has written its own note, or will not. */
+export function forgetStarting(stateFolder: string, pid: number): void {
+  rmSync(join(startingFolder(stateFolder), String(pid)), { force: true });
+}
+
+/** Supervisors that have been started and have not written their note yet. */
+export function startingSupervisors(stateFolder: string): ProcessIdentity[] {
+  const found: ProcessIdentity[] = [];
+  for (const name of namesIn(startingFolder(stateFolder))) {
+    const started = readIfThere(join(startingFolder(stateFolder), name));
+    const identity = { pid: Number(name), started: started ?? '' };
+    if (isAlive(identity)) found.push(identity);
+    else forgetStarting(stateFolder, identity.pid);
+  }
+  return found;
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
 /** The note as it lies there, whether its supervisor lives or not; null where there is none. */
 export function readSystem(stateFolder: string): SystemRecord | null {
   const text = readIfThere(join(stateFolder, FILE));
@@ -80,10 +159,16 @@ export function readSystem(stateFolder: string): SystemRecord | null {
   }
 }
 
-/** The note of a system that runs now; null where none does. */
+/** The note of a system that runs or starts now; null where none does. */
 export function runningSystem(stateFolder: string): SystemRecord | null {
   const record = readSystem(stateFolder);
-  return record !== null && supervisorLives(record) ? record : null;
+  if (record !== null && supervisorLives(record)) return record;
+  const [starting] = startingSupervisors(stateFolder);
+  if (starting === undefined) return null;
+  const note = statSync(join(startingFolder(stateFolder), String(starting.pid)), {
+    throwIfNoEntry: false,
+  });
+  return startingRecord(starting, 'detached', Math.round(note?.mtimeMs ?? 0));
 }
 
 export function supervisorLives(record: SystemRecord): boolean {

@@ -3,6 +3,7 @@
  *
  * Y1  One supervisor per home: whoever holds `<state>/system.lock`. The lock of a dead one is taken
  *     over.
+ * Y2  From then on the system is `starting` for everybody, whatever has to be installed first.
  */
 import { join } from 'node:path';
 import { CodeGodError, toWireError } from '../../protocol/errors.ts';
@@ -14,8 +15,8 @@ import { actorFlags, ensurePaths, modulePath, sourceLoader } from '../../runtime
 import { withProcessLock } from '../../runtime/process-lock.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import type { ActorCommand } from './actor-process.ts';
-import { type BusPlan, type Supervisor, startSupervisor } from './supervisor.ts';
-import type { BusRecord, SystemRecord } from './system-record.ts';
+import { type BusPlan, type Supervisor, startSupervisor, stopLeftovers } from './supervisor.ts';
+import { type BusRecord, removeSystem, type SystemRecord, writeStarting } from './system-record.ts';
 
 const ACTORS = ['resource-monitor', 'mcp-gateway', 'worker', 'master'] as const;
 /** What a node of another machine's bus runs: it measures and thinks; tools and decisions are there. */
@@ -48,17 +49,24 @@ export async function withSystem<T>(
   work: (system: Supervisor) => Promise<T>,
 ): Promise<T | null> {
   ensurePaths(options.config.paths);
-  const file = join(options.config.paths.state, 'system.lock');
+  const { state } = options.config.paths;
+  const file = join(state, 'system.lock');
   let isOurs = false;
   try {
     return await withProcessLock(file, { waitMs: 0 }, async () => {
       isOurs = true;
+      await stopLeftovers(state, systemClock);
+      writeStarting(state, options.mode, systemClock.now()); // Y2
       options.onBegin?.();
-      const system = await startSystem(options);
       try {
-        return await work(system);
+        const system = await startSystem(options);
+        try {
+          return await work(system);
+        } finally {
+          await system.stop();
+        }
       } finally {
-        await system.stop();
+        removeSystem(state);
       }
     });
   } catch (error) {
