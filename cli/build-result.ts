@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { BuildSummary } from '../protocol/build.ts';
 import type { Bus } from '../runtime/bus.ts';
 import { systemClock } from '../runtime/clock.ts';
+import { plainEnvironment } from '../runtime/config-environment.ts';
 import { runProgram } from '../runtime/run-program.ts';
 import { NO_MODEL } from './build-progress.ts';
 import type { BuildRun } from './build-run.ts';
@@ -90,7 +91,7 @@ async function render(run: BuildRun, view: BuildView, path: string | null): Prom
   if (view.writers.length > 0) lines.push(`written  by ${view.writers.join(', ')}`);
   if (view.writers.includes('scaffold')) lines.push(`         ${NO_MODEL}`);
   if (path !== null && existsSync(join(path, '.git'))) {
-    lines.push(`path     ${path}`, ...(await history(path)));
+    lines.push(`path     ${path}`, ...(await historyOf(path)));
     if (end?.state === 'succeeded') lines.push(`run it   ${howToRun(path)}`);
   } else if (path !== null) {
     lines.push(`path     ${path} (on the gateway's machine; --out DIR brings it here)`);
@@ -101,9 +102,12 @@ async function render(run: BuildRun, view: BuildView, path: string | null): Prom
 const hintOf = (hint: string | undefined): string[] =>
   hint === undefined ? [] : [`         ${hint}`];
 
-async function history(path: string): Promise<string[]> {
-  const log = await runProgram('git', ['-C', path, 'log', '--oneline', '--no-decorate'], {
+export async function historyOf(path: string): Promise<string[]> {
+  // This repository and no other: neither one above it, nor what the user's settings point to.
+  const flags = ['--no-pager', `--git-dir=${join(path, '.git')}`, '-c', 'safe.directory=*'];
+  const log = await runProgram('git', [...flags, 'log', '--oneline', '--no-decorate'], {
     timeoutMs: GIT_TIMEOUT_MS,
+    env: { ...plainEnvironment(), GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_NOSYSTEM: '1' },
   });
   if (log.failure !== null) return [`git      ${log.failure}`];
   return ['', '$ git log --oneline', ...log.stdout.trimEnd().split('\n'), ''];

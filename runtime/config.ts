@@ -265,6 +265,15 @@ export function childEnvironment(config: Config, env: Environment = process.env)
   return result;
 }
 
+/** The variables of each setting that may hold a secret, by its key. */
+export function secretVariables(): ReadonlyMap<string, readonly string[]> {
+  const keys = [...LEAVES].filter(([key, schema]) => {
+    // The variables of a tool server of the user's are often its keys.
+    return schema.meta()?.secret === true || key === 'mcp.servers';
+  });
+  return new Map(keys.map(([key]) => [key, variablesOf(key)]));
+}
+
 /** The variables of these names that are set; for foreign programs, which need no more. */
 export function envFor(
   names: readonly string[],

@@ -4,6 +4,7 @@
  * The answer is the interpreter behind the name (`sys.executable`): what version managers put on the
  * path is a script, and an environment must not depend on which version that script picks later.
  */
+import { plainEnvironment } from './config-environment.ts';
 import { runProgram } from './run-program.ts';
 
 export interface Python {
@@ -32,8 +33,9 @@ export async function findPython(
 ): Promise<Python | null> {
   const names = process.platform === 'win32' ? ['python', 'py', ...NAMES] : NAMES;
   for (const name of names) {
-    const result = await runProgram(name, ['-c', PROBE], {
-      env,
+    // -I: what the user's variables would put on its path is not in an environment of ours.
+    const result = await runProgram(name, ['-I', '-c', PROBE], {
+      env: plainEnvironment(env),
       timeoutMs: PROBE_TIMEOUT_MS,
       signal,
     });

@@ -19,6 +19,7 @@ export interface ProgramResult {
 
 export interface ProgramOptions {
   readonly timeoutMs: number;
+  /** Absent: what any program may know (runtime/config-environment.ts). */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
   readonly signal?: AbortSignal | undefined;

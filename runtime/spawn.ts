@@ -8,11 +8,14 @@
  *     not named, on Windows nothing is inherited unasked. What LevelDB's own threads open between
  *     the look and the fork, a fraction of a millisecond, goes through: programs that nobody vouches
  *     for are started by a wrapper besides, which closes everything.
- * D2  A program and its pipes have error listeners from the first instant: what writes to a program
+ * D2  A program is told nothing of our environment but what any program may know, unless the caller
+ *     says more.
+ * D3  A program and its pipes have error listeners from the first instant: what writes to a program
  *     that has gone, or reads from one that is torn down, must not end us. Its end tells why.
  */
 import { type ChildProcess, execFileSync, type StdioOptions, spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { plainEnvironment } from './config-environment.ts';
 
 export type { ChildProcess };
 
@@ -22,7 +25,7 @@ export type Descriptor = 'ignore' | 'pipe' | 'inherit' | 'ipc' | number;
 export interface StartOptions {
   readonly stdio: readonly Descriptor[];
   readonly cwd?: string;
-  /** Absent: ours, whole. */
+  /** Absent: {@link plainEnvironment}, without any key or setting of ours. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Leads a process group of its own and outlives us. */
   readonly detached?: boolean;
@@ -40,11 +43,11 @@ export function startProgram(
   const child = spawn(file, [...args], {
     stdio: covered(stdio),
     ...(cwd === undefined ? {} : { cwd }),
-    ...(env === undefined ? {} : { env: { ...env } }),
+    env: { ...(env ?? plainEnvironment()) },
     detached,
     windowsHide: true,
   });
-  for (const one of [child, ...child.stdio]) one?.on('error', toldByItsEnd); // D2
+  for (const one of [child, ...child.stdio]) one?.on('error', toldByItsEnd); // D3
   return child;
 }
 
@@ -52,6 +55,7 @@ export function startProgram(
 export function outputOf(file: string, args: readonly string[]): string {
   return execFileSync(file, [...args], {
     encoding: 'utf8',
+    env: plainEnvironment(),
     stdio: covered(['ignore', 'pipe', 'ignore']),
     timeout: 10_000,
   });

@@ -33,6 +33,7 @@ beforeEach(() => {
   mkdirSync(join(root, 'bin'));
   writeFileSync(join(root, 'requirements.txt'), 'thing==1.0 --hash=sha256:00\n');
   writeFileSync(join(root, 'calls'), '');
+  program('venv-python', `[ "$2" != pip ] || install_into "\${0%/bin/*}"`);
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
@@ -40,7 +41,17 @@ function program(name: string, lines: string): void {
   const file = join(root, 'bin', name);
   writeFileSync(
     file,
-    `#!/bin/sh\nPATH=/usr/bin:/bin\necho "${name} $*" >>'${root}/calls'\n${lines}\n`,
+    `#!/bin/sh
+    ROOT='${root}' CALLS='${root}/calls' PATH=/usr/bin:/bin
+    echo "${name} $*" >>"$CALLS"
+    echo "told \${PIP_USER:-} \${PIP_TARGET:-} \${PYTHONPATH:-} \${UV_SYSTEM_PYTHON:-}." >>"$CALLS"
+    install_into() {
+      mkdir -p "$1/lib/python3.11/site-packages"
+      for one in $(sed -n 's/^\\([a-z]*\\)==\\([0-9.]*\\).*/\\1-\\2/p' "$ROOT/requirements.txt"); do
+        mkdir "$1/lib/python3.11/site-packages/$one.dist-info"
+      done
+    }
+    ${lines}\n`,
   );
   chmodSync(file, 0o755);
 }
@@ -48,7 +59,7 @@ function program(name: string, lines: string): void {
 /** What `-m venv` and `uv venv` leave: a folder with an interpreter that takes what pip is told. */
 const MAKE_VENV = `make_venv() {
   mkdir -p "$1/bin"
-  printf '#!/bin/sh\\necho "venv-python $*" >>"${'$'}CALLS"\\n' >"$1/bin/python"
+  cp "$ROOT/bin/venv-python" "$1/bin/python"
   chmod 755 "$1/bin/python"
 }`;
 
@@ -75,7 +86,7 @@ function python(fake: FakePython = {}): void {
     'python3',
     `${MAKE_VENV}
     case "$1 $2" in
-      "-c "*) echo '${answer}' ;;
+      "-I -c") echo '${answer}' ;;
       "-m venv") make_venv "$3"; ${venvFailure && `echo "${venvFailure}" >&2; exit 1`} ;;
       "-m pip") ${index ? '' : 'echo "no index" >&2; exit 1'}
         while [ "$1" != --target ]; do shift; done
@@ -87,7 +98,9 @@ function python(fake: FakePython = {}): void {
 const UV = `[ "$1" != --no-cache ] || shift
 case $1 in
   venv) for last; do :; done; make_venv "$last" ;;
-  pip) echo "index \${UV_DEFAULT_INDEX:-none} venv \${VIRTUAL_ENV:-none}" >>"$CALLS" ;;
+  pip) echo "index \${UV_DEFAULT_INDEX:-none} venv \${VIRTUAL_ENV:-none}" >>"$CALLS"
+    while [ "$1" != --python ]; do shift; done
+    [ -e "$ROOT/stray" ] || install_into "\${2%/bin/*}" ;;
 esac`;
 
 /** A uv that pip can install, and one on the search path if so wished. */
@@ -103,7 +116,7 @@ function options(more: Partial<EnvironmentOptions> = {}): EnvironmentOptions {
     name: 'tools',
     requirementsFile: join(root, 'requirements.txt'),
     dir: join(root, 'environments'),
-    env: { PATH: join(root, 'bin'), CALLS: join(root, 'calls') },
+    env: { PATH: join(root, 'bin'), HOME: root },
     onProgress: sentence => said.push(sentence),
     ...more,
   };
@@ -178,6 +191,34 @@ describe('an environment', () => {
     };
     await ensureEnvironment(options({ env: mirror }));
     assert.match(calls(), /index https:\/\/mirror\.example\/simple venv none/);
+  });
+
+  it('is put where it belongs, whatever pip and uv are told about other ones', async () => {
+    python({ index: false });
+    uv({ onPath: true });
+    mkdirSync(join(root, '.config', 'pip'), { recursive: true });
+    writeFileSync(
+      join(root, '.config', 'pip', 'pip.conf'),
+      '[global]\nindex-url = https://conf.example/simple\n[install]\nuser = true\ntarget = /theirs\n',
+    );
+    const theirs = { PIP_USER: '1', PIP_TARGET: '/x', PYTHONPATH: '/x', UV_SYSTEM_PYTHON: '1' };
+    const env = { ...options().env, ...theirs };
+    await ensureEnvironment(options({ env }));
+    assert.match(calls(), /uv pip install --no-config /);
+    assert.match(calls(), /index https:\/\/conf\.example\/simple /);
+    for (const [, told] of calls().matchAll(/^told (.*)\.$/gm)) assert.equal(told?.trim(), '');
+  });
+
+  it('whose packages went elsewhere does not count', async () => {
+    python({ index: false });
+    uv({ onPath: true });
+    mkdirSync(join(root, '.config', 'uv'), { recursive: true });
+    const config = '[[index]]\nurl = "https://mirror.example"\n[pip]\ntarget = "/theirs"\n';
+    writeFileSync(join(root, '.config', 'uv', 'uv.toml'), config);
+    writeFileSync(join(root, 'stray'), '');
+    const made = await ensureEnvironment(options());
+    assert.match(calls(), /uv pip install --quiet/);
+    assert.match(readFileSync(join(made.bin, '..', '.complete'), 'utf8'), /pip/);
   });
 
   it('that was left half made is made again', async () => {

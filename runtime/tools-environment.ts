@@ -9,14 +9,19 @@
  * T3: processes that want the same environment at once wait for the one that builds it.
  * T4: only wheels are installed, and only with the hashes of the lock: nothing is compiled, and no
  *     install script of a package runs.
+ * T5: what pip and uv are told elsewhere (variables, pip.conf, uv.toml) counts where it says how
+ *     packages are found, and does not where it says what is done with them: `user`, `target`,
+ *     `prefix` and their kind would put them into another folder.
  */
 import { createHash } from 'node:crypto';
-import { accessSync, existsSync, readFileSync, rmSync } from 'node:fs';
+import { accessSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CodeGodError } from '../protocol/errors.ts';
+import { installerEnvironment } from './config-environment.ts';
 import { findPython, lastLine, type Python } from './find-python.ts';
 import { packageRoot } from './paths.ts';
+import { pipVariables, uvFindsByFile } from './pip-settings.ts';
 import { withProcessLock } from './process-lock.ts';
 import { runProgram } from './run-program.ts';
 
@@ -195,13 +200,14 @@ const PIP_FLAGS = [
 
 async function installWithUv(uv: Command, python: Python, job: Job): Promise<boolean> {
   const venv = ['venv', '--quiet', '--no-project', '--no-config', '--python', python.path];
-  const install = ['pip', 'install', '--quiet', '--no-deps', '--require-hashes'];
+  const config = uvFindsByFile(job.options.env) ? [] : ['--no-config'];
+  const install = ['pip', 'install', ...config, '--quiet', '--no-deps', '--require-hashes'];
   const target = ['--only-binary', ':all:', '--python', environmentAt(job.folder).python];
   const steps: Command[] = [
     [...uv, ...venv, job.folder],
     [...uv, ...install, ...target, '-r', requirementsOf(job.options)],
   ];
-  return await allSucceed('uv', steps, job);
+  return (await allSucceed('uv', steps, job)) && (await holdsPackages('uv', job));
 }
 
 async function installWithPip(python: Python, job: Job): Promise<boolean> {
@@ -209,7 +215,33 @@ async function installWithPip(python: Python, job: Job): Promise<boolean> {
   if (!made) return false;
   const pip = environmentAt(job.folder).python;
   const args = ['install', ...PIP_FLAGS, '-r', requirementsOf(job.options)];
-  return await allSucceed('pip', [[pip, '-m', 'pip', ...args]], job);
+  const done = await allSucceed('pip', [[pip, '-m', 'pip', ...args]], job);
+  return done && (await holdsPackages('pip', job));
+}
+
+/** T5: whether what the lock names without a condition has come to lie in the environment. */
+async function holdsPackages(name: string, job: Job): Promise<boolean> {
+  const plain = (text: string): string => text.toLowerCase().replaceAll(/[-_.]+/g, '_');
+  const lock = readFileSync(requirementsOf(job.options), 'utf8');
+  const wanted = [...lock.matchAll(/^([\w.-]+)==([^\s;\\]+)(?!.*;)/gm)].map(
+    ([, project = '', version = '']) => `${plain(project)}-${version}.dist-info`,
+  );
+  const found = new Set(packagesIn(job.folder).map(name => name.replace(/^[^-]+/, plain)));
+  const missing = wanted.filter(one => !found.has(one));
+  if (missing.length === 0) return true;
+  job.tried.push(`${name}: ${missing.length} packages did not come into the environment`);
+  await rm(job.folder, { recursive: true, force: true });
+  return false;
+}
+
+function packagesIn(folder: string): string[] {
+  const lib = join(folder, process.platform === 'win32' ? 'Lib' : 'lib');
+  if (!existsSync(lib)) return [];
+  const versions = process.platform === 'win32' ? ['.'] : readdirSync(lib);
+  return versions
+    .map(version => join(lib, version, 'site-packages'))
+    .filter(packages => existsSync(packages))
+    .flatMap(packages => readdirSync(packages));
 }
 
 /** Runs the steps in order; a failed one is noted in `tried` and leaves no folder behind (T2). */
@@ -262,29 +294,29 @@ function noPython(tried: readonly string[]): CodeGodError {
 function run(command: Command, job: Job, timeoutMs: number): ReturnType<typeof runProgram> {
   const [program, ...args] = command;
   const { env, signal } = job.options;
-  return runProgram(program, args, { env: installerEnvironment(env), timeoutMs, signal });
+  return runProgram(program, args, {
+    env: isolatedEnvironment(env),
+    cwd: job.options.dir, // A project that the user stands in may hold a configuration for uv.
+    timeoutMs,
+    signal,
+  });
 }
 
 /**
  * The user's environment, so that proxies, mirrors and certificates hold; what pip has been told
- * counts for uv too. An active environment of the user's must not attract our packages.
+ * counts for uv too. Where it would lead packages elsewhere, it does not count (T5).
  */
-function installerEnvironment(
+function isolatedEnvironment(
   env: Readonly<Record<string, string | undefined>>,
 ): Record<string, string | undefined> {
+  const kept = { ...installerEnvironment(env), ...pipVariables(env) };
   return {
-    ...env,
-    UV_DEFAULT_INDEX: env['UV_DEFAULT_INDEX'] ?? env['UV_INDEX_URL'] ?? env['PIP_INDEX_URL'],
-    UV_INDEX: env['UV_INDEX'] ?? env['UV_EXTRA_INDEX_URL'] ?? env['PIP_EXTRA_INDEX_URL'],
-    UV_FIND_LINKS: env['UV_FIND_LINKS'] ?? env['PIP_FIND_LINKS'],
-    SSL_CERT_FILE: env['SSL_CERT_FILE'] ?? env['PIP_CERT'],
+    ...kept,
+    UV_DEFAULT_INDEX: kept['UV_DEFAULT_INDEX'] ?? kept['UV_INDEX_URL'] ?? kept['PIP_INDEX_URL'],
+    UV_INDEX: kept['UV_INDEX'] ?? kept['UV_EXTRA_INDEX_URL'] ?? kept['PIP_EXTRA_INDEX_URL'],
+    UV_FIND_LINKS: kept['UV_FIND_LINKS'] ?? kept['PIP_FIND_LINKS'],
+    SSL_CERT_FILE: kept['SSL_CERT_FILE'] ?? kept['PIP_CERT'],
     UV_NO_PROGRESS: '1',
     DEBIAN_FRONTEND: 'noninteractive',
-    VIRTUAL_ENV: undefined,
-    PYTHONHOME: undefined,
-    PYTHONPATH: undefined,
-    PIP_REQUIRE_VIRTUALENV: undefined,
-    PIP_USER: undefined,
-    PIP_TARGET: undefined,
   };
 }

@@ -121,7 +121,10 @@ async function prepare(
   config: Config,
   terminal: Terminal,
 ): Promise<Record<string, string | undefined>> {
-  const env = wholeEnvironment();
+  // A suite that a git hook starts would work in the repository of that hook.
+  const env = Object.fromEntries(
+    Object.entries(wholeEnvironment()).filter(([name]) => !name.startsWith('GIT_')),
+  );
   const dir = environmentsFolder(config);
   const onProgress = (sentence: string): void => terminal.note(sentence);
   const made: Record<string, string> = {};

@@ -8,7 +8,13 @@
 import { join } from 'node:path';
 import { CodeGodError, toWireError } from '../../protocol/errors.ts';
 import { systemClock } from '../../runtime/clock.ts';
-import { type Config, childEnvironment, wholeEnvironment } from '../../runtime/config.ts';
+import {
+  type Config,
+  childEnvironment,
+  secretVariables,
+  wholeEnvironment,
+} from '../../runtime/config.ts';
+import { actorEnvironment } from '../../runtime/config-environment.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
 import { ensureOwnerKey, ownerKeyFile } from '../../runtime/nats-server/users.ts';
 import { actorFlags, ensurePaths, modulePath, sourceLoader } from '../../runtime/paths.ts';
@@ -156,7 +162,7 @@ function actorCommands(config: Config, bus: BusRecord): ActorCommand[] {
     name,
     module: modulePath(`actors/${name}/main.ts`),
     execArgv: [...sourceLoader(), ...actorFlags(name)],
-    env,
+    env: actorEnvironment(name, env, secretVariables()),
     stateFolder: config.paths.state,
   }));
 }

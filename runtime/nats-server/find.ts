@@ -12,6 +12,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import semver from 'semver';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { installerEnvironment, plainEnvironment } from '../config-environment.ts';
 import { lastLine } from '../find-python.ts';
 import { runProgram } from '../run-program.ts';
 
@@ -111,7 +112,7 @@ async function fromGo(
 ): Promise<FoundServer | null> {
   const { env, signal } = options;
   const probe = await runProgram('go', ['version'], {
-    env,
+    env: installerEnvironment(env),
     timeoutMs: VERSION_TIMEOUT_MS,
     signal,
   });
@@ -127,7 +128,7 @@ async function fromGo(
   const built = await runProgram(
     'go',
     ['install', `github.com/nats-io/nats-server/v2@v${SERVER_VERSION_BUILT}`],
-    { env: { ...env, GOBIN: folder, GOFLAGS: '' }, timeoutMs: GO_TIMEOUT_MS, signal },
+    { env: goEnvironment(env, folder), timeoutMs: GO_TIMEOUT_MS, signal },
   );
   if (built.failure !== null) {
     tried.push(`go: ${lastLine(built.failure)}`);
@@ -136,13 +137,28 @@ async function fromGo(
   return await accept('go', target);
 }
 
+/** What would build another program than one for this machine, or elsewhere, does not count. */
+function goEnvironment(env: FindServerOptions['env'], folder: string): Record<string, string> {
+  const systems: Partial<Record<NodeJS.Platform, string>> = { win32: 'windows' };
+  const processors: Partial<Record<NodeJS.Architecture, string>> = { x64: 'amd64', ia32: '386' };
+  return {
+    ...installerEnvironment(env),
+    GOBIN: folder,
+    GOFLAGS: '',
+    GOWORK: 'off',
+    GO111MODULE: 'on',
+    GOOS: systems[process.platform] ?? process.platform,
+    GOARCH: processors[process.arch] ?? process.arch,
+  };
+}
+
 /** F1. */
 async function checkBinary(
   binary: string,
   options: FindServerOptions,
 ): Promise<{ version: string } | { refused: string }> {
   const result = await runProgram(binary, ['--version'], {
-    env: options.env,
+    env: plainEnvironment(options.env),
     timeoutMs: VERSION_TIMEOUT_MS,
     signal: options.signal,
   });

@@ -11,6 +11,8 @@ import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { systemClock } from '../clock.ts';
+import { envFor } from '../config.ts';
+import { plainEnvironment } from '../config-environment.ts';
 import { withProcessLock } from '../process-lock.ts';
 import { runProgram } from '../run-program.ts';
 import { type ChildProcess, startProgram } from '../spawn.ts';
@@ -128,6 +130,7 @@ async function start(
   const [program = options.binary, ...args] = [...prefix, options.binary, '-c', configFile];
   const child = startProgram(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...plainEnvironment(), ...envFor(['GOMAXPROCS', 'GOMEMLIMIT', 'GOGC']) },
     // A group of its own: Ctrl-C is for the supervisor, which stops the bus last.
     detached: process.platform !== 'win32',
   });
