@@ -1,7 +1,7 @@
 /** Both clocks: order of timers, cancelling, repeatable chance. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SimulatedClock, systemClock } from './clock.ts';
+import { SimulatedClock, systemClock, WallMoments } from './clock.ts';
 
 test('timers fire in order of time, and of setting where the time is equal', async () => {
   const clock = new SimulatedClock();
@@ -54,6 +54,18 @@ test('a cancelled sleep rejects with cancelled and leaves no timer', async () =>
   await assert.rejects(sleeping, { code: 'cancelled' });
   await assert.rejects(clock.sleep(1, AbortSignal.abort()), { code: 'cancelled' });
   assert.equal(clock.timersPending, 0);
+});
+
+test('moments of the monotonic clock go with the clock on the wall, and stand still otherwise', async () => {
+  const clock = new SimulatedClock();
+  const moments = new WallMoments(clock);
+  const [atMs, wall] = [clock.monotonic(), clock.now()];
+  await clock.advance(5_000);
+  assert.equal(moments.at(atMs), wall);
+  clock.shift(300);
+  assert.equal(moments.at(atMs), wall, 'a clock that is only kept right');
+  clock.shift(-3_600_000);
+  assert.equal(moments.at(atMs), clock.now() - 5_000);
 });
 
 test('one seed gives one sequence of random numbers, evenly spread', () => {

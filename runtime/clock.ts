@@ -58,10 +58,34 @@ interface SimulatedTimer extends TimerHandle {
   readonly fire: () => void;
 }
 
+/** Less than this is how clocks are kept right, not a jump. */
+const JUMP_MS = 1_000;
+
+/**
+ * Moments that were noted by the monotonic clock, told as milliseconds since the epoch by the wall
+ * clock as it goes now: a clock that is put back or forward moves them along.
+ */
+export class WallMoments {
+  readonly #clock: Pick<Clock, 'now' | 'monotonic'>;
+  #offsetMs = Number.NEGATIVE_INFINITY;
+
+  constructor(clock: Pick<Clock, 'now' | 'monotonic'>) {
+    this.#clock = clock;
+  }
+
+  at(monotonicMs: number): number {
+    const offsetMs = this.#clock.now() - this.#clock.monotonic();
+    if (Math.abs(offsetMs - this.#offsetMs) > JUMP_MS) this.#offsetMs = offsetMs;
+    return Math.ceil(monotonicMs + this.#offsetMs);
+  }
+}
+
 /** A clock that only moves when told to. */
 export class SimulatedClock implements Clock {
   readonly #timers = new Map<number, SimulatedTimer>();
   #nowMs: number;
+  /** How far the clock on the wall was put forward, or back. */
+  #shiftMs = 0;
   readonly #startMs: number;
   #timersSet = 0;
   #randomState: number;
@@ -73,11 +97,16 @@ export class SimulatedClock implements Clock {
   }
 
   now(): number {
-    return this.#nowMs;
+    return this.#nowMs + this.#shiftMs;
   }
 
   monotonic(): number {
     return this.#nowMs - this.#startMs;
+  }
+
+  /** Puts the clock on the wall forward, or back: timers and the monotonic clock don't care. */
+  shift(byMs: number): void {
+    this.#shiftMs += byMs;
   }
 
   setTimeout(fire: () => void, delayMs: number): TimerHandle {

@@ -135,6 +135,13 @@ describe('a stale measurement', () => {
     assert.equal(planLoad([], wanted('a', 10), situation(stale, { residents })).kind, 'refused');
   });
 
+  it('of before the clock was put back does not hide it either', () => {
+    // Ten of another program's were measured, and not yet the eight that came after.
+    const residents = [resident('b', 0, 8, { since: MEASURED_AT - 700, kept: true })];
+    const now = situation(capacity([[24, 14]]), { residents, now: MEASURED_AT - 500 });
+    assert.equal(planLoad([], wanted('a', 10), now).kind, 'refused');
+  });
+
   it('of before an unload costs a refusal', () => {
     const before = capacity([[24, 8]]);
     const residents = [resident('b', 0, 16, { state: 'unloading', since: MEASURED_AT + 1 })];

@@ -23,8 +23,8 @@ export interface InventoryOptions {
   readonly journal: Journal;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Called after every look, with the moment it began. */
-  readonly looked: (adverts: readonly EngineAdvert[], at: number) => void;
+  /** Called after every look, with the moment it began by the monotonic clock. */
+  readonly looked: (adverts: readonly EngineAdvert[], beganMs: number) => void;
   /** Called when what is there is not what was there. */
   readonly changed: () => void;
 }
@@ -80,13 +80,13 @@ export class Inventory {
   async #look(): Promise<void> {
     do {
       this.#again = false;
-      const at = this.#options.clock.now();
+      const beganMs = this.#options.clock.monotonic();
       const adverts = await Promise.all(this.#options.engines.map(engine => this.#ask(engine)));
       if (this.#over.signal.aborted) return;
       const isNew = JSON.stringify(adverts) !== JSON.stringify(this.#adverts);
       this.#logAvailability(adverts);
       this.#adverts = adverts;
-      this.#options.looked(adverts, at);
+      this.#options.looked(adverts, beganMs);
       if (isNew) this.#options.changed();
     } while (this.#again);
   }

@@ -57,8 +57,10 @@ export class ModelCopies {
   described(engine: EngineName, model: ModelAdvert): ModelAdvert {
     const copy = this.find(engine, model.name);
     const state = copy?.state ?? (model.loaded ? 'loaded' : 'absent');
+    const most = copy?.contextMost ?? null;
     return {
       ...model,
+      ...(most === null ? {} : { context_max: most }),
       state: state === 'making_room' ? 'loading' : state,
       in_flight: copy?.context.holds ?? 0,
       used_at: copy?.usedAt ?? null,
@@ -66,8 +68,11 @@ export class ModelCopies {
     };
   }
 
-  /** Takes over what the engines say; a look that began before a copy last changed is too old for it. */
-  observe(engines: readonly EngineAdvert[], lookedAt: number): void {
+  /**
+   * Takes over what the engines say; a look that began, by the monotonic clock, before a copy last
+   * changed is too old for it.
+   */
+  observe(engines: readonly EngineAdvert[], lookedMs: number): void {
     for (const engine of engines) {
       const installed = new Set<string>();
       const listed = new Set<string>();
@@ -76,11 +81,11 @@ export class ModelCopies {
         if (!model.loaded) continue;
         listed.add(model.name);
         const copy = this.of(engine.name, model.name);
-        if (copy.since >= lookedAt) continue;
+        if (copy.sinceMs >= lookedMs) continue;
         copy.found(model);
       }
       for (const [key, copy] of this.#copies) {
-        if (copy.engine !== engine.name || copy.since >= lookedAt) continue;
+        if (copy.engine !== engine.name || copy.sinceMs >= lookedMs) continue;
         if (!listed.has(copy.model)) copy.send({ type: 'copy.gone' });
         const isOver = engine.available && !installed.has(copy.model) && copy.isIdle;
         if (isOver) {

@@ -9,7 +9,7 @@ import type { WireError } from '../../protocol/errors.ts';
 import type { ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Cancellation } from '../../runtime/cancellation.ts';
-import type { Clock } from '../../runtime/clock.ts';
+import { type Clock, WallMoments } from '../../runtime/clock.ts';
 import { type Charge, NO_CHARGE } from './admission.ts';
 import type { Hold, OnProgress } from './hold.ts';
 import type { Lease } from './lease.ts';
@@ -47,12 +47,15 @@ export class ModelCopy {
   /** What it is charged with, and whether that is known because it was loaded by us. */
   charge: Charge = NO_CHARGE;
   ours = false;
-  loadedAt: number | null = null;
-  usedAt: number | null = null;
-  /** When its memory last changed, by the wall clock. */
-  since = 0;
+  /** When its memory last changed, by the monotonic clock. */
+  sinceMs = 0;
+  /** The most that the engine gave when it was asked for more; null where it gave what it was asked. */
+  contextMost: number | null = null;
+  #loadedMs: number | null = null;
+  #usedMs: number | null = null;
   readonly #actor: Actor<typeof copyMachine>;
   readonly #clock: Clock;
+  readonly #moments: WallMoments;
   readonly #shares = new Map<string, number>();
   #generation = 0;
 
@@ -65,6 +68,7 @@ export class ModelCopy {
     this.engine = named.engine;
     this.model = named.model;
     this.#clock = clock;
+    this.#moments = new WallMoments(clock);
     const machine = copyMachine.provide({
       actors: {
         makeRoom: fromPromise(({ input, signal }) => ports.makeRoom(input, signal)),
@@ -79,12 +83,12 @@ export class ModelCopy {
       if (state === before) return;
       const previous = before;
       before = state;
-      this.since = clock.now();
+      this.sinceMs = clock.monotonic();
       if (previous === 'loaded') {
         this.#generation += 1;
         this.#shares.clear();
       }
-      if (state === 'loaded') this.loadedAt = this.since;
+      if (state === 'loaded') this.#loadedMs = this.sinceMs;
       changed(this, previous);
     });
     this.#actor.start();
@@ -99,10 +103,24 @@ export class ModelCopy {
     return this.#actor.getSnapshot().context;
   }
 
-  /** Loaded with enough, or on the way there. */
+  /** Moments of it, as the wall clock goes now. */
+  get since(): number {
+    return this.#moments.at(this.sinceMs);
+  }
+
+  get loadedAt(): number | null {
+    return this.#loadedMs === null ? null : this.#moments.at(this.#loadedMs);
+  }
+
+  get usedAt(): number | null {
+    return this.#usedMs === null ? null : this.#moments.at(this.#usedMs);
+  }
+
+  /** Loaded with enough, or with all that the engine gives; or on the way there. */
   serves(contextTokens: number): boolean {
     const { contextTokens: loaded, plan } = this.context;
-    if (this.state === 'loaded') return loaded === null || loaded >= contextTokens;
+    const most = this.contextMost ?? contextTokens;
+    if (this.state === 'loaded') return loaded === null || loaded >= Math.min(contextTokens, most);
     return plan !== null && plan.context_tokens >= contextTokens;
   }
 
@@ -134,7 +152,7 @@ export class ModelCopy {
 
   /** A hold of a copy that has been taken away in the meantime counts no more. */
   ended(share: string, generation: number): void {
-    this.usedAt = this.#clock.now();
+    this.#usedMs = this.#clock.monotonic();
     if (generation !== this.#generation) return;
     const left = (this.#shares.get(share) ?? 1) - 1;
     if (left > 0) this.#shares.set(share, left);

@@ -84,7 +84,7 @@ async function worldOf(options: WorldOptions = {}) {
       () => {},
       signal,
     );
-  const look = (): void => host.copies.observe(engines(), clock.now() + 1);
+  const look = (): void => host.copies.observe(engines(), clock.monotonic() + 1);
   return { clock, memory, leases, host, use, situation, look, ready };
 }
 
@@ -287,6 +287,24 @@ describe('a hold', () => {
     assert.deepEqual(memory.loads, ['coder:7b@8192', 'coder:7b@16384']);
   });
 
+  it('on an engine that gives a smaller context than it is asked for has that, after one load', async () => {
+    const { memory, use, host, look } = await worldOf();
+    memory.contextMost = 4_096;
+    const [first, second] = await Promise.all([
+      use(CODER, { context_tokens: 32_768 }),
+      use(CODER, { context_tokens: 16_384 }),
+    ]);
+    assert.deepEqual([first.context_tokens, second.context_tokens], [4_096, 4_096]);
+    first.release();
+    second.release();
+    look();
+    (await use(CODER, { context_tokens: 32_768 })).release();
+    assert.deepEqual([memory.loads, memory.unloads], [['coder:7b@32768'], []]);
+    const [model] = memory.inventory().models;
+    assert.ok(model);
+    assert.equal(host.copies.described('ollama', { ...model }).context_max, 4_096);
+  });
+
   it('is shared out between shares, priorities first, and nobody waits for ever', async () => {
     const { clock, use } = await worldOf({ models: [{ ...CODER, slots: 1 }] });
     const first = await use(CODER, { share: 'build-1' });
@@ -398,6 +416,20 @@ describe('a copy', () => {
     first.release();
     second.release();
     assert.equal(host.copies.residents()[0]?.in_flight, 0);
+  });
+
+  it('whose runner died is not lent, also where the clock was put back meanwhile', async () => {
+    const clock = new SimulatedClock();
+    const { memory, use, look, situation } = await worldOf({ clock });
+    (await use(CODER)).release();
+    await clock.advance(10_000);
+    clock.shift(-3_600_000);
+    memory.loaded.delete(CODER.name);
+    look();
+    memory.measure();
+    assert.deepEqual(situation().residents, []);
+    (await use(CODER)).release();
+    assert.equal(memory.loads.length, 2);
   });
 
   it('is unloaded on request only when idle, or by force, which its holders are told', async () => {

@@ -7,12 +7,14 @@
  *     and the arithmetic of the promises decide.
  * V2: a model that is to lie on the cards is not loaded half into main memory because theirs comes
  *     back late: only after RECOVERY_MS it takes what there is.
+ * V3: an engine that gives a smaller context than it was asked for is not asked again: what it gives
+ *     is all there is, and whoever wanted more works with that.
  */
 import { CodeGodError } from '../../protocol/errors.ts';
 import type { InferProgress } from '../../protocol/inference.ts';
 import type { ModelAdvert, ObservedLoad } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
-import type { Clock } from '../../runtime/clock.ts';
+import { type Clock, WallMoments } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { backendOf } from '../../scheduling/node-cards.ts';
 import { observedLoad } from '../../scheduling/observed-loads.ts';
@@ -22,7 +24,7 @@ import type { Terms } from './lease.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { CopyPorts, ModelCopy } from './model-copy.ts';
 import type { CopyInput, LoadPlan } from './model-machine.ts';
-import { measuredAt } from './residents.ts';
+import { showsSince } from './residents.ts';
 
 export interface LoadRecord {
   readonly model: ModelAdvert;
@@ -91,7 +93,8 @@ async function recovered(
   wanted: Terms,
   { cancelled, late }: Waiting,
 ): Promise<void> {
-  const unloadedAt = clock.now();
+  const unloadedMs = clock.monotonic();
+  const moments = new WallMoments(clock);
   const either = AbortSignal.any([cancelled, late]);
   for (let asked = 0; ; asked += 1) {
     if (cancelled.aborted) throw new CodeGodError('cancelled', 'cancelled');
@@ -99,7 +102,8 @@ async function recovered(
     const charge = plan.kind === 'admitted' && plan.evict.length === 0 ? plan.charge : null;
     if (charge !== null && charge.ram_bytes <= copy.charge.ram_bytes) return; // V2
     const { capacity } = situation();
-    const isUnseen = capacity === null || measuredAt(capacity) <= unloadedAt;
+    const isUnseen =
+      capacity === null || !showsSince(capacity, moments.at(unloadedMs), clock.now());
     if (late.aborted) {
       if (isUnseen) return;
       if (charge !== null) {
@@ -126,7 +130,7 @@ async function load(
   { model, context_tokens }: LoadPlan & CopyInput,
   signal: AbortSignal,
 ): Promise<number> {
-  const { clock, loaded, keepAliveS, situation } = options;
+  const { clock, loaded, keepAliveS, log, situation } = options;
   const copy = options.copy();
   tell(copy, { phase: 'loading', fraction: null });
   const startMs = clock.monotonic();
@@ -153,7 +157,13 @@ async function load(
     const observed = observedLoad({ engine, model: found.model, backend }, said);
     loaded({ model: found.model, load_ms, observed });
   }
-  return running?.context_tokens ?? context_tokens;
+  const given = running?.context_tokens ?? context_tokens;
+  copy.contextMost = given < context_tokens ? given : null; // V3
+  if (given < context_tokens) {
+    const least = { asked_tokens: context_tokens, given_tokens: given };
+    log.warn('model.context_smaller', { model, ...least });
+  }
+  return given;
 }
 
 function engineOf({ copy, engines }: LoaderOptions): Engine {

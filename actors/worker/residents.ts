@@ -60,7 +60,7 @@ export function residentsOf(
       // What no measurement shows yet is accounted for like what is coming; and nothing is expected
       // back of our own copy when it is on its way out already.
       state:
-        isUnseen(copy, capacity) || (key === own && copy.state !== 'loaded')
+        isUnseen(copy, capacity, now.now) || (key === own && copy.state !== 'loaded')
           ? ('loading' as const)
           : copy.state,
       context_tokens: copy.context_tokens,
@@ -149,12 +149,21 @@ function assumedCards(now: Situation, capacity: CapacityAdvert): Map<string, Pla
   return new Map(room.residents.map(({ key, cards, ram_bytes }) => [key, { cards, ram_bytes }]));
 }
 
-function isUnseen({ state, since }: Resident, capacity: CapacityAdvert): boolean {
-  return state === 'loaded' && since >= measuredAt(capacity);
+function isUnseen({ state, since }: Resident, capacity: CapacityAdvert, now: number): boolean {
+  return state === 'loaded' && !showsSince(capacity, since, now);
+}
+
+/**
+ * Whether the figures were taken after a moment. Of figures from before the clock was put back nobody
+ * can tell; the next ones come within seconds.
+ */
+export function showsSince(capacity: CapacityAdvert, moment: number, now: number): boolean {
+  const at = measuredAt(capacity);
+  return at > moment && at <= now;
 }
 
 /** When the oldest figure of it was taken. */
-export const measuredAt = ({ at, gpus, ram }: CapacityAdvert): number =>
+const measuredAt = ({ at, gpus, ram }: CapacityAdvert): number =>
   gpus.length === 0 ? (ram.measured_at ?? at) : Math.min(...gpus.map(gpu => gpu.measured_at));
 
 function reloadMs(now: Situation, engine: EngineName, model: string): number {

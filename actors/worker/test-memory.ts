@@ -40,6 +40,8 @@ export class TestMemory {
   /** How much later the driver shows memory as free again. */
   recoveryMs = 0;
   available = true;
+  /** The largest context that the engine gives, whatever it is asked for. */
+  contextMost = Number.POSITIVE_INFINITY;
   fail: ((model: string) => CodeGodError | null) | null = null;
   /** As measured last: stale until `measure`. */
   capacity: CapacityAdvert;
@@ -121,8 +123,9 @@ export class TestMemory {
     return { available: true, version: '1', reason: null, models };
   }
 
-  async #load(model: string, context: number, signal: AbortSignal): Promise<RunningCopy> {
-    this.loads.push(`${model}@${context}`);
+  async #load(model: string, asked: number, signal: AbortSignal): Promise<RunningCopy> {
+    this.loads.push(`${model}@${asked}`);
+    const context = Math.min(asked, this.contextMost);
     if (this.loadMs > 0) await this.#clock.sleep(this.loadMs, signal);
     const failure = this.fail?.(model) ?? null;
     if (failure !== null) throw failure;

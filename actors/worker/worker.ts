@@ -132,9 +132,9 @@ export class Worker {
     for (const engine of parts.engines) engines[engine.name] = engine;
     this.#inventory = new Inventory({
       ...{ engines: parts.engines, journal, clock, log, changed },
-      looked: (adverts, at) => {
+      looked: (adverts, beganMs) => {
         this.#describe();
-        this.#models.copies.observe(adverts, at);
+        this.#models.copies.observe(adverts, beganMs);
       },
     });
     this.#adverts = new NodeAdverts({

@@ -2,7 +2,8 @@
  * Asks Ollama over connections that are kept, and hands its answer on as the bytes that came.
  *
  * R1: a connection that was kept may be closed by the other side in the moment it is used. A request
- *     that fails so, before any byte of an answer, is sent once more over a new one.
+ *     that fails so, before any byte of an answer, is sent once more over a new one: the others that
+ *     were kept are given up, since they may be closed too.
  * R2: an answer of 400 and up is one failure with Ollama's own words, at most 64 KiB of them.
  */
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
@@ -159,6 +160,7 @@ class OllamaExchange implements Exchange {
     const unanswered = this.#response === null;
     if (unanswered && this.#request.reusedSocket && !this.#again && isClosed(error)) {
       this.#again = true;
+      giveUpKept(this.#server.agent);
       this.#request = this.#send(); // R1
       return;
     }
@@ -170,6 +172,12 @@ class OllamaExchange implements Exchange {
     const { model } = this.#asked;
     const error: CodeGodError = ollamaError(cause, { phase, host: this.#server.url, model });
     this.#sink.fail(error);
+  }
+}
+
+function giveUpKept({ freeSockets }: Agent): void {
+  for (const sockets of Object.values(freeSockets)) {
+    for (const socket of sockets ?? []) socket.destroy();
   }
 }
 
