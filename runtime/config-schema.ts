@@ -51,6 +51,22 @@ const structured = <T extends z.ZodType>(schema: T) =>
     }
   }, schema);
 
+/** From the environment with commas between, as Ollama's own variables are, or as YAML in brackets. */
+const list = <T extends z.ZodType>(item: T, max: number) =>
+  z.preprocess(
+    value =>
+      typeof value !== 'string' || value.trim().startsWith('[')
+        ? value
+        : value.split(',').map(part => part.trim()),
+    structured(z.array(item).max(max)),
+  );
+
+/** An origin as a browser says it; `*` stands for anything. */
+const origin = () =>
+  text()
+    .max(256)
+    .regex(/^(\*|null|[a-z][a-z0-9+.-]*:\/\/[^\s/]+\/?)$/i, 'expected an origin: http://host:port');
+
 const BYTE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
   b: 1,
@@ -149,6 +165,11 @@ export const Settings = z.strictObject({
       .default('auto')
       .describe('who needs an API key: everybody, or (auto) everybody but this machine itself'),
     key: secret('API key that the command line presents at the door'),
+    origins: list(origin(), 64)
+      .default([])
+      .describe(
+        'web pages that may ask the door: http://localhost:3000; one with * only for models',
+      ),
   }),
   node: z.strictObject({
     name: token().default(nodeName(hostname())).describe('name of this machine in the system'),
@@ -199,6 +220,9 @@ export const Settings = z.strictObject({
     flash_attention: yesOrNo().optional().describe('its OLLAMA_FLASH_ATTENTION'),
     max_loaded_models: integer(0, 1_024).optional().describe('its OLLAMA_MAX_LOADED_MODELS'),
     max_queue: integer(0, 100_000).optional().describe('its OLLAMA_MAX_QUEUE'),
+    origins: list(z.string().max(256), 64)
+      .default([])
+      .describe('its OLLAMA_ORIGINS: further web pages that may ask the door for models'),
   }),
   openai_base_url: z
     .url({ protocol: /^https?$/ })
@@ -254,6 +278,7 @@ export const ALIASES: Readonly<Record<string, readonly string[]>> = {
   'ollama.flash_attention': ['OLLAMA_FLASH_ATTENTION'],
   'ollama.max_loaded_models': ['OLLAMA_MAX_LOADED_MODELS'],
   'ollama.max_queue': ['OLLAMA_MAX_QUEUE'],
+  'ollama.origins': ['OLLAMA_ORIGINS'],
   openai_base_url: ['OPENAI_BASE_URL'],
   prefer_local: ['PREFER_LOCAL'],
   master_model: ['MASTER_MODEL'],

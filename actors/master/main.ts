@@ -5,6 +5,7 @@ import { runActor } from '../../runtime/actor.ts';
 import { packageRoot } from '../../runtime/paths.ts';
 import { Master } from './adapters/master.ts';
 import { openDoor } from './adapters/open-door.ts';
+import { originsOf } from './http/origins.ts';
 
 /** How long the start waits to lead; a standby is as much at work after it. */
 const SETTLE_MS = 3_000;
@@ -22,6 +23,7 @@ await runActor({
     const door = await openDoor({
       ...{ master, messenger, clock, log, metrics, version },
       ...config.http,
+      origins: originsOf(config.http.origins, config.ollama.origins),
       isConfigured: config.origins['http.port'] !== 'default',
       waitMaxMs: config.pool.wait_max_s * 1_000,
     });

@@ -12,6 +12,7 @@ import { createMetrics } from '../../runtime/metrics.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
 import { Master } from './adapters/master.ts';
 import { type OpenDoor, openDoor } from './adapters/open-door.ts';
+import { type Origins, originsOf } from './http/origins.ts';
 
 export const POLL_MS = 25;
 
@@ -25,6 +26,7 @@ export interface TestMasterOptions {
   readonly queueMax?: number;
   readonly waitMaxS?: number;
   readonly auth?: 'auto' | 'required';
+  readonly origins?: Origins;
   readonly signOfLifeMs?: number;
 }
 
@@ -88,6 +90,7 @@ export class TestMaster {
       ...{ master, messenger, clock, metrics, log: silentLogger, version: '0.0.0' },
       ...{ host: '127.0.0.1', port: 0, isConfigured: true },
       auth: options.auth ?? 'auto',
+      origins: options.origins ?? originsOf([], []),
       waitMaxMs: (options.waitMaxS ?? 60) * 1_000,
       ...(options.signOfLifeMs === undefined ? {} : { signOfLifeMs: options.signOfLifeMs }),
     });

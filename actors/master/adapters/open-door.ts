@@ -7,6 +7,7 @@ import { createApp } from '../http/app.ts';
 import { Gate } from '../http/gate.ts';
 import { isLoopback } from '../http/guards.ts';
 import { type Listening, listen } from '../http/listen.ts';
+import type { Origins } from '../http/origins.ts';
 import { PoolDoor } from '../http/pool/pool-door.ts';
 import { BusDoor } from './bus-door.ts';
 import type { Master } from './master.ts';
@@ -20,6 +21,8 @@ export interface OpenDoorOptions extends Pick<ActorContext, 'clock' | 'log' | 'm
   /** Whether somebody asked for this very port. */
   readonly isConfigured: boolean;
   readonly auth: 'auto' | 'required';
+  /** Web pages that may ask. */
+  readonly origins: Origins;
   readonly waitMaxMs: number;
   readonly signOfLifeMs?: number;
 }
@@ -30,16 +33,26 @@ export interface OpenDoor extends Listening {
 }
 
 export async function openDoor(options: OpenDoorOptions): Promise<OpenDoor> {
-  const { master, messenger, clock, log, metrics, version, host, auth } = options;
+  const { master, messenger, clock, log, metrics, version, host, auth, origins } = options;
   const { keys, pool, directory, policies, nodes, poolMetrics } = master;
   const loopback = isLoopback(host);
   const gate = new Gate({ keys, auth, isLoopback: loopback });
   const door = new BusDoor({ messenger, master, log });
-  const app = createApp({ door, clock, log, metrics, version, isLoopback: loopback, gate });
+  const app = createApp({
+    door,
+    clock,
+    log,
+    metrics,
+    version,
+    isLoopback: loopback,
+    gate,
+    mayAsk: origins.other,
+  });
   const ulid = monotonicFactory(() => clock.random());
   const poolDoor = new PoolDoor({
     ...{ bus: messenger.bus, messenger, pool, directory, policies, nodes, keys, gate },
     ...{ clock, log, version, metrics: poolMetrics, isLoopback: loopback },
+    mayAsk: origins.pool,
     waitMaxMs: options.waitMaxMs,
     newRequestId: () => `r-${ulid(clock.now()).toLowerCase()}` as RequestId,
     ...(options.signOfLifeMs === undefined ? {} : { signOfLifeMs: options.signOfLifeMs }),

@@ -14,6 +14,7 @@ import type { Door } from './door.ts';
 import { errorAnswer, wrongRequest } from './errors.ts';
 import type { Gate } from './gate.ts';
 import { guard } from './guards.ts';
+import type { OriginRule } from './origins.ts';
 import { addPoolRoutes } from './pool-routes.ts';
 import { addSystemRoutes } from './system-routes.ts';
 
@@ -25,6 +26,7 @@ export interface AppOptions {
   readonly version: string;
   readonly isLoopback: boolean;
   readonly gate: Gate;
+  readonly mayAsk: OriginRule;
 }
 
 export function createApp(options: AppOptions): OpenAPIHono {

@@ -10,10 +10,12 @@ import { errorAnswer } from './errors.ts';
 import { Gate } from './gate.ts';
 import { guard, isLoopback } from './guards.ts';
 import { listen } from './listen.ts';
+import { originsOf } from './origins.ts';
 
 function guarded(loopback: boolean): OpenAPIHono {
   const app = new OpenAPIHono();
-  app.use(guard({ isLoopback: loopback }));
+  const { other } = originsOf(['http://app.example', 'http://*.lan', 'null'], ['*']);
+  app.use(guard({ isLoopback: loopback, mayAsk: other }));
   app.onError((error, context) => {
     const { body, status } = errorAnswer(error);
     return context.json(body, status);
@@ -45,8 +47,65 @@ test('on loopback the Host header must name loopback', async () => {
 test('pages of other origins are refused, the own one is served', async () => {
   const host = 'localhost:8001';
   assert.equal(await status({ host, origin: 'http://localhost:8001' }), 200);
-  assert.equal(await status({ host, origin: 'http://evil.example' }), 403);
-  assert.equal(await status({ host, origin: 'null' }), 403);
+  for (const origin of ['http://evil.example', 'null', 'http://localhost:3000', 'app://x', '']) {
+    assert.equal(await status({ host, origin }), 403, origin);
+  }
+  assert.equal(await status({ host: 'localhost', origin: 'http://localhost:8001' }), 403);
+});
+
+test('an origin that is listed in full may ask every route; one with a * or without a name may not', async () => {
+  const host = 'localhost:8001';
+  const ask = (origin: string, method = 'GET') =>
+    guarded(true).request('http://localhost/x', { method, headers: { host, origin } });
+  const answer = await ask('http://app.example');
+  assert.equal(answer.status, 200);
+  assert.equal(answer.headers.get('access-control-allow-origin'), 'http://app.example');
+  const preflight = await ask('http://app.example', 'OPTIONS');
+  assert.equal(preflight.status, 204);
+  assert.match(preflight.headers.get('access-control-allow-methods') ?? '', /POST/);
+  for (const origin of [
+    'http://box.lan',
+    'null',
+    'http://app.example.evil',
+    'http://app.example:81',
+  ]) {
+    assert.equal((await ask(origin)).status, 403, origin);
+    assert.equal((await ask(origin, 'OPTIONS')).status, 403, origin);
+  }
+});
+
+test('models may be asked for by the pages that Ollama serves, and by those that are listed', () => {
+  const { pool } = originsOf(['http://*.lan:3000', 'null'], ['https://chat.example']);
+  for (const origin of [
+    ...['http://localhost', 'http://localhost:3000', 'https://127.0.0.1:8443', 'http://0.0.0.0:1'],
+    ...[
+      'app://obsidian.md',
+      'file://',
+      'tauri://localhost',
+      'vscode-webview://a-b',
+      'vscode-file://x',
+    ],
+    ...['http://box.lan:3000', 'https://chat.example', 'null'],
+  ]) {
+    assert.ok(pool(origin), origin);
+  }
+  for (const origin of [
+    ...[
+      'http://evil.example',
+      'http://localhost.evil.example',
+      'http://localhost:3000.evil.example',
+    ],
+    ...[
+      'http://evil.example:3000',
+      'http://box.lan',
+      'https://chat.example:1',
+      'ftp://localhost',
+      '',
+    ],
+  ]) {
+    assert.ok(!pool(origin), origin);
+  }
+  assert.ok(!originsOf([], []).pool('null'));
 });
 
 test('a body must say that it is JSON; curl’s default passes where no page can send it', async () => {
@@ -58,12 +117,14 @@ test('a body must say that it is JSON; curl’s default passes where no page can
   const origin = 'http://localhost';
   assert.equal(await post('application/x-www-form-urlencoded', { origin }), 400);
   assert.equal(await post('text/plain'), 400);
+  assert.equal(await post(''), 200);
+  assert.equal(await post('', { origin }), 400);
+  assert.equal(await post('', { 'sec-fetch-site': 'cross-site' }), 400);
   assert.equal(await post('application/json', { 'content-length': '99999999' }), 413);
 });
 
 test('a door that other machines reach needs a key of everybody, but to say that it lives', async () => {
   const keys = {
-    isEmpty: true,
     find: (secret: string): never => {
       throw new CodeGodError('unauthorized', `there is no ${secret}`);
     },
@@ -87,6 +148,7 @@ test('a door that other machines reach needs a key of everybody, but to say that
   for (const [gate, status] of doors) {
     assert.equal(await asked('/nodes', gate), status);
     assert.equal(await asked('/nodes', gate, 'anything'), status);
+    assert.equal(await asked('/nodes', gate, 'cg_of-nobody'), 401);
     for (const path of ['/health', '/healthz', '/readyz']) {
       assert.equal(await asked(path, gate), 200, path);
     }

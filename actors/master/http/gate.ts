@@ -2,14 +2,14 @@
  * Who may ask: API keys at every route but those that only say whether the process lives.
  *
  * A1: a door that other machines reach needs a key of everybody. On loopback it is needed only where
- *     the configuration says so; but one that is given must be a right one, as soon as there are keys
- *     at all. Before that, clients that insist on sending one may send anything but what looks like
- *     a key of ours.
+ *     the configuration says so. Where none is needed, what is no key of ours counts as none: clients
+ *     send anything by default, and whether somebody else has a key changes nothing for them. One that
+ *     looks like ours has to be a right one, so that its limits hold and a mistake is seen.
  * A2: a key for some models is good for asking those, and for looking; not for builds, which choose
  *     their own.
  */
 import type { MiddlewareHandler } from 'hono';
-import { CodeGodError } from '../../../protocol/errors.ts';
+import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import type { ApiKey } from '../../../protocol/policy.ts';
 import type { ApiKeys } from '../pool/api-keys.ts';
 import type { HeaderOf } from './guards.ts';
@@ -19,8 +19,13 @@ const OPEN_PATHS: readonly string[] = ['/health', '/healthz', '/readyz'];
 const PREFIX = 'cg_';
 const BEARER = /^bearer\s+(\S+)\s*$/i;
 
+const NEEDED =
+  'every request needs one here: `codegod key create NAME` makes it; send it as Authorization: Bearer KEY';
+const NOT_NEEDED =
+  'none is needed on this machine, but one that begins with cg_ has to be a right one';
+
 export interface GateOptions {
-  readonly keys: Pick<ApiKeys, 'isEmpty' | 'find'>;
+  readonly keys: Pick<ApiKeys, 'find'>;
   readonly auth: 'auto' | 'required';
   readonly isLoopback: boolean;
 }
@@ -36,13 +41,18 @@ export class Gate {
   admit(header: HeaderOf): ApiKey | null {
     const { keys, auth, isLoopback } = this.#options;
     const isNeeded = auth === 'required' || !isLoopback;
-    const secret = BEARER.exec(header('authorization') ?? '')?.[1] ?? header('x-api-key');
-    const counts = isNeeded || !keys.isEmpty || secret?.startsWith(PREFIX) === true;
-    if (secret !== undefined && counts) return keys.find(secret);
-    if (!isNeeded) return null;
-    throw new CodeGodError('unauthorized', 'an API key is needed', {
-      hint: '`codegod key create NAME` makes one; send it as Authorization: Bearer KEY',
-    });
+    const bearer = BEARER.exec(header('authorization') ?? '')?.[1];
+    const secret = bearer ?? (header('x-api-key')?.trim() || undefined);
+    if (secret === undefined ? !isNeeded : !isNeeded && !secret.startsWith(PREFIX)) return null;
+    const hint = isNeeded ? NEEDED : NOT_NEEDED;
+    if (secret === undefined)
+      throw new CodeGodError('unauthorized', 'an API key is needed', { hint });
+    try {
+      return keys.find(secret);
+    } catch (error) {
+      const { code, message } = toWireError(error);
+      throw new CodeGodError(code, message, { hint, cause: error });
+    }
   }
 
   /** A1 and A2 for all routes of a router. */

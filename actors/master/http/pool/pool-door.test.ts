@@ -107,7 +107,6 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
         headers: { 'content-type': 'application/json', ...headers },
       });
     for (const body of ['', '{', '[]', '"x"']) assert.equal((await send(body)).status, 400, body);
-    assert.equal((await send('{}', { 'content-type': 'text/plain' })).status, 400);
     assert.equal((await send('{"messages":[]}')).status, 400);
     assert.equal(await statusOf(master.http.url, { 'content-length': '99999999' }), 413);
   });
@@ -177,13 +176,49 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
     await dropKey();
   });
 
+  test('a page that Ollama serves may ask for models, and for nothing else', async () => {
+    play = answering;
+    const origin = 'http://localhost:3000';
+    const answer = await post('/api/chat', CHAT, { origin });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers.get('access-control-allow-origin'), origin);
+    assert.match(answer.headers.get('vary') ?? '', /origin/i);
+    const preflight = (path: string): Promise<Response> =>
+      master.fetch(path, {
+        method: 'OPTIONS',
+        headers: { origin, 'access-control-request-headers': 'authorization, content-type' },
+      });
+    const allowed = await preflight('/v1/chat/completions');
+    assert.equal(allowed.status, 204);
+    assert.equal(
+      allowed.headers.get('access-control-allow-headers'),
+      'authorization, content-type',
+    );
+    assert.equal((await post('/build', { prompt: 'x' }, { origin })).status, 403);
+    assert.equal((await preflight('/build')).status, 403);
+    assert.equal((await post('/api/chat', CHAT, { origin: 'null' })).status, 403);
+  });
+
+  test('a body may say any type, or none, where no page can have sent it', async () => {
+    play = answering;
+    const body = Buffer.from(JSON.stringify(CHAT));
+    for (const type of [undefined, 'text/plain', 'application/octet-stream']) {
+      const headers: Record<string, string> = type === undefined ? {} : { 'content-type': type };
+      const init = { method: 'POST', body, headers };
+      const answer = await master.fetch('/api/chat', init);
+      assert.equal(answer.status, 200, type);
+      const page = { ...headers, origin: 'http://localhost:3000' };
+      assert.equal((await master.fetch('/api/chat', { ...init, headers: page })).status, 400, type);
+    }
+  });
+
   test('no page of another origin gets in, and on loopback the Host must name it', async () => {
     const headers = { origin: 'http://evil.example' };
     assert.equal((await post('/api/chat', CHAT, headers)).status, 403);
     assert.equal(await statusOf(master.http.url, { host: 'evil.example' }), 403);
   });
 
-  test('without keys anything is taken for one; with keys a wrong one is refused', async () => {
+  test('where no key is needed what is none of ours counts as none, whoever else has one', async () => {
     play = answering;
     const asked = (key?: string): Promise<Response> =>
       post(
@@ -191,20 +226,30 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
         CHAT,
         key === undefined ? {} : { authorization: `Bearer ${key}` },
       );
-    assert.equal((await asked('anything')).status, 200);
+    const keyOf = ({ status, headers }: Response) => `${status} ${headers.get('x-codegod-key')}`;
+    const alike = async (): Promise<void> => {
+      assert.equal(keyOf(await asked()), '200 none');
+      assert.equal(keyOf(await asked('anything')), '200 none');
+      assert.equal((await asked('cg_of-nobody')).status, 401);
+      const headers = { 'x-api-key': 'no' };
+      assert.equal((await post('/v1/messages', { ...CHAT, max_tokens: 1 }, headers)).status, 200);
+      assert.equal((await post('/api/chat', CHAT, { 'x-api-key': ' ' })).status, 200);
+      assert.equal((await master.fetch('/builds', { headers })).status, 200);
+    };
+    await alike();
     assert.equal((await asked(SECRET)).status, 401, 'it was taken away');
     await putKey();
-    assert.equal((await asked()).status, 200, 'on loopback nobody needs one');
-    assert.equal((await asked(SECRET)).status, 200);
-    const wrong = await asked('anything');
-    assert.equal(wrong.status, 401);
-    assert.equal(((await wrong.json()) as Shape).error.code, 'invalid_api_key');
-    const anthropic = await post('/v1/messages', { ...CHAT, max_tokens: 1 }, { 'x-api-key': 'no' });
+    await alike();
+    assert.equal(keyOf(await asked(SECRET)), '200 laptop');
+    const wrong = (await (await asked('cg_of-nobody')).json()) as Shape;
+    assert.equal(wrong.error.code, 'invalid_api_key');
+    assert.match(wrong.error.message, /none is needed on this machine/);
+    const headers = { 'x-api-key': 'cg_of-nobody' };
+    const anthropic = await post('/v1/messages', { ...CHAT, max_tokens: 1 }, headers);
     assert.equal(((await anthropic.json()) as Shape).error.type, 'authentication_error');
-    const builds = await master.fetch('/builds', { headers: { authorization: 'Bearer no' } });
+    const builds = await master.fetch('/builds', { headers });
     assert.equal(builds.status, 401, 'also at the other routes');
-    const health = await master.fetch('/healthz', { headers: { authorization: 'Bearer no' } });
-    assert.equal(health.status, 200);
+    assert.equal((await master.fetch('/healthz', { headers })).status, 200);
     await dropKey();
   });
 

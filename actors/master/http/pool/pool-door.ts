@@ -26,6 +26,7 @@ import {
 import type { Holder } from '../../pool/model-directory.ts';
 import type { Gate } from '../gate.ts';
 import { checkGuards, type HeaderOf } from '../guards.ts';
+import { grantHeaders, type OriginRule, preflightHeaders } from '../origins.ts';
 import { Answer } from './answer.ts';
 import { type Asked, asked, promptTokens, requireName } from './asked.ts';
 import { type Body, BodyBudget, readBody } from './body.ts';
@@ -51,6 +52,7 @@ export interface PoolDoorOptions extends InferenceOptions, PullOptions {
   readonly keys: ApiKeys;
   readonly gate: Gate;
   readonly isLoopback: boolean;
+  readonly mayAsk: OriginRule;
   readonly newRequestId: () => RequestId;
   readonly clock: Clock;
   readonly log: Logger;
@@ -130,13 +132,7 @@ export class PoolDoor {
   /** Whether the request is for the pool; then it is being answered. */
   handle(request: IncomingMessage, response: ServerResponse): boolean {
     const url = request.url ?? '/';
-    // The command line of Ollama asks this before anything else, and so do its clients.
-    if (url === '/' && (request.method === 'HEAD' || request.method === 'GET')) {
-      response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' });
-      response.end('Ollama is running');
-      return true;
-    }
-    if (!url.startsWith('/v1/') && !url.startsWith('/api/')) return false;
+    if (url !== '/' && !url.startsWith('/v1/') && !url.startsWith('/api/')) return false;
     const query = url.indexOf('?');
     const path = query === -1 ? url : url.slice(0, query);
     const visited = this.#visit(path, request, response).finally(() =>
@@ -155,17 +151,32 @@ export class PoolDoor {
     const family = familyOf(path, header);
     const visit: Visit = { id, path, family, request, response, header, key: null, held: 0 };
     try {
-      const { gate, isLoopback } = this.#options;
+      const { gate, isLoopback, mayAsk } = this.#options;
       // Whoever only asks whether something is there gets the head of what is.
       const method = request.method === 'HEAD' ? 'GET' : (request.method ?? 'GET');
-      checkGuards(method, header, { isLoopback, bodyBytesMax: INFER_BODY_BYTES_MAX });
+      const limits = { isLoopback, mayAsk, bodyBytesMax: INFER_BODY_BYTES_MAX, anyType: true };
+      const foreign = checkGuards(method, header, limits);
+      if (foreign !== null && method === 'OPTIONS') {
+        response.writeHead(204, preflightHeaders(foreign, header)).end();
+        return;
+      }
+      if (foreign !== null) response.setHeaders(new Headers(grantHeaders(foreign)));
+      if (path === '/' && method === 'GET') return this.#greet(response);
       visit.key = gate.admit(header); // H3
+      // Which key the limits are those of; what was sent and is no key of ours counts as none.
+      response.setHeader('x-codegod-key', encodeURIComponent(visit.key?.name ?? 'none'));
       await this.#routeOf(method, path)(visit);
     } catch (error) {
       this.#fail(visit, error);
     } finally {
       this.#budget.give(visit.held);
     }
+  }
+
+  /** The command line of Ollama asks for this before anything else, and so do its clients. */
+  #greet(response: ServerResponse): void {
+    response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' });
+    response.end('Ollama is running');
   }
 
   #routeOf(method: string, path: string): Route {
