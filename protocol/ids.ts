@@ -35,9 +35,15 @@ export type NodeId = z.infer<typeof NodeId>;
 export const GatewayId = token.brand<'GatewayId'>();
 export type GatewayId = z.infer<typeof GatewayId>;
 
-/** A reservation of a node's memory. */
+/**
+ * A reservation of a node's memory: `<epoch>-<number>--<secret>`. Whoever shows the whole of it was
+ * given it; what everybody may see of it is its name.
+ */
 export const LeaseId = token.brand<'LeaseId'>();
 export type LeaseId = z.infer<typeof LeaseId>;
+
+/** What adverts show: unique on the node, without the secret. The name of a name is itself. */
+export const leaseNameOf = (lease: LeaseId): LeaseId => LeaseId.parse(lease.split('--', 1)[0]);
 
 /** Attempts are counted from 1 within a task. */
 export const Attempt = z.int().min(1).max(999);

@@ -1,4 +1,4 @@
-/** Requests to a gateway about tools: `codegod.mcp.<gateway>.{call,list,status}`. */
+/** Requests to a gateway about tools: `codegod.mcp.<gateway>.*`. */
 import { z } from 'zod';
 import { WireError } from './errors.ts';
 import { Attempt, BuildId, CallId, TaskId } from './ids.ts';

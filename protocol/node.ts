@@ -174,8 +174,9 @@ export const EngineAdvert = z.looseObject({
 });
 export type EngineAdvert = z.infer<typeof EngineAdvert>;
 
-/** Of an attempt (build, task, attempt) or of an inference (request). */
+/** Of an attempt (build, task, attempt) or of an inference (request). Everybody reads adverts. */
 export const LeaseAdvert = z.looseObject({
+  /** Its name, not its id: `leaseNameOf`. */
   lease: LeaseId,
   build: BuildId.optional(),
   task: TaskId.optional(),
@@ -255,6 +256,7 @@ export const ReserveReply = z.discriminatedUnion('granted', [
 ]);
 export type ReserveReply = z.infer<typeof ReserveReply>;
 
+/** By its id, or by its name where nothing else is known of it. */
 export const ReleaseRequest = z.looseObject({ lease: LeaseId });
 export type ReleaseRequest = z.infer<typeof ReleaseRequest>;
 

@@ -6,7 +6,7 @@ import { BuildRequest } from './build.ts';
 import { acceptVersion, envelopeHeaders } from './envelope.ts';
 import { ERRORS } from './error-codes.ts';
 import { CodeGodError, fromWireError, toWireError } from './errors.ts';
-import { BuildId, buildIdOf, callIdOf, NodeId, TaskId } from './ids.ts';
+import { BuildId, buildIdOf, callIdOf, GatewayId, NodeId, TaskId } from './ids.ts';
 import { BUCKETS, STREAMS } from './streams.ts';
 import * as subjects from './subjects.ts';
 import { pathFault } from './text.ts';
@@ -20,7 +20,22 @@ test('subjects are what scripts on the bus were told', () => {
   assert.equal(subjects.controlSubject(build), 'codegod.control.build.b7');
   assert.equal(subjects.eventSubject(build, 'task.merged'), 'codegod.event.b7.task.merged');
   assert.equal(subjects.taskSubject(node, build, task, 2), 'codegod.task.attic.b7.store.2');
-  assert.equal(subjects.reportSubject(build, task, 2), 'codegod.report.b7.store.2');
+  const report = 'codegod.report.attic.b7.store.2';
+  assert.equal(subjects.reportSubject(node, build, task, 2), report);
+  assert.equal(subjects.namelessReportSubject(build, task, 2), 'codegod.report.b7.store.2');
+  const attempt = { build, task, attempt: 2 };
+  assert.deepEqual(subjects.reportedAttempt(report), { node, ...attempt });
+  assert.deepEqual(subjects.reportedAttempt('codegod.report.b7.store.2'), {
+    node: null,
+    ...attempt,
+  });
+  for (const other of ['', '.b7.store', '.a.b.c.d', '.attic.b7.store.x', '.x.attic.b7.store.2']) {
+    assert.equal(subjects.reportedAttempt(`codegod.report${other}`), null, other);
+  }
+  const gateway = GatewayId.parse('hub');
+  assert.equal(subjects.nodeMcpSubject(gateway, 'call', node), 'codegod.mcp.hub.call.attic');
+  const commit = subjects.nodeWorkspaceSubject(gateway, 'commit', node);
+  assert.equal(commit, 'codegod.workspace.hub.commit.attic');
   assert.equal(subjects.nodeSubject(node, 'reserve'), 'codegod.node.attic.reserve');
   assert.equal(subjects.telemetrySubject(node), 'codegod.telemetry.attic');
 });

@@ -2,7 +2,7 @@
  * Every subject of the bus, in one namespace: verb first, then identity.
  * Systems that share a server are kept apart by accounts of that server, not by prefixes.
  */
-import type { Attempt, BuildId, GatewayId, NodeId, TaskId } from './ids.ts';
+import { Attempt, BuildId, type GatewayId, NodeId, TaskId } from './ids.ts';
 
 export const BUILD_SUBJECT = 'codegod.build';
 
@@ -18,9 +18,47 @@ export const taskSubject = (node: NodeId, build: BuildId, task: TaskId, attempt:
   `codegod.task.${node}.${build}.${task}.${attempt}`;
 export const tasksOf = (node: NodeId): string => `codegod.task.${node}.>`;
 
-export const reportSubject = (build: BuildId, task: TaskId, attempt: Attempt): string =>
+/** The node stands in it, so that the server lets each one report for itself only. */
+export const reportSubject = (
+  node: NodeId,
+  build: BuildId,
+  task: TaskId,
+  attempt: Attempt,
+): string => `codegod.report.${node}.${build}.${task}.${attempt}`;
+/** As the release before this one wrote it. */
+export const namelessReportSubject = (build: BuildId, task: TaskId, attempt: Attempt): string =>
   `codegod.report.${build}.${task}.${attempt}`;
 export const REPORTS = 'codegod.report.>';
+/** All that a node may report. */
+export const reportsOf = (node: NodeId): string => `codegod.report.${node}.*.*.*`;
+
+export interface ReportedAttempt {
+  /** Null where the subject does not name it. */
+  readonly node: NodeId | null;
+  readonly build: BuildId;
+  readonly task: TaskId;
+  readonly attempt: Attempt;
+}
+
+/** Which attempt a report's subject names; null where it is the subject of no report. */
+export function reportedAttempt(subject: string): ReportedAttempt | null {
+  const [, , ...tokens] = subject.split('.');
+  const [build, task, attempt] = tokens.slice(-3);
+  const node = tokens.length === 4 ? NodeId.safeParse(tokens[0]) : null;
+  if (tokens.length !== 3 && node?.success !== true) return null;
+  const parsed = {
+    build: BuildId.safeParse(build),
+    task: TaskId.safeParse(task),
+    attempt: Attempt.safeParse(Number(attempt)),
+  };
+  if (!parsed.build.success || !parsed.task.success || !parsed.attempt.success) return null;
+  return {
+    node: node?.data ?? null,
+    build: parsed.build.data,
+    task: parsed.task.data,
+    attempt: parsed.attempt.data,
+  };
+}
 
 export type NodeVerb =
   | 'reserve'
@@ -35,21 +73,31 @@ export type NodeVerb =
   | 'measure';
 export const nodeSubject = (node: NodeId, verb: NodeVerb): string => `codegod.node.${node}.${verb}`;
 
-export type McpVerb = 'call' | 'list' | 'status';
+export type McpVerb = 'list' | 'status';
 export const mcpSubject = (gateway: GatewayId, verb: McpVerb): string =>
   `codegod.mcp.${gateway}.${verb}`;
 
-export type WorkspaceVerb =
-  | 'create'
-  | 'open'
-  | 'read'
-  | 'commit'
-  | 'merge'
-  | 'check'
-  | 'archive'
-  | 'finish';
+export type WorkspaceVerb = 'create' | 'merge' | 'check' | 'archive' | 'finish';
 export const workspaceSubject = (gateway: GatewayId, verb: WorkspaceVerb): string =>
   `codegod.workspace.${gateway}.${verb}`;
+
+/**
+ * What the worker of a node asks a gateway for its attempts. The node stands at the end, so that the
+ * server lets each one ask in its own name only; `*` is what the gateway listens to.
+ */
+export type NodeMcpVerb = 'call' | 'list';
+export const nodeMcpSubject = (
+  gateway: GatewayId | '*',
+  verb: NodeMcpVerb,
+  node: NodeId | '*',
+): string => `codegod.mcp.${gateway}.${verb}.${node}`;
+
+export type NodeWorkspaceVerb = 'open' | 'read' | 'commit';
+export const nodeWorkspaceSubject = (
+  gateway: GatewayId | '*',
+  verb: NodeWorkspaceVerb,
+  node: NodeId | '*',
+): string => `codegod.workspace.${gateway}.${verb}.${node}`;
 
 export const telemetrySubject = (node: NodeId | '*'): string => `codegod.telemetry.${node}`;
 

@@ -67,6 +67,8 @@ export interface RequestContext {
   /** Aborted when the bus closes or the subscription stops; for streams also when nobody listens. */
   readonly signal: AbortSignal;
   readonly headers: MessageHeaders;
+  /** As it was asked on, where what is served is a pattern. */
+  readonly subject: string;
   /** When the caller stops waiting, in ms since the epoch; null where it did not say. */
   readonly deadline: number | null;
   /** For what is sent on because of this request: `messenger.withTrace(context.traceparent)`. */
@@ -346,6 +348,7 @@ class BusMessenger implements Messenger {
     return {
       signal,
       headers,
+      subject: message.subject,
       deadline: Number.isFinite(deadline) ? deadline : null,
       traceparent:
         traceparent !== undefined && isTraceparent(traceparent)
@@ -378,10 +381,13 @@ class BusMessenger implements Messenger {
   }
 }
 
-/** `codegod.node.n1.reserve` → `node.reserve`: the verbs of a subject without its identity. */
+/**
+ * `codegod.node.n1.reserve` → `node.reserve`, `codegod.mcp.g1.call.n1` → `mcp.call`: what is asked,
+ * without who is asked and who asks.
+ */
 function requestType(subject: string): string {
   const tokens = subject.split('.');
   const first = tokens[1] ?? subject;
-  const last = tokens.at(-1);
-  return tokens.length > 2 ? `${first}.${last}` : first;
+  const verb = tokens[3] ?? tokens[2];
+  return verb === undefined ? first : `${first}.${verb}`;
 }

@@ -8,9 +8,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { BUILD_ENDS, type BuildSummary } from '../../protocol/build.ts';
+import { BUILD_ENDS, type BuildSummary, NO_USAGE } from '../../protocol/build.ts';
+import { encode } from '../../protocol/codec.ts';
+import { NodeId } from '../../protocol/ids.ts';
+import { STREAMS } from '../../protocol/streams.ts';
+import { namelessReportSubject, reportSubject } from '../../protocol/subjects.ts';
 import type { Bus } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
+import { DEAD_HEADER } from '../../runtime/dead-letters.ts';
 import { createMessenger, type Messenger } from '../../runtime/messages.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
 import { ensureStores } from '../../runtime/stores.ts';
@@ -50,6 +55,23 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
     await nats?.stop();
   });
 
+  /** The reason of the newest dead letter that a subject has; null where it has none. */
+  const deadLetterOf = async (subject: string): Promise<string | null> => {
+    let code: string | null = null;
+    const range = { filter: 'codegod.dead.>', from_seq: 1 };
+    for await (const { headers } of bus.streams.read(STREAMS.dead.name, range)) {
+      if (headers[DEAD_HEADER.subject] === subject) code = headers[DEAD_HEADER.code] ?? '';
+    }
+    return code;
+  };
+  const until = async <T>(look: () => Promise<T>, holds: (value: T) => boolean): Promise<void> => {
+    const endMs = systemClock.monotonic() + 20_000;
+    for (let value = await look(); !holds(value); value = await look()) {
+      assert.ok(systemClock.monotonic() < endMs, `still ${value}`);
+      await systemClock.sleep(POLL_MS);
+    }
+  };
+
   const attemptsOf = (build: string): string[] =>
     peers.tasks
       .filter(task => task.build === build)
@@ -76,6 +98,74 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
     await second.remove();
     assert.equal(summary.state, 'succeeded');
     assert.deepEqual(attemptsOf(id), ['a.1', 'b.1', 'c.1', 'd.1', 'plan.1'], 'each once');
+  });
+
+  test('a report of another shape stops its attempt and nothing else', async () => {
+    const first = await (await TestMaster.start({ url: nats.url, epoch: 11 })).settled();
+    peers.work = message => (message.task === 'b' && message.attempt === 1 ? null : {});
+    const isAtB = ({ tasks }: BuildSummary): boolean =>
+      tasks.some(({ id, state }) => id === 'b' && state === 'running');
+    const [live, replayed] = [await first.submit(PROMPT), await first.submit(PROMPT)];
+    const unreadable = (build: string) =>
+      bus.streams.append(`codegod.report.node-a.${build}.b.1`, encode({ of: 'another release' }));
+    await first.until(live, isAtB);
+    await unreadable(live);
+    assert.equal((await first.until(live, ended)).state, 'succeeded', 'told while it leads');
+    await first.until(replayed, isAtB);
+    await first.remove();
+    await unreadable(replayed);
+    const second = await (await TestMaster.start({ url: nats.url, epoch: 12 })).settled();
+    assert.equal((await second.until(replayed, ended)).state, 'succeeded', 'told by the stream');
+    peers.work = () => ({});
+    const third = await second.submit(PROMPT);
+    assert.equal((await second.until(third, ended)).state, 'succeeded', 'and everything else');
+    await second.remove();
+    for (const id of [live, replayed]) {
+      assert.deepEqual(attemptsOf(id), ['a.1', 'b.1', 'b.2', 'c.1', 'd.1', 'plan.1']);
+      assert.equal(await deadLetterOf(`codegod.report.node-a.${id}.b.1`), 'bad_message');
+    }
+  });
+
+  test('a report of a node that was not given the attempt is refused and kept', async () => {
+    const master = await (await TestMaster.start({ url: nats.url, epoch: 13 })).settled();
+    peers.work = message => (message.task === 'b' ? null : {});
+    const id = await master.submit(PROMPT);
+    await master.until(id, ({ tasks }) =>
+      tasks.some(task => task.id === 'b' && task.state === 'running'),
+    );
+    const given = peers.tasks.find(({ build, task }) => build === id && task === 'b');
+    assert.ok(given);
+    const stranger = NodeId.parse('node-x');
+    const { build, task, attempt, lease, engine, model } = given;
+    const forged = {
+      ...{ build, task, attempt, lease, engine, model, node: stranger, outcome: 'failed' },
+      ...{ error: null, blame: 'model', summary: 'it lies', plan: null, commit: null },
+      ...{ files: [], tool_calls: [], usage: NO_USAGE },
+    };
+    const subject = reportSubject(stranger, build, task, attempt);
+    const asOther = { ...forged, node: peers.node };
+    await bus.streams.append(subject, encode(forged));
+    await until(
+      () => deadLetterOf(subject),
+      code => code === 'denied',
+    );
+    await bus.streams.append(namelessReportSubject(build, task, attempt), encode(forged));
+    await until(
+      () => deadLetterOf(namelessReportSubject(build, task, attempt)),
+      code => code === 'denied',
+    );
+    await bus.streams.purge(STREAMS.report.name, subject);
+    const before = await bus.streams.info(STREAMS.dead.name);
+    await bus.streams.append(subject, encode(asOther));
+    await until(
+      async () => (await bus.streams.info(STREAMS.dead.name))?.messages,
+      messages => messages === (before?.messages ?? 0) + 1,
+    );
+    peers.work = () => ({});
+    await peers.report(given);
+    assert.equal((await master.until(id, ended)).state, 'succeeded');
+    assert.deepEqual(attemptsOf(id), ['a.1', 'b.1', 'c.1', 'd.1', 'plan.1'], 'each once');
+    await master.remove();
   });
 
   test('a deleted journal costs nothing but time: builds go on and are listed', async () => {

@@ -3,7 +3,7 @@
  * tells of it was stored; or left on a node that was away when it was told to stop. Every advert
  * shows what its node holds, so they are found however they came about.
  */
-import type { BuildId, LeaseId, NodeId } from '../../protocol/ids.ts';
+import { type BuildId, type LeaseId, leaseNameOf, type NodeId } from '../../protocol/ids.ts';
 import type { LeaseAdvert } from '../../protocol/node.ts';
 import type { NodeView } from '../../scheduling/node-view.ts';
 import type { BuildContext, Withdrawal } from './build-context.ts';
@@ -42,7 +42,9 @@ export class StrayLeases {
 }
 
 function strayOf(node: NodeId, advert: LeaseAdvert, lookup: Lookup): StrayLease | null {
-  const { lease, build, task, attempt } = advert;
+  const { build, task, attempt } = advert;
+  // A node of the release before this one shows the whole id.
+  const lease = leaseNameOf(advert.lease);
   if (build === undefined || task === undefined || attempt === undefined) return null;
   const known = lookup(build);
   const stray = { build, task, attempt, node, lease };
@@ -52,7 +54,8 @@ function strayOf(node: NodeId, advert: LeaseAdvert, lookup: Lookup): StrayLease 
 
 /** Whether the attempt is being placed, is there, or is being withdrawn. */
 function isWanted(context: BuildContext, { task, attempt, lease }: Withdrawal): boolean {
-  const holds = (held: { readonly lease: LeaseId } | null): boolean => held?.lease === lease;
+  const holds = (held: { readonly lease: LeaseId } | null): boolean =>
+    held !== null && leaseNameOf(held.lease) === lease;
   return (
     context.withdrawals.some(holds) ||
     context.tasks.some(

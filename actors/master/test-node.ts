@@ -113,7 +113,11 @@ function startWorker(
     ...{ messenger, clock, log: silentLogger, node: NodeId.parse(id), host: id, epoch: 1, journal },
     engines: [createOllamaEngine({ host, clock })],
     relays: { ollama: createOllamaRelay({ host, keep_alive: 900 }) },
-    gateway: createBusGateway(messenger, { lifeOf: () => '1.1', onChange: () => () => {} }),
+    gateway: createBusGateway(
+      messenger,
+      { lifeOf: () => '1.1', onChange: () => () => {} },
+      NodeId.parse(id),
+    ),
     reports: createBusReports(messenger),
     state: () => 'ready',
     ackWaitMs: 5_000,

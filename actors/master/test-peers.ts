@@ -169,7 +169,11 @@ export class TestPeers {
       },
       ...more,
     };
-    await this.#messenger.append(reportSubject(build, task, attempt), 'task.reported', report);
+    await this.#messenger.append(
+      reportSubject(this.node, build, task, attempt),
+      'task.reported',
+      report,
+    );
   }
 
   #serveNode(): void {

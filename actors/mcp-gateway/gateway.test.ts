@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { output, ZodType } from 'zod';
+import { encode } from '../../protocol/codec.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { CallId, GatewayId, NodeId } from '../../protocol/ids.ts';
 import { CallReply, type CallRequest, ListReply, McpStatusReply } from '../../protocol/mcp.ts';
@@ -20,6 +21,10 @@ import {
   advertKey,
   type McpVerb,
   mcpSubject,
+  type NodeWorkspaceVerb,
+  nodeMcpSubject,
+  nodeWorkspaceSubject,
+  taskSubject,
   type WorkspaceVerb,
   workspaceSubject,
 } from '../../protocol/subjects.ts';
@@ -30,6 +35,7 @@ import {
   CreateWorkspaceReply,
   MergeReply,
   OpenAttemptReply,
+  ReadFilesReply,
 } from '../../protocol/workspace.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
@@ -40,6 +46,7 @@ import { programOf } from '../../test/source-tree.ts';
 import { gitIn, isAlive, scopeOf, tempDir } from './test-world.ts';
 
 const NODE = 'gateway-test';
+const WORKER = NodeId.parse('attic');
 
 let nats: NatsFixture;
 before(async () => {
@@ -97,6 +104,19 @@ async function gatewayWorld(t: TestContext) {
       ask(mcpSubject(gateway, verb), request, schema),
     workspace: <S extends ZodType>(verb: WorkspaceVerb, request: object, schema: S) =>
       ask(workspaceSubject(gateway, verb), request, schema),
+    /** As the worker of a node asks. */
+    call: (request: CallRequest, node = WORKER) =>
+      ask(nodeMcpSubject(gateway, 'call', node), request, CallReply),
+    attempt: <S extends ZodType>(
+      verb: NodeWorkspaceVerb,
+      request: object,
+      schema: S,
+      node = WORKER,
+    ) => ask(nodeWorkspaceSubject(gateway, verb, node), request, schema),
+    /** As the master gives an attempt to a node. */
+    give: async ({ build, task, attempt } = scopeOf(), node = WORKER) => {
+      await bus.streams.append(taskSubject(node, build, task, attempt), encode({}));
+    },
     kill9: async (): Promise<void> => {
       child.kill('SIGKILL');
       await new Promise(resolve => child.once('exit', resolve));
@@ -127,26 +147,23 @@ test('adds', () => assert.equal(sum(1, 2), 3));
 `;
 
 test('a project from creation to archive, through real tools and the sandbox', async t => {
-  const { mcp, workspace, bus } = await gatewayWorld(t);
+  const { call, workspace, attempt, give, bus } = await gatewayWorld(t);
+  await give();
   const { build } = scopeOf();
   const { path } = await workspace('create', { build, name: 'sum' }, CreateWorkspaceReply);
-  await workspace('open', scopeOf(), OpenAttemptReply);
+  await attempt('open', scopeOf(), OpenAttemptReply);
   for (const [file, content] of Object.entries({
     'package.json': '{"type":"module"}\n',
     'src/sum.js': SUM,
     'src/sum.test.js': SUM_TEST,
   })) {
-    const reply = await mcp(
-      'call',
-      callOf('filesystem', 'write_file', { path: file, content }),
-      CallReply,
-    );
+    const reply = await call(callOf('filesystem', 'write_file', { path: file, content }));
     assert.ok(reply.ok, JSON.stringify(reply));
   }
-  const staged = await mcp('call', callOf('', 'git.add', { paths: ['src/sum.js'] }), CallReply);
+  const staged = await call(callOf('', 'git.add', { paths: ['src/sum.js'] }));
   assert.ok(staged.ok, JSON.stringify(staged));
   const request = { ...scopeOf(), title: 'Add sums', model: 'scaffold', owns: ['**'] };
-  const { files } = await workspace('commit', request, CommitReply);
+  const { files } = await attempt('commit', request, CommitReply);
   assert.deepEqual(files, ['package.json', 'src/sum.js', 'src/sum.test.js']);
   const merge = await workspace('merge', scopeOf(), MergeReply);
   assert.ok(merge.merged);
@@ -172,14 +189,15 @@ test('a project from creation to archive, through real tools and the sandbox', a
 });
 
 test('a Python project is checked with the checks environment', async t => {
-  const { mcp, workspace } = await gatewayWorld(t);
+  const { call, workspace, attempt, give } = await gatewayWorld(t);
+  await give();
   const { build } = scopeOf();
   await workspace('create', { build, name: 'py' }, CreateWorkspaceReply);
-  await workspace('open', scopeOf(), OpenAttemptReply);
+  await attempt('open', scopeOf(), OpenAttemptReply);
   const content =
     'from fastapi.testclient import TestClient\ndef test_a():\n    assert TestClient\n';
-  await mcp('call', callOf('filesystem', 'write_file', { path: 'test_a.py', content }), CallReply);
-  await workspace('commit', { ...scopeOf(), title: 'x', model: 'm', owns: ['*.py'] }, CommitReply);
+  await call(callOf('filesystem', 'write_file', { path: 'test_a.py', content }));
+  await attempt('commit', { ...scopeOf(), title: 'x', model: 'm', owns: ['*.py'] }, CommitReply);
   await workspace('merge', scopeOf(), MergeReply);
   const checked = await workspace(
     'check',
@@ -220,11 +238,12 @@ test('the tools on offer, the state of the servers and the advert are told', asy
 });
 
 test('kill -9 between firing and noting: nothing is fired twice, servers die along', async t => {
-  const { mcp, workspace, kill9, launch, folder } = await gatewayWorld(t);
+  const { mcp, call, workspace, attempt, give, kill9, launch, folder } = await gatewayWorld(t);
+  await give();
   await workspace('create', { build: scopeOf().build, name: 'crash' }, CreateWorkspaceReply);
-  const { path } = await workspace('open', scopeOf(), OpenAttemptReply);
+  const { path } = await attempt('open', scopeOf(), OpenAttemptReply);
   const first = callOf('filesystem', 'write_file', { path: 'a.txt', content: 'one' });
-  const done = await mcp('call', first, CallReply);
+  const done = await call(first);
   const { servers } = await mcp('status', {}, McpStatusReply);
   const pids = servers.map(server => server.pid).filter(pid => pid !== null);
   assert.equal(pids.length, 1);
@@ -232,7 +251,7 @@ test('kill -9 between firing and noting: nothing is fired twice, servers die alo
   const burst = Array.from({ length: 12 }, (_, index) =>
     callOf('filesystem', 'write_file', { path: `burst-${index}.txt`, content: `${index}` }),
   );
-  const cut = burst.map(call => mcp('call', call, CallReply).catch((error: unknown) => error));
+  const cut = burst.map(fired => call(fired).catch((error: unknown) => error));
   await sleep(30);
   await kill9();
   void Promise.all(cut);
@@ -242,10 +261,10 @@ test('kill -9 between firing and noting: nothing is fired twice, servers die alo
     pids.map(() => false),
   );
   await launch();
-  const again = await mcp('call', first, CallReply);
+  const again = await call(first);
   assert.deepEqual(again, { ...done, replayed: true });
-  for (const [index, call] of burst.entries()) {
-    const reply = await mcp('call', call, CallReply);
+  for (const [index, fired] of burst.entries()) {
+    const reply = await call(fired);
     const written = await readFile(join(path, `burst-${index}.txt`), 'utf8').catch(() => null);
     if (reply.ok) assert.equal(written, String(index));
     else assert.equal(reply.error.code, 'outcome_unknown', JSON.stringify(reply));
@@ -254,13 +273,41 @@ test('kill -9 between firing and noting: nothing is fired twice, servers die alo
 });
 
 test('an error of a workspace reaches the caller with its code', async t => {
-  const { workspace } = await gatewayWorld(t);
+  const { attempt, give } = await gatewayWorld(t);
+  await give(scopeOf('store', 1, 'b404'));
   await assert.rejects(
-    workspace('open', scopeOf('store', 1, 'b404'), OpenAttemptReply),
+    attempt('open', scopeOf('store', 1, 'b404'), OpenAttemptReply),
     error => error instanceof CodeGodError && error.code === 'not_found',
   );
   await assert.rejects(
-    workspace('open', { build: '../../x', task: 'a', attempt: 1 }, OpenAttemptReply),
+    attempt('open', { build: '../../x', task: 'a', attempt: 1 }, OpenAttemptReply),
     error => error instanceof CodeGodError && error.code === 'bad_message',
   );
+});
+
+test('an attempt is worked on by the node that it was given to, and by no other', async t => {
+  const { call, workspace, attempt, give } = await gatewayWorld(t);
+  const [own, foreign] = [scopeOf('store', 1, 'b8'), scopeOf('view', 1, 'b8')];
+  const other = NodeId.parse('cellar');
+  await give(own);
+  await give(foreign, other);
+  await workspace('create', { build: own.build, name: 'bound' }, CreateWorkspaceReply);
+  await attempt('open', own, OpenAttemptReply);
+  const write = (scope = own) =>
+    callOf('filesystem', 'write_file', { path: 'a', content: 'a' }, scope);
+  assert.ok((await call(write())).ok);
+  const commit = { ...foreign, title: 'x', model: 'm', owns: ['**'] };
+  const stolenId = { ...write(), call_id: write(foreign).call_id };
+  for (const [what, asked] of Object.entries({
+    open: () => attempt('open', foreign, OpenAttemptReply),
+    read: () => attempt('read', { ...foreign, paths: ['**'] }, ReadFilesReply),
+    commit: () => attempt('commit', commit, CommitReply),
+    'a call': () => call(write(foreign)),
+    "the id of another's call": () => call(stolenId),
+    'an attempt that nobody was given': () =>
+      attempt('open', { ...own, attempt: 2 }, OpenAttemptReply),
+  })) {
+    await assert.rejects(asked(), { code: 'denied' }, what);
+  }
+  await attempt('open', foreign, OpenAttemptReply, other);
 });

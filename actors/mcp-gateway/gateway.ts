@@ -2,10 +2,16 @@
  * What the gateway answers on the bus: one line per subject, and its advert every five seconds.
  *
  * G1: every request may be repeated; the parts behind it see to that.
+ * G2: a node asks for the attempts that it was given, and for no other's: the bus server vouches for
+ *     the node in the subject, the attempt's task for its place (adapters/attempt-nodes.ts).
  */
+
+import type { output, ZodType } from 'zod';
 import { z } from 'zod';
-import type { BuildId, GatewayId, NodeId } from '../../protocol/ids.ts';
+import { CodeGodError } from '../../protocol/errors.ts';
+import { type BuildId, type GatewayId, NodeId } from '../../protocol/ids.ts';
 import {
+  type AttemptScope,
   type CallReply,
   CallRequest,
   type ListReply,
@@ -14,10 +20,19 @@ import {
 } from '../../protocol/mcp.ts';
 import type { Acknowledgement, GatewayAdvert, LifecycleState } from '../../protocol/node.ts';
 import { ADVERT_EVERY_MS, BUCKETS } from '../../protocol/streams.ts';
-import { advertKey, mcpSubject, workspaceSubject } from '../../protocol/subjects.ts';
+import {
+  advertKey,
+  mcpSubject,
+  type NodeMcpVerb,
+  type NodeWorkspaceVerb,
+  nodeMcpSubject,
+  nodeWorkspaceSubject,
+  workspaceSubject,
+} from '../../protocol/subjects.ts';
 import {
   type ArchiveReply,
   ArchiveRequest,
+  attemptKey,
   type CheckReply,
   CheckRequest,
   CommitRequest,
@@ -30,11 +45,13 @@ import {
 import type { Subscription } from '../../runtime/bus.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { Messenger } from '../../runtime/messages.ts';
+import type { Messenger, RequestContext } from '../../runtime/messages.ts';
 import type { GatewayWorkspaces } from './ports.ts';
 
 /** What stands behind the subjects. */
 export interface GatewayParts {
+  /** Whether the master gave this attempt to this node. */
+  readonly isHeldBy: (scope: AttemptScope, node: NodeId) => Promise<boolean>;
   readonly workspaces: GatewayWorkspaces;
   readonly check: (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
   readonly archive: (build: BuildId) => Promise<ArchiveReply>;
@@ -56,13 +73,10 @@ export function serveGateway(
   const mcp = (verb: Parameters<typeof mcpSubject>[1]) => mcpSubject(gateway, verb);
   const at = (verb: Parameters<typeof workspaceSubject>[1]) => workspaceSubject(gateway, verb);
   const served = [
-    messenger.serve(mcp('call'), CallRequest, (request, { signal }) => parts.call(request, signal)),
+    ...serveNodes(messenger, gateway, parts),
     messenger.serve(mcp('list'), ListRequest, (request, { signal }) => parts.list(request, signal)),
     messenger.serve(mcp('status'), z.looseObject({}), () => parts.status()),
     messenger.serve(at('create'), CreateWorkspaceRequest, request => workspaces.create(request)),
-    messenger.serve(at('open'), OpenAttemptRequest, request => workspaces.open(request)),
-    messenger.serve(at('read'), ReadFilesRequest, request => workspaces.read(request)),
-    messenger.serve(at('commit'), CommitRequest, request => workspaces.commit(request)),
     messenger.serve(at('merge'), MergeRequest, request => workspaces.merge(request)),
     messenger.serve(at('check'), CheckRequest, (request, { signal }) =>
       parts.check(request, signal),
@@ -78,6 +92,49 @@ export function serveGateway(
       await Promise.all(served.map(subscription => subscription.stop()));
     },
   };
+}
+
+/** What workers ask for their attempts (G2). */
+function serveNodes(
+  messenger: Messenger,
+  gateway: GatewayId,
+  { workspaces, isHeldBy, ...parts }: GatewayParts,
+): Subscription[] {
+  const mcp = (verb: NodeMcpVerb) => nodeMcpSubject(gateway, verb, '*');
+  const at = (verb: NodeWorkspaceVerb) => nodeWorkspaceSubject(gateway, verb, '*');
+  const requireHeld = async (scope: AttemptScope, { subject }: RequestContext): Promise<void> => {
+    const node = NodeId.safeParse(subject.split('.').at(-1));
+    if (node.success && (await isHeldBy(scope, node.data))) return;
+    const key = attemptKey(scope.build, scope.task, scope.attempt);
+    throw new CodeGodError('denied', `the attempt ${key} was not given to this node`);
+  };
+  const serve = <S extends ZodType<AttemptScope>>(
+    verb: NodeWorkspaceVerb,
+    schema: S,
+    answer: (request: output<S>) => Promise<unknown>,
+  ): Subscription =>
+    messenger.serve(at(verb), schema, async (request, context) => {
+      await requireHeld(request, context);
+      return await answer(request);
+    });
+  return [
+    serve('open', OpenAttemptRequest, request => workspaces.open(request)),
+    serve('read', ReadFilesRequest, request => workspaces.read(request)),
+    serve('commit', CommitRequest, request => workspaces.commit(request)),
+    messenger.serve(mcp('list'), ListRequest, (request, { signal }) => parts.list(request, signal)),
+    messenger.serve(mcp('call'), CallRequest, async (request, context) => {
+      const { scope, call_id } = request;
+      if (scope !== undefined) {
+        await requireHeld(scope, context);
+        // Else one node could take the ids, and so the answers, of another's calls.
+        const own = `${attemptKey(scope.build, scope.task, scope.attempt)}.`;
+        if (!call_id.startsWith(own)) {
+          throw new CodeGodError('denied', `the call ${call_id} is none of the attempt ${own}`);
+        }
+      }
+      return await parts.call(request, context.signal);
+    }),
+  ];
 }
 
 export interface AdvertOptions {

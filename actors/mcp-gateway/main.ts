@@ -11,6 +11,7 @@ import { ensureStores } from '../../runtime/stores.ts';
 import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environment.ts';
 import { storeArchive } from './adapters/archive-store.ts';
 import { createArgumentSchemas } from './adapters/argument-schemas.ts';
+import { attemptNodes } from './adapters/attempt-nodes.ts';
 import { createCheck } from './adapters/check.ts';
 import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
 import { createGit } from './adapters/git.ts';
@@ -96,6 +97,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const status = async () => ({ servers: await servers.status() });
   const schemas = createArgumentSchemas();
   const served = serveGateway(messenger, GatewayId.parse(context.node), {
+    isHeldBy: attemptNodes(context.bus.streams),
     workspaces,
     check: createCheck({
       ...{ workspaces, journal, viewFor, scratch: roots.scratch },

@@ -7,7 +7,9 @@
  * B2: what a write that fails would have changed is as it was. Memory that is about to be promised
  *     or given back counts as taken until the write is through: inferences take it in the meantime.
  */
+import { randomUUID } from 'node:crypto';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { type LeaseId, leaseNameOf } from '../../protocol/ids.ts';
 import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import type { Journal } from '../../runtime/journal.ts';
@@ -19,6 +21,9 @@ import { expire, type Ledger, newLedger, release, reserve } from './reservations
 const PREFIX = 'lease/';
 /** Promises that may wait for each other's writes. */
 const WAITING_MAX = 1_024;
+
+/** 122 bits of chance. */
+const newSecret = (): string => randomUUID().replaceAll('-', '');
 
 export interface LeaseListeners {
   /** What was promised to attempts is not as it was. */
@@ -61,7 +66,7 @@ export class LeaseBook {
   reserve(request: ReserveRequest, situation: () => Situation): Promise<ReserveReply> {
     return this.#turns.run(async () => {
       const before = this.#ledger.leases;
-      const { ledger, reply, fresh } = reserve(this.#ledger, request, situation());
+      const { ledger, reply, fresh } = reserve(this.#ledger, request, situation(), newSecret());
       const gone = before.filter(lease => !ledger.leases.includes(lease));
       this.#ledger = { ...ledger, leases: [...gone, ...ledger.leases] }; // B2
       try {
@@ -87,7 +92,7 @@ export class LeaseBook {
    * @throws CodeGodError `reservation_refused`.
    */
   lend(request: LeaseRequest, situation: Situation): Lease {
-    const { ledger, reply, fresh } = reserve(this.#ledger, request, situation);
+    const { ledger, reply, fresh } = reserve(this.#ledger, request, situation, newSecret());
     if (!reply.granted) throw new CodeGodError('reservation_refused', reply.reason);
     if (fresh === null) {
       throw new CodeGodError('conflict', `${holderKey(request)} is at work here already`);
@@ -103,10 +108,11 @@ export class LeaseBook {
     this.#told.used();
   }
 
-  /** Of an attempt; what is at work for a stream ends with it and not before. */
-  async release(lease: string): Promise<void> {
+  /** Of an attempt, by its id or its name; what is at work for a stream ends with it and not before. */
+  async release(lease: LeaseId): Promise<void> {
+    const name = leaseNameOf(lease);
     await this.#drop(({ leases }) =>
-      leases.filter(held => held.lease === lease && isAttempt(held)),
+      leases.filter(held => leaseNameOf(held.lease) === name && isAttempt(held)),
     );
   }
 

@@ -1,5 +1,11 @@
 /** Who holds the memory of a model, and on which terms. */
-import type { Attempt, BuildId, LeaseId, TaskId } from '../../protocol/ids.ts';
+import {
+  type Attempt,
+  type BuildId,
+  type LeaseId,
+  leaseNameOf,
+  type TaskId,
+} from '../../protocol/ids.ts';
 import type { RequestId } from '../../protocol/inference.ts';
 import type { LeaseAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
@@ -57,7 +63,7 @@ export const holderKey = (holder: Holder): string =>
 
 export const leaseAdvert = (lease: Lease): LeaseAdvert => {
   const { model, bytes, expires_at } = lease;
-  return { lease: lease.lease, ...holderOf(lease), model, bytes, expires_at };
+  return { lease: leaseNameOf(lease.lease), ...holderOf(lease), model, bytes, expires_at };
 };
 
 /** Who holds it, and nothing else of what carries it. */

@@ -33,7 +33,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
     ...{ messenger, clock, log, node, host, epoch, journal, state },
     ackWaitMs: context.config.ack_wait_ms,
     ...enginesOf(context, journal),
-    gateway: createBusGateway(messenger, gateways),
+    gateway: createBusGateway(messenger, gateways, node),
     reports: createBusReports(messenger),
   });
   const stopListening = context.onState(() => worker.changed());

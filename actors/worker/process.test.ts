@@ -101,7 +101,7 @@ async function dispatch(changes: object): Promise<TaskMessage> {
 }
 
 async function reported({ build, task, attempt }: TaskMessage): Promise<TaskReport | null> {
-  const subject = reportSubject(build, task, attempt);
+  const subject = reportSubject(NODE, build, task, attempt);
   const stored = await bus.streams.last(STREAMS.report.name, subject);
   return stored === null ? null : messenger.decode(stored, TaskReport);
 }

@@ -9,9 +9,12 @@ import { NodeId } from '../../protocol/ids.ts';
 import { CapacityAdvert, EngineAdvert, ReserveRequest } from '../../protocol/node.ts';
 import { roomOf } from '../../scheduling/node-room.ts';
 import type { Situation } from './admission.ts';
-import { holderKey, isAttempt, leaseAdvert } from './lease.ts';
-import { expire, newLedger, release, reserve } from './reservations.ts';
+import { holderKey, isAttempt, type LeaseRequest, leaseAdvert } from './lease.ts';
+import { expire, type Ledger, newLedger, release, reserve as reserveWith } from './reservations.ts';
 import type { Resident } from './residents.ts';
+
+const reserve = (ledger: Ledger, asked: LeaseRequest, now: Situation) =>
+  reserveWith(ledger, asked, now, 'secret');
 
 const MIB = 1024 ** 2;
 const GIB = 1024 * MIB;
@@ -70,7 +73,7 @@ describe('a reservation', () => {
     const first = reserve(newLedger(5), request(1, 6 * GIB), situation());
     assert.deepEqual(first.reply, {
       granted: true,
-      lease: '5-1',
+      lease: '5-1--secret',
       epoch: 5,
       expires_at: 11_000,
     });
@@ -87,7 +90,7 @@ describe('a reservation', () => {
       second.ledger.leases.map(lease => lease.model),
       ['planner:14b'],
     );
-    assert.equal(second.fresh?.lease, '1-2');
+    assert.equal(second.fresh?.lease, '1-2--secret');
   });
 
   it('counts what is promised, also before it is loaded', () => {
@@ -98,7 +101,7 @@ describe('a reservation', () => {
       situation(),
     );
     assert.match(reasonOf(second.reply), /needs 12\.4 GiB, 8\.0 GiB can be had/);
-    const later = reserve(release(first.ledger, '1-1'), request(2, 12 * GIB), situation());
+    const later = reserve(release(first.ledger, '1-1--secret'), request(2, 12 * GIB), situation());
     assert.ok(later.reply.granted);
   });
 

@@ -6,7 +6,8 @@
  * L2: what is granted fits into what the node measured as free, less what was promised before.
  * L3: a lease ends by release, by its attempt's end, or by its time, but not by time while its
  *     holder is at work: the memory is in use.
- * L4: ids of leases never come again: they hold the epoch of the process that granted them.
+ * L4: ids of leases never come again: they hold the epoch of the process that granted them. And they
+ *     cannot be guessed: they end in a secret.
  */
 import { LeaseId } from '../../protocol/ids.ts';
 import type { ReserveReply } from '../../protocol/node.ts';
@@ -33,7 +34,12 @@ export const newLedger = (epoch: number, leases: readonly Lease[] = []): Ledger 
   leases,
 });
 
-export function reserve(ledger: Ledger, asked: LeaseRequest, now: Situation): Reservation {
+export function reserve(
+  ledger: Ledger,
+  asked: LeaseRequest,
+  now: Situation,
+  secret: string,
+): Reservation {
   const found = findModel(asked, now);
   const request = 'model' in found ? { ...asked, model: found.model.name } : asked;
   const key = holderKey(request);
@@ -50,7 +56,7 @@ export function reserve(ledger: Ledger, asked: LeaseRequest, now: Situation): Re
   }
   const number = ledger.granted + 1;
   const fresh: Lease = {
-    lease: LeaseId.parse(`${ledger.epoch}-${number}`),
+    lease: LeaseId.parse(`${ledger.epoch}-${number}--${secret}`),
     ...holderOf(request),
     ...termsOf(request),
     asked_bytes: request.bytes,

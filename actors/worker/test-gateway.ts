@@ -2,7 +2,11 @@
 import type { CodeGodError } from '../../protocol/errors.ts';
 import { GatewayId } from '../../protocol/ids.ts';
 import { type CallReply, CallRequest, ListRequest } from '../../protocol/mcp.ts';
-import { mcpSubject, workspaceSubject } from '../../protocol/subjects.ts';
+import {
+  type NodeWorkspaceVerb,
+  nodeMcpSubject,
+  nodeWorkspaceSubject,
+} from '../../protocol/subjects.ts';
 import { CommitRequest, OpenAttemptRequest, ReadFilesRequest } from '../../protocol/workspace.ts';
 import type { Messenger } from '../../runtime/messages.ts';
 
@@ -44,7 +48,7 @@ export class FakeGateway {
   }
 
   serve(messenger: Messenger): void {
-    const at = (verb: Parameters<typeof workspaceSubject>[1]) => workspaceSubject(GATEWAY, verb);
+    const at = (verb: NodeWorkspaceVerb) => nodeWorkspaceSubject(GATEWAY, verb, '*');
     const tool = {
       server: 'filesystem',
       name: 'write_file',
@@ -61,10 +65,12 @@ export class FakeGateway {
       this.commits.push(request);
       return { commit: 'c'.repeat(40), files: ['src/a.js', 'src/b.js'] };
     });
-    messenger.serve(mcpSubject(GATEWAY, 'list'), ListRequest, async () => ({
+    messenger.serve(nodeMcpSubject(GATEWAY, 'list', '*'), ListRequest, async () => ({
       tools: [tool],
       unknown: [],
     }));
-    messenger.serve(mcpSubject(GATEWAY, 'call'), CallRequest, async request => this.call(request));
+    messenger.serve(nodeMcpSubject(GATEWAY, 'call', '*'), CallRequest, async request =>
+      this.call(request),
+    );
   }
 }

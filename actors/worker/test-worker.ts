@@ -188,7 +188,7 @@ export class World {
       log: options.log ?? silentLogger,
       journal: this.#mortalJournal(life, die, options.death),
       engines: options.engines ?? [mortal],
-      gateway: createBusGateway(messenger, NEVER_RESTARTED),
+      gateway: createBusGateway(messenger, NEVER_RESTARTED, NODE),
       reports: createBusReports(messenger),
       state: (): LifecycleState => 'ready',
       ackWaitMs: 500,

@@ -8,6 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { encode } from '../../protocol/codec.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { leaseNameOf } from '../../protocol/ids.ts';
 import { GOOD_ANSWER, NODE, taskOf, until, World } from './test-worker.ts';
 
 async function inWorld(work: (world: World) => Promise<void>): Promise<void> {
@@ -282,7 +283,9 @@ describe('the node of a worker', () => {
     assert.deepEqual([advert.slots, advert.slots_used], [4, 0]);
     const reply = await world.reserve({ attempt: 9 });
     assert.ok(reply.granted);
-    await until(async () => (await world.advert())?.leases[0]?.lease === reply.lease);
+    const name = leaseNameOf(reply.lease);
+    await until(async () => (await world.advert())?.leases[0]?.lease === name);
+    assert.notEqual(name, reply.lease, 'everybody reads adverts: they hold no secret');
     await world.tell('release', { lease: reply.lease });
     await until(async () => (await world.advert())?.slots_used === 0);
   });

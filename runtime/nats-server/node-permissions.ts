@@ -12,7 +12,10 @@ import { ARTIFACTS, BUCKETS, STREAMS } from '../../protocol/streams.ts';
 import {
   advertKey,
   deadSubject,
+  nodeMcpSubject,
   nodeSubject,
+  nodeWorkspaceSubject,
+  reportsOf,
   tasksOf,
   telemetrySubject,
 } from '../../protocol/subjects.ts';
@@ -47,12 +50,11 @@ export function nodePermissions(node: NodeId, publicKey: string): Permissions {
       ),
       // Its worker asks its monitor.
       nodeSubject(node, 'measure'),
-      'codegod.report.>',
+      reportsOf(node),
       deadSubject(task),
-      // The tools and workspaces of the house, as an attempt needs them.
-      'codegod.mcp.*.list',
-      'codegod.mcp.*.call',
-      ...['open', 'read', 'commit'].map(verb => `codegod.workspace.*.${verb}`),
+      // The tools and workspaces of the house, as an attempt needs them, in its own name.
+      ...(['list', 'call'] as const).map(verb => nodeMcpSubject('*', verb, node)),
+      ...(['open', 'read', 'commit'] as const).map(verb => nodeWorkspaceSubject('*', verb, node)),
       // Its own tasks. The filter is part of the subject, so the server holds it to them.
       `$JS.API.CONSUMER.CREATE.${task}.${consumer}.${tasksOf(node)}`,
       `$JS.API.CONSUMER.MSG.NEXT.${task}.${consumer}`,

@@ -134,7 +134,7 @@ const STATES = {
   planning: 'codegod.task.*.*.plan.*',
   validating_plan: 'codegod.mcp.*.list',
   contracting: 'codegod.workspace.*.create',
-  executing: 'codegod.mcp.*.call',
+  executing: 'codegod.mcp.*.call.*',
   integrating: 'codegod.workspace.*.merge',
   verifying: 'codegod.workspace.*.check',
 } as const;
@@ -196,7 +196,7 @@ describe('cancel', () => {
   });
 
   test('and retry: the build goes on to its end', OPTIONS, async () => {
-    const tap = await system.wiretap('codegod.mcp.*.call');
+    const tap = await system.wiretap('codegod.mcp.*.call.*');
     try {
       const id = await system.begin(LIBRARY);
       await within(60_000, 'a tool call', tap.first);
@@ -266,7 +266,7 @@ describe('a worker that stands still', () => {
     OPTIONS,
     async () => {
       const pid = await workerPid();
-      const tap = await system.wiretap('codegod.mcp.*.call');
+      const tap = await system.wiretap('codegod.mcp.*.call.*');
       const passed = await system.wiretap('codegod.event.*.deadline.passed');
       let id = '';
       try {
@@ -291,7 +291,7 @@ describe('a worker that stands still', () => {
 
   test('for good: the build ends within its own limit and says so', OPTIONS, async () => {
     const pid = await workerPid();
-    const tap = await system.wiretap('codegod.mcp.*.call');
+    const tap = await system.wiretap('codegod.mcp.*.call.*');
     const limitS = 6;
     try {
       const id = await submit(system, LIBRARY, limitS);
@@ -384,10 +384,12 @@ async function assertRefused(bus: Bus, name: string, garbage: Garbage): Promise<
     'codegod.control.build.b1',
     'codegod.control.build.x',
     ...['reserve', 'release', 'cancel'].map(verb => `codegod.node.${name}.${verb}`),
-    ...['call', 'list', 'status'].map(verb => `codegod.mcp.${name}.${verb}`),
-    ...['create', 'open', 'read', 'commit', 'merge', 'check', 'archive', 'finish'].map(
+    ...['list', 'status'].map(verb => `codegod.mcp.${name}.${verb}`),
+    `codegod.mcp.${name}.call.${name}`,
+    ...['create', 'merge', 'check', 'archive', 'finish'].map(
       verb => `codegod.workspace.${name}.${verb}`,
     ),
+    ...['open', 'read', 'commit'].map(verb => `codegod.workspace.${name}.${verb}.${name}`),
   ];
   const replies = await Promise.all(
     subjects.map(subject => bus.ask(subject, body, { headers, timeout_ms: 30_000 })),
@@ -412,7 +414,7 @@ async function storeGarbage(bus: Bus, name: string): Promise<string[]> {
       for (const [stream, subject] of [
         ['CODEGOD_BUILD', 'codegod.build'],
         ['CODEGOD_TASK', `codegod.task.${name}.b900001.store.${attempt}`],
-        ['CODEGOD_REPORT', `codegod.report.b900002.store.${attempt}`],
+        ['CODEGOD_REPORT', `codegod.report.${name}.b900002.store.${attempt}`],
       ] as const) {
         const result = await bus.streams.append(subject, body, { headers });
         assert.ok(result.kind === 'appended', `${subject}: ${result.kind}`);
@@ -461,7 +463,7 @@ describe('a full disk under the projects', {
 
   for (const [when, subject, limitS] of [
     ['before the project', 'codegod.workspace.*.create', 40],
-    ['in the middle of the work', 'codegod.mcp.*.call', 15],
+    ['in the middle of the work', 'codegod.mcp.*.call.*', 15],
   ] as const) {
     test(
       `${when}: the build ends and names it; with room again, retry succeeds`,

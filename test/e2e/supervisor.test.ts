@@ -63,7 +63,7 @@ test(
   OPTIONS,
   async () => {
     await system.ok('up', '-d');
-    const tap = await system.wiretap('codegod.mcp.*.call');
+    const tap = await system.wiretap('codegod.mcp.*.call.*');
     const id = await system.begin(LIBRARY);
     await within(60_000, 'a tool call', tap.first);
     const { supervisor_pid } = await system.status();
@@ -95,7 +95,7 @@ test(
       }
     });
     const id = await within(120_000, 'its id', published);
-    const tap = await system.wiretap('codegod.mcp.*.call');
+    const tap = await system.wiretap('codegod.mcp.*.call.*');
     await within(60_000, 'a tool call', tap.first);
     first.kill('SIGKILL');
     await once(first, 'exit');
@@ -118,7 +118,7 @@ test('two systems at once do not disturb each other, not even by dying', OPTIONS
   const shared = pidsOf(before).filter(pid => pidsOf(others).includes(pid));
   assert.deepEqual(shared, []);
 
-  const tap = await other.wiretap('codegod.mcp.*.call');
+  const tap = await other.wiretap('codegod.mcp.*.call.*');
   const [mine, theirs] = await Promise.all([system.begin(NOTES), other.begin(NOTES)]);
   await within(60_000, 'a tool call', tap.first);
   assert.ok(others.supervisor_pid !== null);

@@ -22,8 +22,8 @@ const PROMPT = 'Create a REST API for authors with name and born';
 const VICTIMS = ['master', 'worker', 'mcp-gateway', 'resource-monitor', 'bus'] as const;
 const STEPS = {
   planning: 'codegod.task.*.*.plan.*',
-  generation: 'codegod.mcp.*.list',
-  'a tool call': 'codegod.mcp.*.call',
+  generation: 'codegod.mcp.*.list.*',
+  'a tool call': 'codegod.mcp.*.call.*',
   'a merge': 'codegod.workspace.*.merge',
   'the checks': 'codegod.workspace.*.check',
 } as const;

@@ -1,5 +1,5 @@
 /**
- * What comes in for the builds: requests from `codegod.build` and reports of attempts.
+ * What comes in for the builds: requests from `codegod.build` and reports of attempts (reports.ts).
  *
  * I1: what was taken from a stream is acknowledged after its fact is stored, never before.
  */
@@ -7,7 +7,7 @@ import { CodeGodError, toWireError, type WireError } from '../../../protocol/err
 import type { FactBody } from '../../../protocol/fact.ts';
 import { type BuildId, buildIdOf } from '../../../protocol/ids.ts';
 import { CONSUMERS, STREAMS } from '../../../protocol/streams.ts';
-import { BUILD_SUBJECT, REPORTS, reportSubject } from '../../../protocol/subjects.ts';
+import { BUILD_SUBJECT, REPORTS } from '../../../protocol/subjects.ts';
 import { TaskReport } from '../../../protocol/task.ts';
 import type {
   ConsumeOptions,
@@ -21,10 +21,10 @@ import type { DurableHost } from '../../../runtime/durable-host.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import { type BuildContext, NEW_BUILD } from '../build-context.ts';
-import { reportCounts } from '../build-fold.ts';
 import { excerptOf, nameHint, type RequestDefaults, readBuildRequest } from '../build-request.ts';
 import { summaryOf } from '../build-summary.ts';
 import type { BuildIndex } from './build-index.ts';
+import { Reports } from './reports.ts';
 
 const CONCURRENCY = 16;
 const RETRY_MS = 1_000;
@@ -45,9 +45,11 @@ export interface IntakeOptions {
 
 export class Intake {
   readonly #options: IntakeOptions;
+  readonly #reports: Reports;
 
   constructor(options: IntakeOptions) {
     this.#options = options;
+    this.#reports = new Reports(options);
   }
 
   builds(): Promise<Subscription> {
@@ -61,8 +63,12 @@ export class Intake {
   reports(): Promise<Subscription> {
     const { messenger } = this.#options;
     const options = this.#consumerOf(CONSUMERS.master_report, REPORTS);
-    return messenger.consume(STREAMS.report.name, options, TaskReport, report =>
-      this.#answered(() => this.#report(report)),
+    return messenger.consume(
+      STREAMS.report.name,
+      options,
+      TaskReport,
+      (report, delivery) => this.#answered(() => this.#reports.take(report, delivery)),
+      (error, delivery) => this.#answered(() => this.#reports.unreadable(error, delivery)),
     );
   }
 
@@ -71,17 +77,8 @@ export class Intake {
    * looked up here instead, so that nothing waits for that; the second delivery changes nothing.
    */
   async catchUp(open: readonly BuildId[], signal: AbortSignal): Promise<void> {
-    const { host, index, messenger } = this.#options;
-    const { streams } = messenger.bus;
-    for (const build of open) {
-      for (const { id, attempt, state } of host.context(build)?.tasks ?? []) {
-        signal.throwIfAborted();
-        if (state !== 'leased' && state !== 'running') continue;
-        const subject = reportSubject(build, id, attempt);
-        const message = await streams.last(STREAMS.report.name, subject);
-        if (message !== null) await this.#report(messenger.decode(message, TaskReport));
-      }
-    }
+    const { host, index } = this.#options;
+    await this.#reports.catchUp(open, signal);
     const listed = open.filter(build => host.context(build)?.created_at === 0).map(numberOf);
     for (const seq of listed) await this.#receiveRange({ from_seq: seq, to_seq: seq, signal });
     const [latest] = index.page(1, null);
@@ -158,20 +155,6 @@ export class Intake {
     const context = { ...NEW_BUILD, created_at: at, updated_at: at, ...known };
     index.put(summaryOf(build, 'received', context), 0);
     await index.flush();
-  }
-
-  async #report(report: TaskReport): Promise<Outcome> {
-    const { host, clock } = this.#options;
-    const { build, task, attempt } = report;
-    // A build that is not open has ended: its late reports change nothing.
-    if (host.context(build) === undefined) return { kind: 'done' };
-    await host.decide(build, ({ context }) =>
-      reportCounts(context, report)
-        ? { type: 'task.reported', at: clock.now(), task, attempt, report }
-        : null,
-    );
-    this.#options.left(build);
-    return { kind: 'done' };
   }
 
   /** A handler's failure as an outcome: what may pass is delivered again (I1). */

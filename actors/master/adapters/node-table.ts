@@ -12,7 +12,7 @@
 import type { output, ZodType } from 'zod';
 import { decode } from '../../../protocol/codec.ts';
 import { toWireError } from '../../../protocol/errors.ts';
-import { type GatewayId, type LeaseId, NodeId } from '../../../protocol/ids.ts';
+import { type GatewayId, type LeaseId, leaseNameOf, NodeId } from '../../../protocol/ids.ts';
 import {
   CapacityAdvert,
   GatewayAdvert,
@@ -64,7 +64,7 @@ export class NodeTable implements NodesPort {
   readonly #options: NodeTableOptions;
   readonly #rows = new Map<NodeId, NodeRow>();
   readonly #granted = new Map<NodeId, readonly Granted[]>();
-  /** Leases given back, and when. Ids of leases are unique on their node. */
+  /** Leases given back, by name, and when. Names of leases are unique on their node. */
   readonly #released = new Map<string, number>();
   /** When each worker was last heard of, also after its adverts are gone. */
   readonly #heard = new Map<NodeId, number>();
@@ -134,7 +134,8 @@ export class NodeTable implements NodesPort {
     return advert === undefined ? null : lifeIn(advert);
   }
 
-  granted(node: NodeId, lease: LeaseAdvert): void {
+  granted(node: NodeId, grant: LeaseAdvert): void {
+    const lease = { ...grant, lease: leaseNameOf(grant.lease) };
     const others = this.#grantedOf(node).filter(({ lease: known }) => known.lease !== lease.lease);
     this.#granted.set(node, [...others, { lease, at: this.#options.clock.now() }]);
     this.#stale(node);
@@ -151,12 +152,13 @@ export class NodeTable implements NodesPort {
 
   released(node: NodeId, lease: LeaseId): void {
     const now = this.#options.clock.now();
+    const name = leaseNameOf(lease);
     this.#keepGranted(
       node,
-      this.#grantedOf(node).filter(granted => granted.lease.lease !== lease),
+      this.#grantedOf(node).filter(granted => granted.lease.lease !== name),
     );
     this.#stale(node);
-    this.#released.set(`${node} ${lease}`, now);
+    this.#released.set(`${node} ${name}`, now);
     for (const [old, at] of this.#released) {
       if (now - at > GRANT_SHOWN_MS) this.#released.delete(old);
     }
@@ -180,8 +182,10 @@ export class NodeTable implements NodesPort {
     );
     this.#keepGranted(node, waiting);
     const { advert } = runtime;
-    const kept = advert.leases.filter(({ lease }) => !this.#released.has(`${node} ${lease}`));
-    const known = new Set(kept.map(({ lease }) => lease));
+    const kept = advert.leases.filter(
+      ({ lease }) => !this.#released.has(`${node} ${leaseNameOf(lease)}`),
+    );
+    const known = new Set(kept.map(({ lease }) => leaseNameOf(lease)));
     const more = waiting.map(({ lease }) => lease).filter(({ lease }) => !known.has(lease));
     const gone = advert.leases.length - kept.length;
     const slots_used = Math.max(0, advert.slots_used - gone);

@@ -56,24 +56,41 @@ const callKey = (callId: string): string => `call.${callId}`;
 /** Expected failures are replies with `ok: false`; only bugs and a full disk are thrown. */
 export function createCallTool(options: ToolCallsOptions): CallTool {
   const queue = createKeyedQueue();
+  // A question outside any build has no effect that would have to be remembered, nor a turn.
   return (request, signal) =>
-    queue.run(request.call_id, async () => {
-      const digest = digestOf([request.server, request.tool, request.arguments, request.scope]);
-      const known = await recordOf(options, request);
-      if (known !== null && known.digest !== digest) return differs(request); // C4
-      if (known?.state === 'done') return { ...CallReply.parse(known.reply), replayed: true };
-      const limits = { timeoutMs: request.timeout_ms, signal };
-      const call = await prepareCall(options, request, limits);
-      if ('error' in call) return { ok: false, error: call.error, replayed: false }; // C3
-      // A question outside any build has no effect that would have to be remembered.
-      if (request.scope === undefined) return replyOf(await fire(options, call, limits), call);
-      const fired = known?.fired ?? 0;
-      return fireOnce(options, { call, limits, digest, fired, callId: request.call_id });
-    });
+    request.scope === undefined
+      ? askOutside(options, request, signal)
+      : queue.run(request.call_id, () => callOnce(options, request, signal));
+}
+
+async function askOutside(
+  options: ToolCallsOptions,
+  request: CallRequest,
+  signal: AbortSignal,
+): Promise<CallReply> {
+  const limits = { timeoutMs: request.timeout_ms, signal };
+  const call = await prepareCall(options, request, limits);
+  if ('error' in call) return { ok: false, error: call.error, replayed: false };
+  return replyOf(await fire(options, call, limits), call);
+}
+
+async function callOnce(
+  options: ToolCallsOptions,
+  request: CallRequest,
+  signal: AbortSignal,
+): Promise<CallReply> {
+  const digest = digestOf([request.server, request.tool, request.arguments, request.scope]);
+  const known = await recordOf(options, request);
+  if (known !== null && known.digest !== digest) return differs(request); // C4
+  if (known?.state === 'done') return { ...CallReply.parse(known.reply), replayed: true };
+  const limits = { timeoutMs: request.timeout_ms, signal };
+  const call = await prepareCall(options, request, limits);
+  if ('error' in call) return { ok: false, error: call.error, replayed: false }; // C3
+  const fired = known?.fired ?? 0;
+  return fireOnce(options, { call, limits, digest, fired, callId: request.call_id });
 }
 
 async function recordOf(options: ToolCallsOptions, request: CallRequest) {
-  if (request.scope === undefined) return null;
   return ((await options.journal.get(callKey(request.call_id))) ?? null) as CallRecord | null;
 }
 

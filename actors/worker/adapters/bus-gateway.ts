@@ -3,9 +3,13 @@
  * retryable, and the attempt repeats it under its key.
  */
 import type { output, ZodType } from 'zod';
-import { GatewayId } from '../../../protocol/ids.ts';
+import { GatewayId, type NodeId } from '../../../protocol/ids.ts';
 import { CallReply, ListReply } from '../../../protocol/mcp.ts';
-import { mcpSubject, type WorkspaceVerb, workspaceSubject } from '../../../protocol/subjects.ts';
+import {
+  type NodeWorkspaceVerb,
+  nodeMcpSubject,
+  nodeWorkspaceSubject,
+} from '../../../protocol/subjects.ts';
 import { CommitReply, OpenAttemptReply, ReadFilesReply } from '../../../protocol/workspace.ts';
 import { type PeerLives, whilePeerLives } from '../../../runtime/living-peer.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
@@ -17,7 +21,11 @@ const LIST_MS = 60_000;
 /** What a call may take besides the tool's own time: queueing and a cold start of its server. */
 const CALL_EXTRA_MS = 45_000;
 
-export function createBusGateway(messenger: Messenger, lives: PeerLives): GatewayPort {
+export function createBusGateway(
+  messenger: Messenger,
+  lives: PeerLives,
+  node: NodeId,
+): GatewayPort {
   const ask = <S extends ZodType>(
     gateway: string,
     subject: string,
@@ -30,12 +38,12 @@ export function createBusGateway(messenger: Messenger, lives: PeerLives): Gatewa
     );
   const workspace = <S extends ZodType>(
     gateway: string,
-    verb: WorkspaceVerb,
+    verb: NodeWorkspaceVerb,
     request: unknown,
     schema: S,
     signal: AbortSignal,
   ): Promise<output<S>> => {
-    const subject = workspaceSubject(GatewayId.parse(gateway), verb);
+    const subject = nodeWorkspaceSubject(GatewayId.parse(gateway), verb, node);
     return ask(gateway, subject, request, schema, { timeout_ms: WORKSPACE_MS, signal });
   };
   return {
@@ -46,13 +54,13 @@ export function createBusGateway(messenger: Messenger, lives: PeerLives): Gatewa
     commit: (gateway, request, signal) =>
       workspace(gateway, 'commit', request, CommitReply, signal),
     async tools(gateway, names, signal) {
-      const subject = mcpSubject(GatewayId.parse(gateway), 'list');
+      const subject = nodeMcpSubject(GatewayId.parse(gateway), 'list', node);
       const request = names === null ? {} : { tools: names };
       const options = { timeout_ms: LIST_MS, signal };
       return (await ask(gateway, subject, request, ListReply, options)).tools;
     },
     call: (gateway, request, signal) =>
-      ask(gateway, mcpSubject(GatewayId.parse(gateway), 'call'), request, CallReply, {
+      ask(gateway, nodeMcpSubject(GatewayId.parse(gateway), 'call', node), request, CallReply, {
         timeout_ms: request.timeout_ms + CALL_EXTRA_MS,
         signal,
       }),

@@ -12,8 +12,8 @@ import type { ReportPort } from '../ports.ts';
 
 export function createBusReports(messenger: Messenger): ReportPort {
   const append = async (report: TaskReport): Promise<void> => {
-    const { build, task, attempt } = report;
-    const subject = reportSubject(build, task, attempt);
+    const { node, build, task, attempt } = report;
+    const subject = reportSubject(node, build, task, attempt);
     const id = `report:${build}.${task}.${attempt}`;
     const stored = await messenger.append(subject, 'task.reported', report, { id, attempt });
     if (stored.kind === 'appended' || stored.kind === 'subject_full') return;

@@ -1,0 +1,154 @@
+/**
+ * Reports of attempts: read, compared with where the attempt was placed, and made facts.
+ *
+ * R1: a node speaks for its own attempts only. The bus server vouches for the node in the subject
+ *     (runtime/nats-server/node-permissions.ts); what the report says of itself has to agree with it,
+ *     and both with the placement. Anything else is a dead letter and changes nothing.
+ * R2: a report that cannot be read stops nobody but its attempt: it is a dead letter, and the attempt
+ *     has failed by no fault of the model, so that it is done again.
+ */
+import { NO_USAGE } from '../../../protocol/build.ts';
+import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
+import type { FactBody } from '../../../protocol/fact.ts';
+import type { BuildId } from '../../../protocol/ids.ts';
+import { STREAMS } from '../../../protocol/streams.ts';
+import {
+  namelessReportSubject,
+  type ReportedAttempt,
+  reportedAttempt,
+  reportSubject,
+} from '../../../protocol/subjects.ts';
+import { TaskReport } from '../../../protocol/task.ts';
+import type { Outcome, StoredMessage } from '../../../runtime/bus.ts';
+import type { Clock } from '../../../runtime/clock.ts';
+import type { DurableHost } from '../../../runtime/durable-host.ts';
+import type { Logger } from '../../../runtime/log.ts';
+import type { Messenger } from '../../../runtime/messages.ts';
+import type { BuildContext, Lease } from '../build-context.ts';
+import { reportCounts } from '../build-fold.ts';
+
+export interface ReportsOptions {
+  readonly messenger: Messenger;
+  readonly host: DurableHost<FactBody, BuildContext>;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Told of a build that was looked at: one that has ended need not stay open. */
+  readonly left: (build: BuildId) => void;
+}
+
+export class Reports {
+  readonly #options: ReportsOptions;
+
+  constructor(options: ReportsOptions) {
+    this.#options = options;
+  }
+
+  /** What a predecessor had pulled and not acknowledged, looked up for each attempt at work. */
+  async catchUp(open: readonly BuildId[], signal: AbortSignal): Promise<void> {
+    const { host } = this.#options;
+    for (const build of open) {
+      for (const { id, attempt, state, lease } of host.context(build)?.tasks ?? []) {
+        signal.throwIfAborted();
+        if (lease === null || (state !== 'leased' && state !== 'running')) continue;
+        await this.#replay(reportSubject(lease.node, build, id, attempt));
+        await this.#replay(namelessReportSubject(build, id, attempt));
+      }
+    }
+  }
+
+  async #replay(subject: string): Promise<void> {
+    const { messenger } = this.#options;
+    const message = await messenger.bus.streams.last(STREAMS.report.name, subject);
+    if (message === null) return;
+    let report: TaskReport;
+    try {
+      report = messenger.decode(message, TaskReport);
+    } catch (error) {
+      if (!(error instanceof CodeGodError)) throw error;
+      await this.unreadable(error, message);
+      return;
+    }
+    await this.take(report, message);
+  }
+
+  async take(report: TaskReport, message: StoredMessage): Promise<Outcome> {
+    const fault = this.#foreign(report, message);
+    if (fault !== null) return await this.#bury(message, { code: 'denied', message: fault }); // R1
+    await this.#submit(report);
+    return { kind: 'done' };
+  }
+
+  async #submit(report: TaskReport): Promise<void> {
+    const { host, clock, left } = this.#options;
+    const { build, task, attempt } = report;
+    // A build that is not open has ended: its late reports change nothing.
+    if (host.context(build) === undefined) return;
+    await host.decide(build, ({ context }) =>
+      reportCounts(context, report)
+        ? { type: 'task.reported', at: clock.now(), task, attempt, report }
+        : null,
+    );
+    left(build);
+  }
+
+  /** R2 */
+  async unreadable(error: CodeGodError, message: StoredMessage): Promise<Outcome> {
+    const reason = toWireError(error);
+    const outcome = await this.#bury(message, reason);
+    const about = reportedAttempt(message.subject);
+    const lease = about === null ? null : this.#leaseOf(about);
+    if (about === null || lease === null) return outcome;
+    if (about.node !== null && about.node !== lease.node) return outcome; // R1
+    await this.#submit(failedReport(about, lease, reason));
+    return outcome;
+  }
+
+  /** What is wrong with who speaks; null where nothing is. */
+  #foreign(report: TaskReport, { subject }: StoredMessage): string | null {
+    const about = reportedAttempt(subject);
+    if (
+      about === null ||
+      about.build !== report.build ||
+      about.task !== report.task ||
+      about.attempt !== report.attempt ||
+      (about.node !== null && about.node !== report.node)
+    ) {
+      const said = `${report.node} on ${report.build}.${report.task}.${report.attempt}`;
+      return `the report says ${said}, its subject ${subject}`;
+    }
+    const lease = this.#leaseOf(about);
+    if (lease === null || lease.node === report.node) return null;
+    return `${report.node} reports on an attempt that was given to ${lease.node}`;
+  }
+
+  /** Where the attempt is; null where it is over or not placed, so that its report is a late one. */
+  #leaseOf({ build, task, attempt }: ReportedAttempt): Lease | null {
+    const tasks = this.#options.host.context(build)?.tasks ?? [];
+    const found = tasks.find(({ id }) => id === task);
+    return found?.attempt === attempt ? found.lease : null;
+  }
+
+  async #bury(message: StoredMessage, error: WireError): Promise<Outcome> {
+    const { messenger, log } = this.#options;
+    log.warn('report.refused', { subject: message.subject, error });
+    await messenger.deadLetter(STREAMS.report.name, message, error);
+    return { kind: 'reject', reason: error.message };
+  }
+}
+
+function failedReport(about: ReportedAttempt, lease: Lease, error: WireError): TaskReport {
+  const { build, task, attempt } = about;
+  const { node, engine, model } = lease;
+  return {
+    ...{ build, task, attempt, lease: lease.lease, node, engine, model },
+    outcome: 'failed',
+    error,
+    blame: 'infrastructure',
+    summary: `the report of ${node} cannot be read`,
+    plan: null,
+    commit: null,
+    files: [],
+    tool_calls: [],
+    usage: NO_USAGE,
+  };
+}
