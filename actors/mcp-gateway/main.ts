@@ -91,9 +91,8 @@ async function start(context: ActorContext): Promise<RunningActor> {
     log,
     env,
   });
-  const checksPython = async () =>
-    (await ensureEnvironment({ name: 'checks', dir: environments, env })).python;
-  const viewFor = (request: CheckRequest) => viewForCheck(request, process.execPath, checksPython);
+  const viewFor = (request: CheckRequest) =>
+    viewForCheck(request, process.execPath, () => checksPython(environments, env));
   const status = async () => ({ servers: await servers.status() });
   const schemas = createArgumentSchemas();
   const served = serveGateway(messenger, GatewayId.parse(context.node), {
@@ -123,3 +122,6 @@ async function start(context: ActorContext): Promise<RunningActor> {
     },
   };
 }
+
+const checksPython = async (dir: string, env: NodeJS.ProcessEnv): Promise<string> =>
+  (await ensureEnvironment({ name: 'checks', dir, env })).python;
