@@ -78,6 +78,8 @@ export const ToolServerStatus = z.looseObject({
   /** Why it is not ready, with the last lines of its error output; and how to mend it. */
   reason: z.string().nullable(),
   fix: z.string().nullable(),
+  /** What of its tools is not offered, and why; a sentence each. */
+  remarks: z.array(z.string()).default([]),
 });
 export type ToolServerStatus = z.infer<typeof ToolServerStatus>;
 

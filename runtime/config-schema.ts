@@ -128,6 +128,7 @@ const McpServer = z.strictObject({
   command: text(),
   args: z.array(z.string().max(TEXT_LENGTH_MAX)).max(64).default([]),
   env: z.record(z.string().max(128), z.string().max(TEXT_LENGTH_MAX)).default({}),
+  read_only: z.array(z.string().max(128)).max(256).default([]),
 });
 
 export const Settings = z.strictObject({
@@ -255,7 +256,9 @@ export const Settings = z.strictObject({
   mcp: z.strictObject({
     servers: structured(z.record(ServerName, McpServer))
       .default({})
-      .describe('further tool servers: name → {command, args, env}'),
+      .describe(
+        'further tool servers: name → {command, args, env, read_only}; read_only lists tools without effect',
+      ),
   }),
   anthropic_api_key: secret('key of the Anthropic API'),
   openai_api_key: secret('key of the OpenAI API'),

@@ -206,7 +206,9 @@ describe('the start is refused, with the place and the remedy, for', () => {
     }
     rmSync(join(root, 'work'), { recursive: true });
     write('.config/codegod/config.yaml', 'mcp: {servers: {mine: {command: x}}}\nsandbox: none\n');
-    assert.deepEqual(load().mcp.servers, { mine: { command: 'x', args: [], env: {} } });
+    assert.deepEqual(load().mcp.servers, {
+      mine: { command: 'x', args: [], env: {}, read_only: [] },
+    });
   });
 });
 

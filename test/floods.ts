@@ -3,8 +3,8 @@
  * words again and again. Whoever reads foreign text has to be done with them in time that grows
  * like their length.
  */
-import vm from 'node:vm';
 import { parseSync } from 'oxc-parser';
+import { withinTime } from '../runtime/time-limit.ts';
 
 const ATOMS = [
   ...[' ', '\n', '\r\n', ' \n', '\t', 'a', 'A', '0', '_', '.', ',', ':', '-', '/', '\\', '*'],
@@ -35,27 +35,19 @@ export function floods(
   });
 }
 
-const context = vm.createContext({});
-const script = new vm.Script('work()');
-
-/**
- * How long `work` takes, in ms; null where it was stopped after `limitMs`. It is stopped wherever it
- * is, also in the middle of a pattern. What it throws does not matter here.
- */
+/** How long `work` takes, in ms; null where it was stopped. What it throws does not matter here. */
 export function timeOf(work: () => unknown, limitMs: number): number | null {
-  context['work'] = work;
   const startedAt = performance.now();
-  try {
-    script.runInContext(context, { timeout: limitMs });
-  } catch (error) {
-    if (isTimeout(error)) return null;
-  }
-  return performance.now() - startedAt;
+  const done = withinTime(limitMs, () => {
+    try {
+      work();
+    } catch {
+      // A refusal is an answer like any other: only its time counts.
+    }
+    return true;
+  });
+  return done === undefined ? null : performance.now() - startedAt;
 }
-
-/** An error of the other context is no `Error` of this one. */
-const isTimeout = (error: unknown): boolean =>
-  Object(error).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
 
 export interface Pattern {
   readonly path: string;

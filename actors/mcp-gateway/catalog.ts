@@ -19,7 +19,7 @@ export interface CatalogEntry {
   readonly environment: Readonly<Record<string, string>>;
   /** Whether it has business outside this machine. */
   readonly network: boolean;
-  /** Tools without an effect, beside those whose annotations say so. */
+  /** Tools without an effect, beside those of known servers whose annotations say so. */
   readonly readOnly: readonly string[];
   /** What the tools' path arguments mean; see `argument-guard.ts`. */
   readonly guard: 'filesystem' | 'git' | 'fetch' | 'none';
@@ -97,6 +97,7 @@ export function configuredEntry(
     readonly command: string;
     readonly args?: readonly string[] | undefined;
     readonly env?: Readonly<Record<string, string>> | undefined;
+    readonly read_only?: readonly string[] | undefined;
   },
 ): CatalogEntry {
   // An empty variable means "not set" in configuration files; it never replaces a real value.
@@ -108,6 +109,7 @@ export function configuredEntry(
     origin: { kind: 'command', command: server.command },
     args: server.args ?? [],
     environment: Object.fromEntries(environment),
+    readOnly: server.read_only ?? [],
     network: true,
   };
 }

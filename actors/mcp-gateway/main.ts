@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { GatewayId } from '../../protocol/ids.ts';
 import type { CheckRequest } from '../../protocol/workspace.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
-import { envFor, wholeEnvironment } from '../../runtime/config.ts';
+import { type Config, envFor, wholeEnvironment } from '../../runtime/config.ts';
 import { findPython } from '../../runtime/find-python.ts';
 import { openJournal } from '../../runtime/journal.ts';
 import { ensureStores } from '../../runtime/stores.ts';
@@ -20,10 +20,11 @@ import { viewForCheck } from './adapters/sandbox-view.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
 import { createCallTool, forgetCalls } from './adapters/tool-calls.ts';
 import { listTools } from './adapters/tool-list.ts';
+import { createToolPins } from './adapters/tool-pins.ts';
 import { createToolServers } from './adapters/tool-servers.ts';
 import { createWorkspaces } from './adapters/workspace.ts';
 import { workspaceRoots } from './adapters/workspace-place.ts';
-import { CATALOG, configuredEntry } from './catalog.ts';
+import { CATALOG, type CatalogEntry, configuredEntry } from './catalog.ts';
 import { advertise, serveGateway } from './gateway.ts';
 
 /** What a server with business outside may know of this machine's way there. */
@@ -38,6 +39,11 @@ await runActor({
   description: 'runs tool calls, keeps projects and checks them in a sandbox',
   start,
 });
+
+const catalogOf = (config: Config): readonly CatalogEntry[] => [
+  ...CATALOG,
+  ...Object.entries(config.mcp.servers).map(([name, server]) => configuredEntry(name, server)),
+];
 
 async function start(context: ActorContext): Promise<RunningActor> {
   const { config, paths, clock, log, messenger } = context;
@@ -61,10 +67,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const confiner = tools ?? (await findPython(env, []))?.path ?? null;
   const proxy = await startEgressProxy();
   const servers = createToolServers({
-    entries: [
-      ...CATALOG,
-      ...Object.entries(config.mcp.servers).map(([name, server]) => configuredEntry(name, server)),
-    ],
+    entries: catalogOf(config),
     host: {
       node: process.execPath,
       python: tools,
@@ -79,6 +82,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
       },
     },
     cache: createToolCache(join(paths.cache, 'tools')),
+    pins: createToolPins(join(paths.data, 'tool-pins')),
     clock,
     log,
   });

@@ -17,6 +17,7 @@ import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { createGit, gitEnvironment } from './adapters/git.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
 import { createCallTool } from './adapters/tool-calls.ts';
+import { createToolPins } from './adapters/tool-pins.ts';
 import { createToolServers } from './adapters/tool-servers.ts';
 import { createWorkspaces } from './adapters/workspace.ts';
 import { workspaceRoots } from './adapters/workspace-place.ts';
@@ -114,6 +115,7 @@ export async function callWorld(test: TestContext, options: CallWorldOptions = {
       places: { worktrees: roots.worktrees, memory: join(data, 'memory.jsonl'), proxy: '' },
     },
     cache: createToolCache(join(data, 'tools')),
+    pins: createToolPins(join(data, 'pins')),
     clock: systemClock,
     log: silentLogger,
   });

@@ -93,20 +93,25 @@ function renderBuild(build: BuildSummary): string {
 export async function mcp(context: CommandContext): Promise<number> {
   const answer = await getFromMaster(await context.config(), '/mcp/servers');
   const list = listIn<ToolServerStatus>(answer, 'servers');
-  context.terminal.result({ servers: list }, () =>
-    table([
-      ['SERVER', 'STATE', 'TOOLS', 'VERSION', ''],
-      ...list.map(one => [
-        one.name,
-        one.state,
-        String(one.tools?.length ?? 0),
-        one.version ?? '-',
-        [one.reason, one.fix].filter(Boolean).join(' → '),
-      ]),
-    ]),
+  context.terminal.result(
+    { servers: list },
+    () =>
+      table([
+        ['SERVER', 'STATE', 'TOOLS', 'VERSION', ''],
+        ...list.map(one => [
+          one.name,
+          one.state,
+          String(one.tools?.length ?? 0),
+          one.version ?? '-',
+          [one.reason, one.fix].filter(Boolean).join(' → '),
+        ]),
+      ]) + list.flatMap(remarksOf).join(''),
   );
   return EXIT.ok;
 }
+
+const remarksOf = ({ name, remarks }: ToolServerStatus): string[] =>
+  (remarks ?? []).map(remark => `\n${name}: ${remark}`);
 
 function firstLine(text: string, lengthMax: number): string {
   const line = text.trim().split('\n', 1)[0] ?? '';

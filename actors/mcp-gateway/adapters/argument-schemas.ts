@@ -1,7 +1,14 @@
-/** Checks a call's arguments against the tool's live JSON Schema (2020-12), before it is fired. */
+/**
+ * Checks a call's arguments against the tool's live JSON Schema (2020-12), before it is fired.
+ *
+ * S1: the schema is the server's, with patterns that may take for ever: making and running a check
+ *     have a limit of time. A schema that breaks it is not used again; the server checks by itself.
+ */
+
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
-import type { LiveTool } from './server-connection.ts';
+import { withinTime } from '../../../runtime/time-limit.ts';
+import type { LiveTool } from '../tool-definitions.ts';
 
 export interface ArgumentSchemas {
   /** What is wrong, as one sentence per fault; empty where all is well. */
@@ -9,6 +16,7 @@ export interface ArgumentSchemas {
 }
 
 const FAULTS_MAX = 8;
+const CHECK_MS_MAX = 250;
 
 export function createArgumentSchemas(): ArgumentSchemas {
   const ajv = new Ajv2020({ strict: false, allErrors: true, logger: false });
@@ -17,14 +25,17 @@ export function createArgumentSchemas(): ArgumentSchemas {
   const validatorOf = (tool: LiveTool): ValidateFunction | null => {
     const known = compiled.get(tool.inputSchema);
     if (known !== undefined) return known;
-    const made = compile(ajv, tool.inputSchema);
+    const made = withinTime(CHECK_MS_MAX, () => compile(ajv, tool.inputSchema)) ?? null; // S1
     compiled.set(tool.inputSchema, made);
     return made;
   };
   return {
     faults(tool, args) {
       const validate = validatorOf(tool);
-      if (validate === null || validate(args)) return [];
+      if (validate === null) return [];
+      const isValid = withinTime(CHECK_MS_MAX, () => validate(args)); // S1
+      if (isValid === undefined) compiled.set(tool.inputSchema, null);
+      if (isValid !== false) return [];
       return (validate.errors ?? []).slice(0, FAULTS_MAX).map(error => {
         const where = error.instancePath.slice(1).replaceAll('/', '.');
         const allowed = Object(error.params).allowedValues;

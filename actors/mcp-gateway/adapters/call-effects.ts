@@ -1,15 +1,20 @@
 /**
  * Whether a call whose result was lost has had its effect: looked up on the disk, never guessed.
  */
+
 import { readFile, stat } from 'node:fs/promises';
 import type { CatalogEntry } from '../catalog.ts';
+import type { LiveTool } from '../tool-definitions.ts';
 import type { ToolResult } from '../tool-result.ts';
 import { isErrno } from './disk.ts';
-import type { LiveTool } from './server-connection.ts';
 
-/** A tool without an effect: it may be repeated. */
+/**
+ * A tool without an effect: it may be repeated, and called outside of a build. What a server says of
+ * itself counts only where we know the server; of the others a person says it.
+ */
 export function isReadOnly(entry: CatalogEntry, tool: LiveTool): boolean {
-  return entry.readOnly.includes(tool.name) || tool.annotations?.['readOnlyHint'] === true;
+  if (entry.readOnly.includes(tool.name)) return true;
+  return entry.origin.kind !== 'command' && tool.annotations?.['readOnlyHint'] === true;
 }
 
 /** The result the call would have had, where its effect is there; null where nobody can tell. */

@@ -6,19 +6,14 @@
  * H2: a server that stops answering even a ping is killed, so that the next call finds a new one.
  */
 import type { Clock } from '../../../runtime/clock.ts';
+import { type LiveTool, readTools, TOOLS_MAX, type ToolList } from '../tool-definitions.ts';
 import { RpcFailure, type RpcProgram, type StdioRpc, startRpc } from './stdio-rpc.ts';
-
-/** A tool as the server describes it; unknown fields are kept. */
-export interface LiveTool {
-  readonly name: string;
-  readonly description?: string | undefined;
-  readonly inputSchema: Readonly<Record<string, unknown>>;
-  readonly annotations?: Readonly<Record<string, unknown>> | undefined;
-}
 
 export interface ServerConnection {
   readonly rpc: StdioRpc;
   readonly tools: readonly LiveTool[];
+  /** What of its list could not be taken, a sentence each. */
+  readonly remarks: readonly string[];
   readonly version: string | null;
   /** @throws RpcFailure */
   call(tool: string, args: object, limits: CallLimits): Promise<unknown>;
@@ -34,7 +29,6 @@ const KNOWN_VERSIONS = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05', 
 export const HANDSHAKE_MS = 30_000;
 const PING_MS = 5_000;
 const PAGES_MAX = 50;
-const TOOLS_MAX = 1_000;
 
 export interface Greeting {
   readonly rpc: StdioRpc;
@@ -68,11 +62,12 @@ async function greet(rpc: StdioRpc, clock: Clock, handshakeMs: number): Promise<
     throw new RpcFailure('refused', `it speaks protocol ${String(protocolVersion).slice(0, 40)}`);
   }
   rpc.notify('notifications/initialized', {});
-  const tools = await listTools(rpc, left);
+  const { tools, remarks } = await listTools(rpc, left);
   const version = Object(serverInfo).version;
   return {
     rpc,
     tools,
+    remarks,
     version: typeof version === 'string' ? version.slice(0, 64) : null,
     call: async (name, args, limits) => {
       try {
@@ -85,23 +80,26 @@ async function greet(rpc: StdioRpc, clock: Clock, handshakeMs: number): Promise<
   };
 }
 
-async function listTools(rpc: StdioRpc, left: () => CallLimits): Promise<LiveTool[]> {
-  const tools: LiveTool[] = [];
-  let cursor: unknown;
-  for (let page = 0; page < PAGES_MAX && tools.length < TOOLS_MAX; page++) {
-    const params = cursor === undefined ? {} : { cursor };
-    const reply = Object(await rpc.request('tools/list', params, left()));
-    if (Array.isArray(reply.tools)) tools.push(...reply.tools.filter(isTool));
-    cursor = reply.nextCursor;
-    if (typeof cursor !== 'string') break;
+/** All pages. A cursor that was there before would lead in a circle: it ends the list. */
+async function listTools(rpc: StdioRpc, left: () => CallLimits): Promise<ToolList> {
+  const listed: unknown[] = [];
+  const cursors = new Set<string>();
+  let cursor: string | null = null;
+  let end: string | null = null;
+  while (end === null) {
+    const params: object = cursor === null ? {} : { cursor };
+    const { tools, nextCursor } = Object(await rpc.request('tools/list', params, left()));
+    if (Array.isArray(tools)) listed.push(...tools);
+    if (typeof nextCursor !== 'string') break;
+    if (cursors.has(nextCursor)) end = 'its pages lead in a circle';
+    else if (cursors.size >= PAGES_MAX) end = `it has more than ${PAGES_MAX} pages`;
+    else if (listed.length > TOOLS_MAX) end = `it has more than ${TOOLS_MAX} tools`;
+    cursors.add(nextCursor);
+    cursor = nextCursor;
   }
-  return tools.slice(0, TOOLS_MAX);
-}
-
-function isTool(value: unknown): value is LiveTool {
-  const { name, inputSchema } = Object(value);
-  const named = typeof name === 'string' && /^[A-Za-z0-9._-]{1,128}$/.test(name);
-  return named && typeof inputSchema === 'object' && inputSchema !== null;
+  const list = readTools(listed);
+  const said = end === null ? [] : [`the list of tools was ended: ${end}`];
+  return { tools: list.tools, remarks: [...said, ...list.remarks] };
 }
 
 async function killIfDead(rpc: StdioRpc): Promise<void> {

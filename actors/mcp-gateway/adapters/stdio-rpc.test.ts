@@ -66,6 +66,23 @@ test('answers to unknown ids and second answers are dropped', async t => {
   assert.deepEqual(next, { content: [{ type: 'text', text: 'next' }] });
 });
 
+test('an id that comes back as text is the number in it', async t => {
+  const rpc = odd(t, 'text_ids');
+  assert.deepEqual(await rpc.request(...call('echo', { text: 'fine' }), soon), {
+    content: [{ type: 'text', text: 'fine' }],
+  });
+});
+
+test('an answer to what was never asked is named, and ends the one request that waits', async t => {
+  const rpc = odd(t, 'other_ids');
+  await assert.rejects(
+    rpc.request(...call('echo'), { timeoutMs: 60_000 }),
+    /the server gave an answer to "req-1", which was not asked/,
+  );
+  const { errorTail } = await rpc.close('done');
+  assert.match(errorTail, /an answer to "req-1"/);
+});
+
 test('an answer over the bound fails its own request and no other', async t => {
   const rpc = odd(t, 'plain');
   await assert.rejects(rpc.request(...call('huge'), soon), kind('too_large'));

@@ -2,7 +2,10 @@
  * JSON-RPC with one child process over its standard input and output, one message per line. The
  * answers are handed on as they are: nothing is stripped, nothing is validated away.
  *
- * J1: hop ids are ours, unique and never reused; an answer to an unknown or answered id is dropped.
+ * J1: hop ids are ours, unique and never reused; an answer to an id that was answered or given up is
+ *     dropped. An id that comes back as text is taken for the number in it; an answer to what was
+ *     never asked is named, and where only one request waits it fails with that, unless its own
+ *     answer comes at once.
  * J2: every request ends: by its answer, its time limit, its signal or the end of the process.
  * J3: whatever the child prints, memory stays bounded: lines, error output, junk are cut.
  * J4: the child leads a process group of its own; closing ends the whole group, politely at first.
@@ -62,6 +65,8 @@ export interface StdioRpc {
 
 const POLITE_MS = 2_000;
 const ERROR_TAIL_LENGTH_MAX = 4_000;
+/** How long after a misaddressed answer the right one may still come. */
+const MISADDRESSED_MS = 1_000;
 
 interface Waiting {
   readonly resolve: (result: unknown) => void;
@@ -198,10 +203,31 @@ class ChildRpc implements StdioRpc {
       else this.#answer(id, method);
       return;
     }
-    const waiting = typeof id === 'number' ? this.#waiting.get(id) : undefined;
+    const asked = askedId(id);
+    if (asked === null || asked > this.#lastId) {
+      this.#misaddressed(id, error);
+      return;
+    }
+    const waiting = this.#waiting.get(asked);
     if (waiting === undefined) return; // J1
     if (error === undefined) waiting.resolve(result);
     else waiting.reject(refusal(error));
+  }
+
+  /** J1. Without it a request would wait out its time for an answer that is there, but not its own. */
+  #misaddressed(id: unknown, error: unknown): void {
+    const named = JSON.stringify(id)?.slice(0, 80) ?? 'no id';
+    const said = error === undefined ? '' : `: ${refusal(error).message.slice(0, 500)}`;
+    const sentence = `an answer to ${named}, which was not asked${said}`;
+    this.#keep(`[output] ${sentence}\n`);
+    const [first, ...others] = this.#waiting;
+    if (first === undefined || others.length > 0) return;
+    const [asked, waiting] = first;
+    const timer = this.#clock.setTimeout(() => {
+      if (this.#waiting.get(asked) !== waiting) return;
+      waiting.reject(new RpcFailure('refused', `the server gave ${sentence}`));
+    }, MISADDRESSED_MS);
+    void this.ended.then(() => this.#clock.clearTimeout(timer));
   }
 
   /** The server asks us: we offer nothing, but a ping deserves its answer. */
@@ -270,6 +296,12 @@ function parseObject(text: string): AnyMessage | null {
   } catch {
     return null; // Not a message: the caller notes it as junk.
   }
+}
+
+/** The number of a request that an answer is for: JSON-RPC wants it back as it was, but some quote it. */
+function askedId(id: unknown): number | null {
+  if (typeof id === 'number' && Number.isInteger(id) && id > 0) return id;
+  return typeof id === 'string' && /^[1-9][0-9]{0,14}$/.test(id) ? Number(id) : null;
 }
 
 function refusal(error: unknown): RpcFailure {

@@ -2,10 +2,11 @@
  * The tool lists of servers on the disk, by server and version, so that listing tools needs no
  * running server. A cache: deleting it costs one start per server.
  */
+
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { LiveTool } from '../tool-definitions.ts';
 import { isErrno } from './disk.ts';
-import type { LiveTool } from './server-connection.ts';
 
 export interface ToolCache {
   read(server: string, version: string): Promise<readonly LiveTool[] | null>;

@@ -1,8 +1,9 @@
 /** The tools on offer, with their live schemas: all of them, or the ones asked for by name. */
+
 import { CodeGodError } from '../../../protocol/errors.ts';
 import type { ListReply, ListRequest, ToolDescription } from '../../../protocol/mcp.ts';
+import type { LiveTool } from '../tool-definitions.ts';
 import { findTool, splitToolId } from '../tool-names.ts';
-import type { LiveTool } from './server-connection.ts';
 import type { ToolServers } from './tool-servers.ts';
 
 const LIST_TIMEOUT_MS = 20_000;

@@ -3,7 +3,7 @@
  * nothing leaks, one bad server leaves the others alone, and the reason is always told.
  */
 import assert from 'node:assert/strict';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +17,7 @@ import { SERVER_TIMINGS } from '../server-machine.ts';
 import { CONFINER, isAlive, TEST_PATH, tempDir } from '../test-world.ts';
 import { RpcFailure } from './stdio-rpc.ts';
 import { createToolCache } from './tool-cache.ts';
+import { createToolPins } from './tool-pins.ts';
 import { createToolServers, type ToolServers } from './tool-servers.ts';
 
 const ODD = sourcePath('actors/mcp-gateway/fixtures/odd-server.mjs');
@@ -45,6 +46,7 @@ async function serversWorld(t: TestContext, entries: readonly CatalogEntry[], op
         places,
       },
       cache: createToolCache(join(folder, 'tools')),
+      pins: createToolPins(join(folder, 'pins')),
       clock: systemClock,
       log: silentLogger,
       ...options,
@@ -182,4 +184,41 @@ test('closing leaves no process behind', async t => {
   await servers.close();
   assert.deepEqual(await Promise.all(pids.map(isAlive)), [false, false]);
   assert.ok(folder);
+});
+
+test('a list that leads in a circle is read once, and the circle is named', async t => {
+  const { servers } = await serversWorld(t, [oddEntry('turning')]);
+  const tools = await servers.tools('turning', soon);
+  assert.equal(new Set(tools.map(({ name }) => name)).size, tools.length);
+  assert.equal(tools.length, 9);
+  const { remarks } = await statusOf(servers, 'turning');
+  assert.deepEqual(remarks, ['the list of tools was ended: its pages lead in a circle']);
+});
+
+test('tools that cannot be offered are named, the others are offered', async t => {
+  const { servers } = await serversWorld(t, [oddEntry('unfit')]);
+  const tools = await servers.tools('unfit', soon);
+  assert.equal(tools.length, 9);
+  const { remarks } = await statusOf(servers, 'unfit');
+  assert.equal(remarks.length, 4);
+});
+
+test('a tool that is not what it was is withheld until a person has looked at it', async t => {
+  const folder = await tempDir(t);
+  const told = join(folder, 'told');
+  const entries = [oddEntry('changes', told)];
+  const { servers, make, folder: world } = await serversWorld(t, entries);
+  assert.equal((await servers.tools('changes', soon)).length, 9);
+  await servers.close();
+  await writeFile(told, '');
+  await rm(join(world, 'tools'), { recursive: true });
+  const later = make();
+  t.after(() => later.close());
+  const tools = await later.tools('changes', soon);
+  assert.deepEqual(
+    ['echo', 'hang'].map(name => tools.some(tool => tool.name === name)),
+    [false, true],
+  );
+  const { remarks } = await statusOf(later, 'changes');
+  assert.match(remarks[0] ?? '', /^the tool echo is withheld: .*remove .*pins.changes\.json/);
 });

@@ -21,16 +21,17 @@ import {
   serverMachine,
 } from '../server-machine.ts';
 import { createSlots, type Slots } from '../slots.ts';
+import type { LiveTool, ToolList } from '../tool-definitions.ts';
 import { confined } from './confine.ts';
 import { type Located, locateServer, type ServerHost } from './locate-server.ts';
 import {
   type CallLimits,
   connect,
   HANDSHAKE_MS,
-  type LiveTool,
   type ServerConnection,
 } from './server-connection.ts';
 import type { ToolCache } from './tool-cache.ts';
+import type { ToolPins } from './tool-pins.ts';
 
 export interface ToolServers {
   readonly names: readonly string[];
@@ -52,6 +53,7 @@ export interface ToolServersOptions {
   readonly entries: readonly CatalogEntry[];
   readonly host: ServerHost;
   readonly cache: ToolCache;
+  readonly pins: ToolPins;
   readonly clock: Clock;
   readonly log: Logger;
   readonly timings?: ServerTimings;
@@ -89,6 +91,7 @@ class SupervisedServer {
   readonly #actor: Actor<typeof serverMachine>;
   #connection: ServerConnection | null = null;
   #tools: readonly LiveTool[] | null = null;
+  #remarks: readonly string[] = [];
 
   constructor(entry: CatalogEntry, options: ToolServersOptions, starts: Slots) {
     this.entry = entry;
@@ -125,7 +128,8 @@ class SupervisedServer {
       throw new CodeGodError('server_down', located.reason, { hint: located.fix });
     }
     this.#tools ??= await this.#options.cache.read(this.entry.name, cacheVersion(located));
-    return this.#tools ?? (await this.#acquire(limits)).tools;
+    if (this.#tools === null) await this.#acquire(limits);
+    return this.#tools ?? [];
   }
 
   async call(tool: string, args: object, limits: CallLimits): Promise<unknown> {
@@ -159,6 +163,7 @@ class SupervisedServer {
       restarts: context.restarts,
       reason: missing ? located.reason : context.reason,
       fix: missing ? located.fix : context.fix,
+      remarks: [...this.#remarks],
     };
   }
 
@@ -244,9 +249,17 @@ class SupervisedServer {
     });
   }
 
+  /** Where a lock file pins the package, it pins what its tools are; elsewhere we do. */
+  async #offered({ tools, remarks }: ServerConnection): Promise<ToolList> {
+    const list = { tools, remarks };
+    const { name, origin } = this.entry;
+    return origin.kind === 'command' ? await this.#options.pins.held(name, list) : list;
+  }
+
   /** The whole life of one process, told as events; never rejects. */
   async #live(tell: (event: ServerEvent) => void, end: AbortSignal): Promise<void> {
     const { clock, host, cache, log, handshakeMs = HANDSHAKE_MS } = this.#options;
+    const { name } = this.entry;
     const exited = (reason: string): void =>
       tell({ type: 'server.exited', at: clock.now(), jitter: clock.random(), reason });
     const release = await this.#starts.take();
@@ -265,13 +278,16 @@ class SupervisedServer {
       else end.addEventListener('abort', stop, { once: true });
       await ready.then(
         async connection => {
+          const { tools, remarks } = await this.#offered(connection);
           this.#connection = connection;
-          this.#tools = connection.tools;
-          await cache.write(this.entry.name, cacheVersion(located), connection.tools);
+          this.#tools = tools;
+          this.#remarks = remarks;
+          for (const remark of remarks) log.warn('server.remark', { server: name, remark });
+          await cache.write(name, cacheVersion(located), tools);
           tell({ type: 'server.ready' });
         },
         // What went wrong is told by the end of the process, below.
-        (error: unknown) => log.warn('server.handshake_failed', { server: this.entry.name, error }),
+        (error: unknown) => log.warn('server.handshake_failed', { server: name, error }),
       );
       release();
       const { reason, errorTail } = await rpc.ended;
