@@ -7,7 +7,11 @@ import type { TokenOptions } from './commands/token.ts';
 export function joinCommands(program: Command, run: Run): void {
   tokenCommands(program.command('token'), run);
   command(program, 'join <url>', 'make this machine a node of the system on another one')
-    .requiredOption('--token <seed>', 'what `codegod token create` printed there')
+    .option(
+      '--token <seed>',
+      'what `codegod token create` printed there; - reads it from the input',
+    )
+    .option('--token-file <file>', 'a file that holds it; without both it is asked for')
     .option('--name <node>', 'the node that the token must admit')
     .addOption(new Option('--labels <list>', 'gpu=3090,room=attic').argParser(labels))
     .option('-d, --detach', 'return when everything is ready', false)

@@ -96,3 +96,10 @@ export function actorEnvironment(
   }
   return result;
 }
+
+/** The value of a variable that nobody whom we start shall see any more. */
+export function takeVariable(name: string): string | undefined {
+  const value = process.env[name];
+  Reflect.deleteProperty(process.env, name);
+  return value === '' ? undefined : value;
+}

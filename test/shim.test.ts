@@ -98,6 +98,23 @@ describe('the front door of a fresh checkout', () => {
     assert.equal(npmCalls(), 1);
   });
 
+  it('hides the secret of a join from the list of processes before it does anything', () => {
+    if (process.platform !== 'linux') return;
+    npm(`grep -l 'SUSEC[R]ET' /proc/[0-9]*/cmdline >>'${root}/seen' 2>/dev/null`);
+    write(
+      'cli/main.ts',
+      "console.log(process.env['CODEGOD_JOIN_TOKEN'], ...process.argv.slice(2))",
+    );
+    for (const token of [['--token', 'SUSECRET'], ['--token=SUSECRET']]) {
+      const { stdout } = run(['join', 'nats://a b:4222', ...token, '-d']);
+      assert.equal(stdout, 'SUSECRET join nats://a b:4222 -d');
+    }
+    assert.equal(readFileSync(join(root, 'seen'), 'utf8'), '');
+    for (const args of [['--token', '-'], ['--token-file', 'f'], ['--token'], []]) {
+      assert.equal(run(['join', 'u', ...args]).stdout, ['undefined join u', ...args].join(' '));
+    }
+  });
+
   it('says and does nothing the second time', () => {
     run();
     assert.deepEqual(run(), { status: 0, stdout: `one|${root}`, stderr: '' });

@@ -3,7 +3,7 @@
  * runs is fake. Two homes on one machine are two machines to the commands.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../runtime/clock.ts';
@@ -19,6 +19,7 @@ import { ensureStores } from '../../runtime/stores.ts';
 import { freePort } from '../../test/nats-fixture.ts';
 import { programOf } from '../../test/source-tree.ts';
 import { runCli } from '../program.ts';
+import { runningSystem } from '../supervisor/system-record.ts';
 import { type CliHome, openHome } from '../test-world.ts';
 
 const OPTIONS = { timeout: 120_000 };
@@ -118,6 +119,44 @@ test('the life of a node: a token, joining, coming back, leaving', OPTIONS, asyn
   assert.equal((await laptop.run('status')).code, 3);
   assert.ok(!existsSync(join(configOf(laptop), 'joined.nk')));
   assert.deepEqual(JSON.parse((await laptop.run('leave', '--json')).stdout), { left: null });
+});
+
+test('a token need not be an argument, and nobody who is started has it', OPTIONS, async t => {
+  await startHub(t);
+  const made = await makeToken('--name', 'laptop');
+  const { seed } = createUserKey();
+  const laptop = openHome(t);
+  laptop.atEnd(() => program(laptop, 'down'));
+  const env = { ...wholeEnvironment(), ...laptop.env };
+  const joining = async (more: object, ...argv: string[]) =>
+    await runProgram(process.execPath, [...programOf('cli/test-cli.ts'), 'join', ...argv], {
+      ...{ env, timeoutMs: 60_000 },
+      ...more,
+    });
+  const file = join(laptop.folder, 'token');
+  writeFileSync(file, `${seed}\n`);
+  // Each is read: the bus is asked whether it knows them.
+  const unknown = /does not know this token/;
+  const { url } = server;
+  assert.match((await joining({ input: `${seed}\n` }, url, '--token', '-')).stderr, unknown);
+  assert.match((await joining({}, url, '--token-file', file)).stderr, unknown);
+  assert.match(
+    (await joining({}, url, '--token-file', `${file}s`)).stderr,
+    /cannot be read: ENOENT/,
+  );
+  assert.match((await joining({}, url)).stderr, /a token is needed/);
+
+  const told = { env: { ...env, CODEGOD_JOIN_TOKEN: made.token } };
+  const joined = await joining(told, url, '-d');
+  assert.equal(joined.failure, null, joined.stderr);
+  if (process.platform !== 'linux') return;
+  const record = runningSystem(laptop.state);
+  assert.ok(record);
+  for (const pid of [record.supervisor_pid, ...record.actors.map(actor => actor.pid)]) {
+    for (const of of ['environ', 'cmdline']) {
+      assert.doesNotMatch(readFileSync(`/proc/${pid}/${of}`, 'utf8'), new RegExp(made.token));
+    }
+  }
 });
 
 test('each way in which joining fails has its own words, and keeps nothing', OPTIONS, async t => {

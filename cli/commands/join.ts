@@ -3,7 +3,9 @@
  *
  * J1  Nothing is kept before the other machine has let us in.
  * J2  The seed lies in a private file; no process is started with it as an argument, and nothing
- *     logs it. The shell's own history is the user's to clear.
+ *     logs it. Given as an argument it is taken out of our own list of arguments at once (`codegod`,
+ *     the shim, does so before anything else); the shell's own history is the user's to clear. It
+ *     may as well be piped in, stand in a file or in CODEGOD_JOIN_TOKEN, or be typed.
  * J3  The node's id comes with the token and is kept with it. An id that another living machine uses
  *     is refused: two machines under one id would take each other's work.
  * J4  `joined.yaml` is written last: where it lies, everything it names lies too.
@@ -13,6 +15,7 @@ import { join as joinPath } from 'node:path';
 import { stringify } from 'yaml';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { type Config, joinedFile } from '../../runtime/config.ts';
+import { takeVariable } from '../../runtime/config-environment.ts';
 import { publicKeyOf } from '../../runtime/nats-keys.ts';
 import { replaceFile } from '../../runtime/nats-server/configure.ts';
 import { lastEpoch } from '../../runtime/node-identity.ts';
@@ -21,11 +24,13 @@ import type { CommandContext } from '../context.ts';
 import { CliError } from '../exit-code.ts';
 import { CLOCK_SKEW_MAX_MS, type Hub, lookAtHub } from '../hub.ts';
 import { release } from '../release.ts';
+import { readSecret, readSecretFile } from '../secret-input.ts';
 import { runningSystem } from '../supervisor/system-record.ts';
 import { up } from './up.ts';
 
 export interface JoinOptions {
-  readonly token: string;
+  readonly token?: string;
+  readonly tokenFile?: string;
   readonly name?: string;
   readonly detach: boolean;
   readonly labels?: Readonly<Record<string, string>>;
@@ -38,7 +43,7 @@ export async function join(
 ): Promise<number> {
   process.title = 'codegod join'; // J2: the arguments are not for everybody who lists processes.
   const config = await context.config();
-  const seed = options.token.trim();
+  const seed = (await tokenOf(options)).trim();
   publicKeyOf(seed, '--token');
   const address = normalized(url);
   refuseRunning(config);
@@ -55,6 +60,16 @@ export async function join(
   }
   context.terminal.note(`joined ${address} as ${hub.node}`);
   return await up(context, { detach: options.detach });
+}
+
+/** J2. */
+async function tokenOf({ token, tokenFile }: JoinOptions): Promise<string> {
+  const told = takeVariable('CODEGOD_JOIN_TOKEN');
+  if (token !== undefined && token !== '-') return token;
+  if (tokenFile !== undefined) return readSecretFile(tokenFile);
+  if (token === undefined && told !== undefined) return told;
+  if (token === '-' || process.stdin.isTTY) return await readSecret('token: ');
+  throw new CliError('usage', 'a token is needed', '--token SU…, --token - or --token-file FILE');
 }
 
 /** What was kept may not be valid together with the other settings, or its labels not at all. */
