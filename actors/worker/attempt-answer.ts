@@ -28,12 +28,15 @@ export function readAnswer(
   if (task === null) throw new Error('an attempt has its task from its first fact on');
   if (task.kind === 'plan') {
     const { prompt, tech_stack } = task;
-    return bounded(parsePlan(text, { finish, prompt, tech_stack }));
+    return bounded(parsePlan(text, { finish, prompt, tech_stack, tools: tools ?? [] }));
   }
+  const owns = task.card?.owns ?? [];
+  const read = files.map(file => file.path);
   const answer = parseAnswer(text, {
     finish,
-    owns: task.card?.owns ?? [],
-    existing: files.map(file => file.path),
+    owns,
+    // A repair owns what there is already, also what was too long to be read.
+    existing: task.kind === 'repair' ? [...read, ...owns] : read,
     tools: tools ?? [],
     mcp_tools: task.card?.mcp_tools ?? [],
   });

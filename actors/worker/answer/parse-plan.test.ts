@@ -132,11 +132,61 @@ describe('a plan', () => {
     assert.match(errorOf(parsePlan(fence(plan), CONTEXT)), /^- check: /);
   });
 
-  it('with shell syntax in its check is refused', () => {
-    const plan = { ...PLAN, check: 'npm i && npm test' };
-    assert.match(errorOf(parsePlan(fence(plan), CONTEXT)), /check\.command/);
-  });
+  for (const [check, command] of [
+    ['npm install && npm test', ['npm', 'test']],
+    ['npm ci; npm test -- --run', ['npm', 'test', '--', '--run']],
+    ['pip install -r requirements.txt && python -m pytest -q', ['python', '-m', 'pytest', '-q']],
+    ['NODE_ENV=test node --test', ['env', 'NODE_ENV=test', 'node', '--test']],
+    ['npm run lint && npm test', ['sh', '-c', 'npm run lint && npm test']],
+    ['npm test || true', ['npm', 'test']],
+    ['node -e "a(); b()"', ['sh', '-c', 'node -e "a(); b()"']],
+    ['pytest tests/*.py', ['sh', '-c', 'pytest tests/*.py']],
+    [
+      ['npm install', 'npm test'],
+      ['npm', 'test'],
+    ],
+    [
+      ['npm', 'install', '&&', 'npm', 'test'],
+      ['npm', 'test'],
+    ],
+    [
+      ['bash', '-c', 'npm install && npm test'],
+      ['npm', 'test'],
+    ],
+    [{ command: 'npm', args: ['test'] }, ['npm', 'test']],
+    [{ command: 'npm install && npm test', timeout_s: '60' }, ['npm', 'test']],
+  ] as const) {
+    it(`with the check ${JSON.stringify(check)} has it as words`, () => {
+      const parsed = parsePlan(fence({ ...PLAN, check }), CONTEXT);
+      assert.deepEqual(parsed.kind === 'plan' && parsed.plan.check.command, command);
+    });
+  }
 
+  const tool = (server: string, name: string) => ({
+    ...{ server, name, description: '', input_schema: {} },
+  });
+  const tools = [
+    ...[tool('filesystem', 'write_file'), tool('filesystem', 'read_file')],
+    ...[tool('git', 'git_add'), tool('git', 'git_diff'), tool('a', 'run'), tool('b', 'run')],
+  ];
+  for (const [given, wanted] of [
+    ['write_file', 'filesystem.write_file'],
+    ['WriteFile', 'filesystem.write_file'],
+    ['fs.write_file', 'filesystem.write_file'],
+    ['mcp__filesystem__write_file', 'filesystem.write_file'],
+    ['write_to_file', 'filesystem.write_file'],
+    ['filesystem/read_file', 'filesystem.read_file'],
+    ['add_git', 'add_git'],
+    ['run', 'run'],
+    ['b.run', 'b.run'],
+    ['fetch.fetch', 'fetch.fetch'],
+  ]) {
+    it(`with the tool ${given} has ${wanted}`, () => {
+      const plan = { ...PLAN, tasks: PLAN.tasks.map(task => ({ ...task, mcp_tools: [given] })) };
+      const parsed = parsePlan(fence(plan), { ...CONTEXT, tools });
+      assert.deepEqual(parsed.kind === 'plan' && parsed.plan.tasks[0]?.mcp_tools, [wanted]);
+    });
+  }
   it('cut off anywhere is never taken for a shorter plan', () => {
     for (const text of [fence(PLAN), JSON.stringify(PLAN)]) {
       for (let end = 0; end < text.length - 4; end += 7) {

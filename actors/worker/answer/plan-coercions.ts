@@ -6,13 +6,18 @@
  *     the schema or the master names it.
  */
 import { OWNS_MAX } from '../../../protocol/limits.ts';
+import type { ToolDescription } from '../../../protocol/mcp.ts';
 import { TaskType } from '../../../protocol/plan.ts';
 import { isRecord } from './answer.ts';
+import { checkOf } from './plan-check.ts';
+import { toolIdOf } from './resolve-tool.ts';
 
 export interface PlanHints {
   /** Used where the plan gives no name of its own. */
   readonly prompt: string;
   readonly tech_stack: Readonly<Record<string, string>>;
+  /** The tools that the planner was told of. */
+  readonly tools?: readonly ToolDescription[];
 }
 
 type Loose = Record<string, unknown>;
@@ -27,7 +32,7 @@ export function coercePlan(given: Loose, hints: PlanHints): Loose {
     summary: textOf(given['summary'] ?? given['description']).slice(0, 4_096),
     stack: stackOf(given['stack'] ?? given['tech_stack'], hints),
     check: checkOf(given['check'] ?? given['check_command'] ?? given['test_command']),
-    tasks: tasks.map((task, index) => coerceTask(task, index, ids)),
+    tasks: tasks.map((task, index) => coerceTask(task, index, ids, hints.tools ?? [])),
   };
 }
 
@@ -58,7 +63,12 @@ function idOf(task: Loose, index: number): string {
   return /^[a-z]/.test(word) ? word : `task-${word}`.slice(0, 40);
 }
 
-function coerceTask(task: Loose, index: number, ids: ReadonlyMap<string, string>): Loose {
+function coerceTask(
+  task: Loose,
+  index: number,
+  ids: ReadonlyMap<string, string>,
+  tools: readonly ToolDescription[],
+): Loose {
   const id = idOf(task, index);
   const goal = textOf(task['goal'] ?? task['description'] ?? task['prompt'] ?? task['title']);
   const coerced: Loose = {
@@ -68,7 +78,7 @@ function coerceTask(task: Loose, index: number, ids: ReadonlyMap<string, string>
     type: typeOf(task['type'], id),
     goal: goal.slice(0, 8_192),
     owns: paths(task['owns'] ?? task['files'] ?? task['file_path'] ?? task['outputs']),
-    mcp_tools: toolsOf(task['mcp_tools'] ?? task['tools']),
+    mcp_tools: toolsOf(task['mcp_tools'] ?? task['tools'], tools),
     depends_on: dependenciesOf(task['depends_on'] ?? task['dependencies'], ids),
     acceptance: strings(task['acceptance'] ?? task['acceptance_criteria']),
     reads: paths(task['reads'] ?? task['inputs']),
@@ -114,20 +124,31 @@ function dependenciesOf(given: unknown, ids: ReadonlyMap<string, string>): strin
   return [...new Set(known.filter(name => name !== ''))];
 }
 
-function toolsOf(given: unknown): unknown {
+function toolsOf(given: unknown, tools: readonly ToolDescription[]): string[] {
+  const names = toolNames(given).map(name => {
+    const word = name
+      .trim()
+      .replace(/^mcp__/, '')
+      .replace('__', '.');
+    return toolIdOf(word, tools) ?? word;
+  });
+  return [...new Set(names.filter(name => name !== ''))];
+}
+
+function toolNames(given: unknown): string[] {
   if (isRecord(given)) {
     return Object.entries(given).flatMap(([server, tools]) =>
-      strings(tools).map(tool => `${server}.${tool}`),
+      strings(tools).map(tool => (tool.includes('.') ? tool : `${server}.${tool}`)),
     );
   }
   const list = Array.isArray(given) ? given : strings(given);
-  const names = list.flatMap(item => {
+  return list.flatMap(item => {
     if (!isRecord(item)) return typeof item === 'string' ? [item] : [];
     const server = textOf(item['server']);
-    const tools = item['tools'] === undefined ? [textOf(item['tool'])] : strings(item['tools']);
+    const tools =
+      item['tools'] === undefined ? [textOf(item['tool'] ?? item['name'])] : strings(item['tools']);
     return tools.map(tool => (server === '' ? tool : `${server}.${tool}`));
   });
-  return [...new Set(names.map(name => name.replace(/^mcp__/, '').replace('__', '.')))];
 }
 
 function priorityOf(given: unknown): unknown {
@@ -135,33 +156,6 @@ function priorityOf(given: unknown): unknown {
   const word = textOf(given).trim().toLowerCase();
   const number = words[word] ?? Number(word);
   return word !== '' && Number.isFinite(number) ? Math.min(10, Math.max(1, Math.round(number))) : 5;
-}
-
-function checkOf(given: unknown): unknown {
-  if (isRecord(given)) {
-    const timeout = Number(textOf(given['timeout_s'] ?? given['timeout']) || 120);
-    const bounded = Number.isFinite(timeout)
-      ? Math.min(3_600, Math.max(1, Math.ceil(timeout)))
-      : 120;
-    return { ...given, command: wordsOf(given['command'] ?? given['cmd']), timeout_s: bounded };
-  }
-  if (typeof given === 'string' || Array.isArray(given)) {
-    return { command: wordsOf(given), timeout_s: 120 };
-  }
-  return given;
-}
-
-/** A command as a list of words; one with shell syntax is left for the schema's user to refuse. */
-function wordsOf(command: unknown): unknown {
-  if (typeof command === 'string') {
-    if (/[|&;<>$`\\]/.test(command)) return command;
-    const words = command.match(/"[^"]*"|'[^']*'|\S+/g) ?? [];
-    return words.map(word => word.replace(/^(["'])(.*)\1$/, '$2'));
-  }
-  if (Array.isArray(command) && command.length === 1 && typeof command[0] === 'string') {
-    return wordsOf(command[0]);
-  }
-  return command;
 }
 
 function stackOf(given: unknown, hints: PlanHints): string {

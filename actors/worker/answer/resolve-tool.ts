@@ -87,6 +87,21 @@ function asWrite(call: RawCall, tools: readonly ToolDescription[]): ResolvedCall
   return { server: live.server, tool: live.name, arguments: { path, ...given } };
 }
 
+/**
+ * `server.tool` of the live tool that a plan means by a name, or null: a tool alone, another spelling,
+ * a server that has no such tool, a usual name for writing a file. Only where one tool is left.
+ */
+export function toolIdOf(given: string, tools: readonly ToolDescription[]): string | null {
+  const [server, tool] = splitName({ server: '', tool: given.trim(), arguments: {} }, tools);
+  const word = spelling(tool.split(/[./:]|__/).at(-1) ?? '');
+  const named = tools.filter(candidate => spelling(candidate.name) === word);
+  const own = named.filter(candidate => spelling(candidate.server) === spelling(server));
+  const [only, second] = own.length > 0 ? own : named;
+  if (only !== undefined) return second === undefined ? `${only.server}.${only.name}` : null;
+  const write = tools.find(candidate => spelling(candidate.name) === 'writefile');
+  return write !== undefined && WRITE_LIKE.has(word) ? `${write.server}.${write.name}` : null;
+}
+
 /** Server and tool where one string may hold both: `server.tool`, `server__tool`, `server/tool`. */
 function splitName(call: RawCall, tools: readonly ToolDescription[]): [string, string] {
   const name = call.tool.replace(/^(?:mcp__|functions\.|tools\.|default_api\.)/, '');

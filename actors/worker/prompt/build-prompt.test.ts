@@ -112,9 +112,62 @@ describe('the prompt of a task', () => {
         tool: 'write_file',
         arguments: { path: 'src/store.js', content: { $file: 'src/store.js' } },
       },
-      { server: 'memory', tool: 'create_entities', arguments: { entities: [] } },
     ]);
     assert.equal(JSON.parse(sections['TOOLS'] ?? '')[1].input_schema.required[0], 'entities');
+  });
+
+  it('shows only calls that are right as they stand', () => {
+    const live = (server: string, name: string, required: string[]): ToolDescription => ({
+      ...{ server, name, description: '' },
+      input_schema: {
+        type: 'object',
+        properties: Object.fromEntries(required.map(key => [key, { type: 'string' }])),
+        required,
+      },
+    });
+    const tools = [
+      ...TOOLS.slice(0, 1),
+      live('filesystem', 'create_directory', ['path']),
+      live('filesystem', 'list_directory', ['path']),
+      live('filesystem', 'read_text_file', ['path']),
+      live('filesystem', 'edit_file', ['path', 'edits']),
+      live('fetch', 'fetch', ['url']),
+      live('git', 'git_add', ['repo_path', 'files']),
+      live('git', 'git_commit', ['repo_path', 'message']),
+    ];
+    const card = {
+      ...(task().card ?? assert.fail('no card')),
+      owns: ['package.json', 'src/store.js', 'test/**'],
+      mcp_tools: tools.map(({ server, name }) => `${server}.${name}`),
+    };
+    const sections = sectionsOf(user(input({ task: task({ card }), tools })));
+    const write = (path: string) => ({
+      server: 'filesystem',
+      tool: 'write_file',
+      arguments: { path, content: { $file: path } },
+    });
+    assert.deepEqual(JSON.parse(sections['EXPECTED MCP TOOL CALLS:'] ?? ''), [
+      write('package.json'),
+      write('src/store.js'),
+      { server: 'filesystem', tool: 'create_directory', arguments: { path: 'src' } },
+      { server: 'filesystem', tool: 'list_directory', arguments: { path: '.' } },
+      { server: 'filesystem', tool: 'read_text_file', arguments: { path: 'openapi.json' } },
+      {
+        server: 'git',
+        tool: 'git_add',
+        arguments: { repo_path: '.', files: ['package.json', 'src/store.js'] },
+      },
+      { server: 'git', tool: 'git_commit', arguments: { repo_path: '.', message: 'Store' } },
+    ]);
+  });
+
+  it('of a task whose calls nobody can know shows none', () => {
+    const card = {
+      ...(task().card ?? assert.fail('no card')),
+      ...{ owns: ['src/**'], mcp_tools: ['filesystem.write_file', 'memory.create_entities'] },
+    };
+    const sections = sectionsOf(user(input({ task: task({ card }) })));
+    assert.ok(!('EXPECTED MCP TOOL CALLS:' in sections));
   });
 
   it('of a plan has neither task card nor schemas', () => {

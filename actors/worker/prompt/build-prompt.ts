@@ -9,9 +9,9 @@
 import type { ToolDescription } from '../../../protocol/mcp.ts';
 import { ownsPath } from '../../../protocol/owned-paths.ts';
 import type { TaskMessage } from '../../../protocol/task.ts';
-import { isRecord } from '../answer/answer.ts';
 import type { GenerateMessage } from '../engines/engine.ts';
 import { systemText } from './contract-text.ts';
+import { expectedCalls } from './expected-calls.ts';
 import { filesSection, jsonSection, type PromptFile, section } from './sections.ts';
 import { signaturesOf } from './signatures.ts';
 import { messagesTokens } from './tokens.ts';
@@ -96,6 +96,8 @@ function userText(input: PromptInput, room: Room): string {
   const { task } = input;
   const { contracts, files } = splitFiles(input);
   const error = input.error ?? task.previous_error;
+  const paths = input.files.map(file => file.path);
+  const expected = expectedCalls(task, input.tools, paths);
   const parts = [
     section('REQUEST', task.prompt, 'text'),
     Object.keys(task.tech_stack).length > 0 && jsonSection('TECH_STACK', task.tech_stack),
@@ -106,8 +108,7 @@ function userText(input: PromptInput, room: Room): string {
     files.length > 0 && filesSection('FILES', shortened(task, files, room.fileTokensMax)),
     input.tools.length > 0 && jsonSection('TOOLS', toolsOf(input, room.descriptions)),
     error !== null && section('ERROR', shortError(error), 'text'),
-    expectedCalls(input).length > 0 &&
-      jsonSection('EXPECTED MCP TOOL CALLS:', expectedCalls(input)),
+    expected.length > 0 && jsonSection('EXPECTED MCP TOOL CALLS:', expected),
   ];
   return parts.filter(part => part !== false).join('\n');
 }
@@ -162,46 +163,6 @@ function toolsOf({ task, tools }: PromptInput, descriptions: boolean): object[] 
     ...(descriptions ? { description: description.slice(0, DESCRIPTION_LENGTH_MAX) } : {}),
     ...(task.kind === 'plan' ? {} : { input_schema }),
   }));
-}
-
-/** One object per call that the plan expects of this task. */
-function expectedCalls({ task, tools }: PromptInput): object[] {
-  const card = task.card;
-  if (card === null) return [];
-  return card.mcp_tools.map(name => {
-    const dot = name.indexOf('.');
-    const [server, tool] = dot === -1 ? ['', name] : [name.slice(0, dot), name.slice(dot + 1)];
-    const live = tools.find(candidate => candidate.server === server && candidate.name === tool);
-    return { server, tool, arguments: exampleArguments(tool, live, card.owns) };
-  });
-}
-
-/** Whole arguments: what stands in a prompt as an example is copied literally. */
-function exampleArguments(
-  tool: string,
-  live: ToolDescription | undefined,
-  owns: readonly string[],
-): Record<string, unknown> {
-  const path = owns[0] ?? 'path';
-  if (tool === 'write_file') return { path, content: { $file: path } };
-  const properties = live?.input_schema['properties'];
-  if (!isRecord(properties)) return {};
-  const required: unknown = live?.input_schema['required'];
-  const names = Object.keys(properties).filter(
-    name => !Array.isArray(required) || required.includes(name),
-  );
-  const known: Record<string, unknown> = { path, repo_path: '.', files: [...owns] };
-  return Object.fromEntries(
-    names.map(name => [name, known[name] ?? placeholderFor(properties[name])]),
-  );
-}
-
-function placeholderFor(schema: unknown): unknown {
-  const type = isRecord(schema) ? schema['type'] : undefined;
-  if (type === 'integer' || type === 'number') return 0;
-  if (type === 'array') return [];
-  if (type === 'object') return {};
-  return type === 'boolean' ? false : '';
 }
 
 /** The first lines say what failed, the last ones why: the middle goes. */
