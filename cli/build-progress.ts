@@ -5,7 +5,7 @@
 import type { Fact } from '../protocol/fact.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { type BuildView, describeFact, foldFact, NEW_BUILD, type TaskView } from './build-view.ts';
-import { isPaintable, type Terminal } from './terminal.ts';
+import type { Terminal } from './terminal.ts';
 
 export interface BuildProgress {
   readonly view: BuildView;
@@ -24,7 +24,7 @@ const FRAME_MS = 120;
 const FRAMES = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
 export async function showProgress(terminal: Terminal): Promise<BuildProgress> {
-  const isLive = !terminal.isJson && isPaintable(terminal.stderr);
+  const isLive = !terminal.isJson && terminal.isPaintable('stderr');
   return isLive ? await liveProgress(terminal) : plainProgress(terminal);
 }
 
@@ -48,18 +48,17 @@ function plainProgress(terminal: Terminal): BuildProgress {
 }
 
 async function liveProgress(terminal: Terminal): Promise<BuildProgress> {
-  const { createLogUpdate } = await import('log-update');
-  const paint = createLogUpdate(process.stderr);
+  const painter = await terminal.painter('stderr');
   let view = NEW_BUILD;
   let frame = 0;
   let isOver = false;
-  const draw = (): void => paint(render(view, FRAMES[frame % FRAMES.length] ?? ''));
+  const draw = (): void => painter.paint(render(view, FRAMES[frame % FRAMES.length] ?? ''));
   const ticker = setInterval(() => {
     frame++;
     draw();
   }, FRAME_MS);
   const above = (sentence: string): void => {
-    paint.clear();
+    painter.clear();
     terminal.note(sentence);
     draw();
   };
@@ -79,7 +78,7 @@ async function liveProgress(terminal: Terminal): Promise<BuildProgress> {
       isOver = true;
       clearInterval(ticker);
       draw();
-      paint.done();
+      painter.done();
     },
   };
 }

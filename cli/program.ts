@@ -71,9 +71,9 @@ function buildProgram(terminal: Terminal, run: Run): Command {
     .option('--json', 'print JSON on stdout')
     .exitOverride()
     .configureOutput({
-      writeOut: text => terminal.stdout.write(text),
+      writeOut: text => terminal.print(text),
       // Errors are told once, by `usage`; only the help of a missing command comes this way.
-      writeErr: text => terminal.stderr.write(text),
+      writeErr: text => terminal.print(text, 'stderr'),
       outputError: () => {},
     })
     .showSuggestionAfterError();

@@ -41,7 +41,7 @@ export async function req(
   );
   const failure = reply.headers[HEADER.error];
   // A reply is data for programs already: it is printed as it came, with --json too.
-  context.terminal.stdout.write(`${printable(reply.body)}\n`);
+  context.terminal.print(`${printable(reply.body)}\n`);
   if (failure === undefined) return EXIT.ok;
   context.terminal.note(`codegod: ${failure} (${reply.headers[HEADER.errorCode]})`);
   return EXIT.failed;

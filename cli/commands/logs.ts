@@ -99,14 +99,14 @@ async function actorLog(
     throw new CliError('not_found', `there is no log of ${name}`, 'logs lie in the state folder');
   }
   let position = sizeOf(file);
-  for (const line of tailLog(file, options.lines)) terminal.stdout.write(`${line}\n`);
+  for (const line of tailLog(file, options.lines)) terminal.print(`${line}\n`);
   while (options.follow) {
     await systemClock.sleep(POLL_MS, signal);
     const size = sizeOf(file);
     if (size < position) position = 0; // It was cut short: its size is bounded.
     if (size === position) continue;
     for await (const line of linesBetween(file, position, size)) {
-      terminal.stdout.write(`${line}\n`);
+      terminal.print(`${line}\n`);
     }
     position = size;
   }

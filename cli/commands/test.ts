@@ -222,7 +222,7 @@ function runNode(
   child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
     said += chunk;
     // With --json, stdout is for the result alone.
-    (terminal.isJson ? terminal.stderr : terminal.stdout).write(chunk);
+    terminal.print(chunk, terminal.isJson ? 'stderr' : 'stdout');
   });
   const end = (): void => {
     if (child.pid !== undefined) signalProcess(-child.pid, 'SIGKILL');

@@ -12,7 +12,6 @@ import { EXIT, toFailure } from '../exit-code.ts';
 import { getFromMaster } from '../master-client.ts';
 import { listIn, readNodes } from '../pool-view.ts';
 import { onStopSignals } from '../stop-signals.ts';
-import { isPaintable } from '../terminal.ts';
 import { type PoolPicture, renderTop, TOP_ORDERS } from '../top-view.ts';
 
 const FRAME_MS = 1_000;
@@ -22,7 +21,7 @@ const COLUMNS = 100;
 
 export async function top(context: CommandContext): Promise<number> {
   const { terminal } = context;
-  if (terminal.isJson || !isPaintable(terminal.stdout)) {
+  if (terminal.isJson || !terminal.isPaintable('stdout')) {
     const picture = await take(context, new Map());
     const { nodes, waiting } = picture;
     terminal.result({ nodes, waiting }, () =>
@@ -54,8 +53,8 @@ async function readWaiting(context: CommandContext): Promise<PoolPicture['waitin
 }
 
 async function live(context: CommandContext, { bus, messenger }: BusSession): Promise<void> {
-  const { createLogUpdate } = await import('log-update');
-  const paint = createLogUpdate(process.stdout);
+  const { terminal } = context;
+  const painter = await terminal.painter('stdout');
   const pulses = new Map<string, Telemetry>();
   const subscription = bus.subscribe(telemetrySubject('*'), message => {
     const pulse = messenger.decode(message, TelemetrySchema);
@@ -71,13 +70,13 @@ async function live(context: CommandContext, { bus, messenger }: BusSession): Pr
   try {
     while (!over.signal.aborted) {
       const picture = await take(context, pulses);
-      const columns = process.stdout.columns ?? COLUMNS;
-      paint(renderTop(picture, TOP_ORDERS[order] ?? 'name', systemClock.now(), columns));
+      const columns = terminal.columns('stdout') ?? COLUMNS;
+      painter.paint(renderTop(picture, TOP_ORDERS[order] ?? 'name', systemClock.now(), columns));
       // Woken early means that it is over, which the loop looks at next.
       await systemClock.sleep(FRAME_MS, over.signal).catch(() => undefined);
     }
   } finally {
-    paint.done();
+    painter.done();
     release();
     keys();
     await subscription.stop();

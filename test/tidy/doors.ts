@@ -34,6 +34,7 @@ const OWNERS: readonly { readonly thing: RegExp; readonly owner: RegExp }[] = [
   { thing: /^pino$/, owner: /^runtime\/log\.ts$/ },
   { thing: /^prom-client$/, owner: /^runtime\/metrics\.ts$/ },
   { thing: /^commander$/, owner: /^cli\// },
+  { thing: /^log-update$/, owner: /^cli\/terminal\.ts$/ },
 ];
 
 /** Words that only their owner may use, outside of tests. */
@@ -53,6 +54,12 @@ const WORDS: readonly { readonly word: RegExp; readonly owner: RegExp; readonly 
     word: /\bMath\.random\(|\bperformance\.now\(/,
     owner: /^runtime\/clock\.ts$/,
     use: 'the injected Clock',
+  },
+  {
+    word: /\bprocess\.std(out|err)\b|\bconsole\./,
+    // Text of others is cleaned there. The entry listens to the streams' errors.
+    owner: /^(cli\/(terminal|main)\.ts|actors\/worker\/engines\/scaffold\/project\/)/,
+    use: 'the Terminal of the command',
   },
 ];
 
