@@ -40,10 +40,10 @@ await runActor({
   start,
 });
 
-const catalogOf = (config: Config): readonly CatalogEntry[] => [
-  ...CATALOG,
-  ...Object.entries(config.mcp.servers).map(([name, server]) => configuredEntry(name, server)),
-];
+function catalogOf(config: Config): readonly CatalogEntry[] {
+  const configured = Object.entries(config.mcp.servers);
+  return [...CATALOG, ...configured.map(([name, server]) => configuredEntry(name, server))];
+}
 
 async function start(context: ActorContext): Promise<RunningActor> {
   const { config, paths, clock, log, messenger } = context;
