@@ -8,11 +8,12 @@ import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
 import semver from 'semver';
 import { type Config, wholeEnvironment } from '../../runtime/config.ts';
-import { findPython } from '../../runtime/find-python.ts';
+import { findPython, lastLine } from '../../runtime/find-python.ts';
 import { findNatsServer } from '../../runtime/nats-server/find.ts';
 import { readSeed } from '../../runtime/nats-server/users.ts';
 import { verifyBus } from '../../runtime/nats-server/verify.ts';
 import { runProgram } from '../../runtime/run-program.ts';
+import { sandboxTrouble } from '../../runtime/sandbox-trouble.ts';
 import { findEnvironment } from '../../runtime/tools-environment.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT, toFailure } from '../exit-code.ts';
@@ -124,14 +125,16 @@ async function checkSandbox({ config }: Patient): Promise<Verdict> {
     ['bwrap', bwrap],
     ['unshare', ['--user', '--map-root-user', '--mount', '--pid', '--fork', 'true']],
   ] as const;
+  let hasBubblewrap = true;
+  let said = '';
   for (const [program, args] of rungs) {
     const result = await runProgram(program, args, { timeoutMs: PROGRAM_TIMEOUT_MS });
     if (result.failure === null) return ok(program);
+    if (result.end !== 'not_found') said = lastLine(result.failure);
+    else if (program === 'bwrap') hasBubblewrap = false;
   }
-  return warn(
-    'neither bubblewrap nor unshare works: what a model wrote cannot be checked',
-    'sudo apt-get install bubblewrap',
-  );
+  const { reason, fix } = sandboxTrouble({ hasBubblewrap, said });
+  return warn(`what a model wrote cannot be checked: ${reason}`, fix);
 }
 
 async function checkEnvironment({ config }: Patient, name: 'tools' | 'checks'): Promise<Verdict> {

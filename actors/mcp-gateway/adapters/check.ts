@@ -67,7 +67,7 @@ async function checkOnce(
   if (sandbox.rung === 'none' && !request.trusted && !request.no_sandbox) {
     // C4
     throw new CodeGodError('sandbox_required', `a model wrote this project; ${sandbox.account}`, {
-      hint: 'install bubblewrap (`apt-get install bubblewrap`), or allow it with --no-sandbox',
+      hint: `${sandbox.remedy}; or allow it with --no-sandbox`,
     });
   }
   await mkdir(options.scratch, { recursive: true });

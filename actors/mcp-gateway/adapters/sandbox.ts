@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import { runProgram } from '../../../runtime/run-program.ts';
+import { sandboxTrouble } from '../../../runtime/sandbox-trouble.ts';
 import {
   bubblewrapArguments,
   limitedCommand,
@@ -37,6 +38,8 @@ export interface Sandbox {
   readonly rung: SandboxRung;
   /** One sentence: which rung, and why not a higher one. */
   readonly account: string;
+  /** What helps to reach a rung at all. */
+  readonly remedy: string;
   run(run: SandboxRun): Promise<ContainedResult>;
 }
 
@@ -96,6 +99,7 @@ function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]
   return {
     rung: way.rung,
     account: `${SENTENCES[way.rung]}${why}`,
+    remedy: remedyFor(refused),
     async run(run) {
       runs += 1;
       const limits = { ...SANDBOX_LIMITS, ...run.limits };
@@ -110,6 +114,11 @@ function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]
       return launch(way.rung, plan, options, run.signal);
     },
   };
+}
+
+function remedyFor(refused: readonly string[]): string {
+  const hasBubblewrap = !refused.some(reason => /^bwrap.*ENOENT/.test(reason));
+  return sandboxTrouble({ hasBubblewrap, said: refused.join('; ') }).fix;
 }
 
 async function giveAway(folder: string, uid: number): Promise<void> {
