@@ -7,14 +7,20 @@ const COMPARED_MAX = 128;
 export function editDistance(from: string, to: string): number {
   const left = from.slice(0, COMPARED_MAX);
   const right = to.slice(0, COMPARED_MAX);
-  let row = Array.from({ length: right.length + 1 }, (_, column) => column);
+  // row[column]: from the letters read so far to the first `column` of the right one.
+  const row = Uint8Array.from({ length: right.length + 1 }, (_, column) => column);
   for (let line = 1; line <= left.length; line++) {
-    const next = [line];
+    const letter = left.charCodeAt(line - 1);
+    let diagonal = line - 1;
+    let distance = line;
+    row[0] = line;
     for (let column = 1; column <= right.length; column++) {
-      const replaced = (row[column - 1] ?? 0) + (left[line - 1] === right[column - 1] ? 0 : 1);
-      next.push(Math.min(replaced, (row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1));
+      const above = row[column] ?? 0;
+      const replaced = diagonal + (letter === right.charCodeAt(column - 1) ? 0 : 1);
+      distance = Math.min(replaced, above + 1, distance + 1);
+      diagonal = above;
+      row[column] = distance;
     }
-    row = next;
   }
   return row[right.length] ?? left.length;
 }

@@ -19,21 +19,25 @@ export function pathsOutside(paths: readonly string[], globs: readonly string[])
 
 /** Row by row over the glob's segments: `reached[i]` says that they can end before path segment i. */
 function matches(glob: readonly string[], path: readonly string[]): boolean {
-  let reached = [true, ...path.map(() => false)];
+  let reached = new Uint8Array(path.length + 1);
+  reached[0] = 1;
   for (const segment of glob) {
-    const next = reached.map(() => false);
-    for (const [index, isReached] of reached.entries()) {
+    const next = new Uint8Array(path.length + 1);
+    let isAny = false;
+    for (let index = 0; index <= path.length; index++) {
       if (segment === '**') {
-        next[index] = isReached || (index > 0 && next[index - 1] === true);
-      } else if (isReached && index < path.length && matchesSegment(segment, path[index] ?? '')) {
-        next[index + 1] = true;
+        if (reached[index] === 1 || (index > 0 && next[index - 1] === 1)) next[index] = 1;
+      } else if (index > 0 && reached[index - 1] === 1) {
+        if (matchesSegment(segment, path[index - 1] ?? '')) next[index] = 1;
       }
+      if (next[index] === 1) isAny = true;
     }
+    if (!isAny) return false;
     reached = next;
   }
   // Ending anywhere at or before the last segment owns what is below; ending before the first is
   // the empty match of a lone `**`, which owns everything as well.
-  return reached.some(isReached => isReached);
+  return true;
 }
 
 /** The classic greedy walk: on a mismatch, the last star takes one character more. */

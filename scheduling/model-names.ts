@@ -38,6 +38,9 @@ export function nameIn(body: Readonly<Record<string, unknown>>): string | null {
   return null;
 }
 
+/** Names that an unknown one is compared with: whoever asks for it waits so long. */
+const COMPARED_MAX = 1_024;
+
 const tables = new WeakMap<Readonly<Record<string, string>>, ReadonlyMap<string, string>>();
 
 /** What `name` stands for. Aliases of aliases are followed no further than there are aliases. */
@@ -68,7 +71,7 @@ export function nearestName(wanted: string, names: readonly string[]): string | 
   const kin = all.filter(name => familyOf(canonicalModelName(name)) === family);
   let best: string | null = null;
   let bestDistance = Number.POSITIVE_INFINITY;
-  for (const name of kin.length > 0 ? kin : all) {
+  for (const name of (kin.length > 0 ? kin : all).slice(0, COMPARED_MAX)) {
     const distance = editDistance(canonical, canonicalModelName(name));
     if (distance < bestDistance) {
       best = name;

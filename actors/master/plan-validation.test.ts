@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ownsPath } from '../../protocol/owned-paths.ts';
 import type { Plan } from '../../protocol/plan.ts';
-import { globsOverlap } from './glob-overlap.ts';
+import { globsOverlap, overlapsOf } from './glob-overlap.ts';
 import { planFaults } from './plan-validation.ts';
 import { planOf, TWO_TASKS } from './test-build.ts';
 
@@ -105,6 +105,37 @@ test('whatever two globs both own, they overlap', () => {
     fc.property(glob, glob, path, (left, right, file) => {
       fc.pre(ownsPath([left], file) && ownsPath([right], file));
       assert.ok(globsOverlap(left, right));
+    }),
+  );
+});
+
+test('owners overlap where some of their globs do, however those are found', () => {
+  const segment = fc.constantFrom('a', 'b', 'A', '*', '**', 'a*', '?b');
+  const glob = fc
+    .tuple(
+      fc.array(segment, { minLength: 1, maxLength: 3 }),
+      fc.constantFrom('', '/', '.js', '/x.js'),
+    )
+    .map(([parts, ending]) => parts.join('/') + ending);
+  const owners = fc.array(fc.array(glob, { minLength: 1, maxLength: 4 }), { maxLength: 4 });
+  fc.assert(
+    fc.property(owners, lists => {
+      const tasks = lists.map((owns, index) => ({ id: `t${index}`, owns }));
+      const expected = tasks.flatMap((left, index) =>
+        tasks.slice(index + 1).flatMap(right => {
+          const isShared = left.owns.some(mine =>
+            right.owns.some(theirs => globsOverlap(mine, theirs)),
+          );
+          return isShared ? [`${left.id} ${right.id}`] : [];
+        }),
+      );
+      const { overlaps, isCut } = overlapsOf(tasks);
+      assert.equal(isCut, false);
+      assert.deepEqual(
+        overlaps.map(({ left, right }) => `${left} ${right}`),
+        expected,
+      );
+      for (const { mine, theirs } of overlaps) assert.ok(globsOverlap(mine, theirs));
     }),
   );
 });

@@ -4,14 +4,17 @@
  *
  * V1: nothing unknown is dropped in silence: an unknown dependency or tool refuses the plan.
  * V2: no two tasks may write one file.
+ * V3: the time it takes is bounded, whatever a plan within its limits holds.
  */
 import { TASKS_MAX } from '../../protocol/limits.ts';
 import type { Plan, PlanTask } from '../../protocol/plan.ts';
 import { pathFault } from '../../protocol/text.ts';
 import { nearestName } from '../../scheduling/model-names.ts';
-import { globsOverlap } from './glob-overlap.ts';
+import { overlapsOf } from './glob-overlap.ts';
 
 const FAULTS_MAX = 32;
+/** Faults that come with the nearest name: each is compared with every name there is. */
+const HINTS_MAX = 8;
 const TEST_PATH =
   /(^|\/)(tests?|__tests__|spec)\/|[._-](test|spec)\.[a-z]+$|(^|\/)test_[^/]*\.py$/i;
 
@@ -47,13 +50,13 @@ function idFaults(plan: Plan): string[] {
 
 function dependencyFaults(plan: Plan): string[] {
   const byId = new Map<string, PlanTask>(plan.tasks.map(task => [task.id, task]));
+  const hint = hints([...byId.keys()]);
   const faults: string[] = [];
   for (const task of plan.tasks) {
     for (const id of task.depends_on) {
       const dependency = byId.get(id);
       if (dependency === undefined) {
-        const nearest = nearestName(id, [...byId.keys()]);
-        faults.push(`${task.id} depends on ${id}, which is not a task; the nearest is ${nearest}`);
+        faults.push(`${task.id} depends on ${id}, which is not a task${hint(id)}`);
       } else if (task.type === 'contract' && dependency.type !== 'contract') {
         faults.push(`the contract ${task.id} depends on ${id}, which is not a contract`);
       }
@@ -88,26 +91,15 @@ function findCycle(byId: ReadonlyMap<string, PlanTask>): readonly string[] | nul
 
 /** V2 */
 function ownerFaults(plan: Plan): string[] {
-  const faults: string[] = [];
-  for (const [index, left] of plan.tasks.entries()) {
-    for (const right of plan.tasks.slice(index + 1)) {
-      const pair = firstOverlap(left, right);
-      if (pair === null) continue;
-      const [mine, theirs] = pair;
-      const what = mine === theirs ? mine : `${mine} and ${theirs}, which name the same files`;
-      faults.push(`${left.id} and ${right.id} both own ${what}`);
-    }
-  }
-  return faults;
-}
-
-function firstOverlap(left: PlanTask, right: PlanTask): readonly [string, string] | null {
-  for (const mine of left.owns) {
-    for (const theirs of right.owns) {
-      if (globsOverlap(mine, theirs)) return [mine, theirs];
-    }
-  }
-  return null;
+  const { overlaps, isCut } = overlapsOf(plan.tasks);
+  const faults = overlaps.map(({ left, right, mine, theirs }) => {
+    const what = mine === theirs ? mine : `${mine} and ${theirs}, which name the same files`;
+    return `${left} and ${right} both own ${what}`;
+  });
+  if (!isCut) return faults;
+  const patterns = plan.tasks.flatMap(({ owns }) => owns.filter(path => /[*?]/.test(path))).length;
+  const much = `the ${patterns} patterns in what the tasks own are too many to be compared`;
+  return [`${much}: name files and folders instead`, ...faults];
 }
 
 function pathFaults(plan: Plan): string[] {
@@ -122,15 +114,23 @@ function pathFaults(plan: Plan): string[] {
 /** V1 */
 function toolFaults(plan: Plan, tools: readonly string[]): string[] {
   const known = new Set(tools);
+  const hint = hints(tools);
   return plan.tasks.flatMap(task =>
     task.mcp_tools
       .filter(tool => !known.has(tool))
-      .map(tool => {
-        const nearest = nearestName(tool, tools);
-        const hint = nearest === null ? 'no tool is available' : `the nearest is ${nearest}`;
-        return `${task.id} wants the tool ${tool}, which does not exist; ${hint}`;
-      }),
+      .map(tool => `${task.id} wants the tool ${tool}, which does not exist${hint(tool)}`),
   );
+}
+
+/** What is likest to an unknown name; for the first ones (V3). */
+function hints(names: readonly string[]): (unknown: string) => string {
+  let left = HINTS_MAX;
+  return unknown => {
+    if (left <= 0) return '';
+    left -= 1;
+    const nearest = nearestName(unknown, names);
+    return nearest === null ? '; there is none' : `; the nearest is ${nearest}`;
+  };
 }
 
 /** A project that nothing tests cannot be told from a broken one. */
