@@ -22,9 +22,12 @@ export function createContext(
   world: { readonly actors?: ActorsOf; readonly env?: Environment },
 ): CommandContext {
   let loaded: Config | null = null;
+  let isWarned = false;
   const load = async (): Promise<Config> => {
     const { loadConfig } = await import('../runtime/config.ts');
     loaded = loadConfig({ flags, ...(world.env ? { env: world.env } : {}) });
+    if (loaded.untrusted.length > 0 && !isWarned) terminal.note(untrustedNote(loaded.untrusted));
+    isWarned = true;
     return loaded;
   };
   return {
@@ -34,4 +37,10 @@ export function createContext(
     config: async () => loaded ?? (await load()),
     reloadConfig: load,
   };
+}
+
+/** One sentence for all of them. */
+function untrustedNote(settings: Config['untrusted']): string {
+  const named = settings.map(({ key, origin }) => `${key} (${origin})`).join(', ');
+  return `this folder sets ${named}: that would send secrets or work elsewhere and does not count here; \`codegod config trust\` in this folder lets it`;
 }

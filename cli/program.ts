@@ -194,6 +194,11 @@ function systemCommands(program: Command, run: Run): void {
     .action((options: { origin: boolean }) =>
       run(async context => (await import('./commands/config.ts')).showConfig(context, options)),
     );
+  command(config, 'trust', 'let this folder set what sends secrets or work elsewhere')
+    .option('--remove', 'trust it no longer', false)
+    .action((options: { remove: boolean }) =>
+      run(async context => (await import('./commands/config.ts')).trustProject(context, options)),
+    );
   command(program, 'test [word]', 'run the tests of this checkout')
     .addOption(
       new Option('--retries <count>', 'run files that failed again, alone')

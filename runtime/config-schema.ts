@@ -6,6 +6,8 @@
  *
  * G1: every value may also arrive as text, since that is all an environment variable or flag can be.
  * G2: a `secret` is masked wherever settings are printed.
+ * G3: PROJECT_RULES says of each setting what the folder of a project, which a model may have written,
+ *     can do with it.
  */
 import { hostname } from 'node:os';
 import { parse as parseYaml } from 'yaml';
@@ -296,6 +298,76 @@ export const ALIASES: Readonly<Record<string, readonly string[]>> = {
   slack_bot_token: ['SLACK_BOT_TOKEN'],
   slack_team_id: ['SLACK_TEAM_ID'],
   postgres_url: ['POSTGRES_CONNECTION_STRING'],
+};
+
+/**
+ * What `.env` and `codegod.yaml` of the folder that one stands in can do with a setting:
+ *
+ * - `free`: set it. It changes how things are done here.
+ * - `trusted`: set it where the person trusts the folder. It sends secrets or work elsewhere, or says
+ *   in whose name they go.
+ * - `never`: it starts programs or lowers the guards of the machine.
+ */
+export type ProjectRule = 'free' | 'trusted' | 'never';
+
+/** Of every setting (G3). */
+export const PROJECT_RULES: Readonly<Record<string, ProjectRule>> = {
+  'bus.url': 'trusted',
+  'bus.host': 'never',
+  'bus.port': 'free',
+  'bus.monitoring_port': 'free',
+  'bus.monitoring_url': 'trusted',
+  'bus.token': 'trusted',
+  'bus.nkey_file': 'never',
+  'bus.joined': 'never',
+  nats_server: 'never',
+  'http.host': 'never',
+  // The command line presents its key at this port.
+  'http.port': 'trusted',
+  'http.auth': 'never',
+  'http.origins': 'never',
+  'http.key': 'trusted',
+  'node.name': 'free',
+  'node.gpus': 'free',
+  'node.reserve_bytes': 'free',
+  'node.labels': 'free',
+  'node.offload': 'free',
+  'pool.queue_max': 'free',
+  'pool.wait_max_s': 'free',
+  'pool.age_bound_s': 'free',
+  'pool.residency_s': 'free',
+  'models.aliases': 'free',
+  prefer_local: 'trusted',
+  fallback: 'trusted',
+  master_model: 'free',
+  worker_model: 'free',
+  'ollama.host': 'trusted',
+  // Such as it stands in the `.env` of other programs.
+  'ollama.origins': 'trusted',
+  'ollama.num_parallel': 'free',
+  'ollama.kv_cache_type': 'free',
+  'ollama.flash_attention': 'free',
+  'ollama.max_loaded_models': 'free',
+  'ollama.max_queue': 'free',
+  openai_base_url: 'trusted',
+  task_timeout_s: 'free',
+  max_parallel_tasks: 'free',
+  builds_max: 'free',
+  sandbox: 'never',
+  'scaffold.pace_ms': 'free',
+  lease_ttl_ms: 'free',
+  ack_wait_ms: 'free',
+  ack_progress_ms: 'free',
+  'log.level': 'free',
+  'mcp.servers': 'never',
+  anthropic_api_key: 'trusted',
+  openai_api_key: 'trusted',
+  github_personal_access_token: 'trusted',
+  brave_api_key: 'trusted',
+  google_maps_api_key: 'trusted',
+  slack_bot_token: 'trusted',
+  slack_team_id: 'trusted',
+  postgres_url: 'trusted',
 };
 
 /** A machine's name as one token of a subject. */

@@ -11,10 +11,13 @@ import {
   envFor,
   isInteractive,
   loadConfig,
+  projectFiles,
   settingRows,
   wantsColor,
 } from './config.ts';
+import { PROJECT_RULES } from './config-schema.ts';
 import type { Environment } from './paths.ts';
+import { distrust, trust } from './project-trust.ts';
 
 let root: string;
 beforeEach(() => {
@@ -71,6 +74,86 @@ describe('a machine that joined another', () => {
       refusal(() => load()),
       /bus\.joined.*project folder[\s\S]*bus\.nkey_file/,
     );
+  });
+});
+
+describe('the folder of a project', () => {
+  const HOSTILE = [
+    'NATS_URL=nats://evil:4222',
+    'OLLAMA_HOST=evil',
+    'OPENAI_BASE_URL=http://evil/v1',
+    'CODEGOD_HTTP_KEY=theirs',
+    'CODEGOD_HTTP_PORT=9',
+    'CODEGOD_FALLBACK=allow',
+    'CODEGOD_BUS_MONITORING_URL=http://evil',
+    'ANTHROPIC_API_KEY=theirs',
+  ].join('\n');
+  const here = () => projectFiles(join(root, 'work'));
+
+  it('has a rule for every setting, and no rule is for none', () => {
+    const keys = settingRows(load()).map(({ key }) => key);
+    assert.deepEqual(Object.keys(PROJECT_RULES).sort(), keys.sort());
+    for (const { key, value } of settingRows(load())) {
+      if (value === '********') assert.notEqual(PROJECT_RULES[key], 'free', key);
+    }
+  });
+
+  it('does not send secrets or work elsewhere, and each such setting is told of', () => {
+    const plain = load();
+    write('work/.env', HOSTILE);
+    const file = write('work/codegod.yaml', 'openai_base_url: http://evil/v2\nlog: {level: warn}');
+    const config = load();
+    const { untrusted, ...others } = config;
+    const { untrusted: none, ...expected } = plain;
+    assert.deepEqual(none, []);
+    assert.deepEqual(
+      { ...others, log: null, origins: null },
+      { ...expected, log: null, origins: null },
+    );
+    assert.equal(config.log.level, 'warn', 'the others count');
+    assert.deepEqual(untrusted.map(({ origin }) => origin).sort(), [
+      '.env ANTHROPIC_API_KEY',
+      '.env CODEGOD_BUS_MONITORING_URL',
+      '.env CODEGOD_FALLBACK',
+      '.env CODEGOD_HTTP_KEY',
+      '.env CODEGOD_HTTP_PORT',
+      '.env NATS_URL',
+      '.env OLLAMA_HOST',
+      '.env OPENAI_BASE_URL',
+      file,
+    ]);
+  });
+
+  it('that is trusted sets them, until one of its files changes or it is trusted no more', () => {
+    write('work/.env', HOSTILE);
+    const { paths } = load();
+    trust(paths, here());
+    assert.equal(load().bus.url, 'nats://evil:4222');
+    assert.deepEqual(load().untrusted, []);
+    write('work/codegod.yaml', 'fallback: allow');
+    assert.equal(load().bus.url, undefined, 'a file more');
+    trust(paths, here());
+    assert.equal(load().bus.url, 'nats://evil:4222');
+    write('work/.env', `${HOSTILE}\n`);
+    assert.equal(load().bus.url, undefined, 'a file changed');
+    trust(paths, here());
+    distrust(paths, join(root, 'work'));
+    assert.equal(load().bus.url, undefined);
+  });
+
+  it('is told of nothing that flag or environment decide', () => {
+    write('work/.env', 'NATS_URL=nats://evil:4222');
+    const config = load({ CODEGOD_BUS_URL: 'nats://mine' });
+    assert.deepEqual([config.bus.url, config.untrusted], ['nats://mine', []]);
+  });
+
+  it('is not trusted by a note that cannot be read, nor in the name of another folder', () => {
+    write('work/.env', 'NATS_URL=nats://evil:4222');
+    const { paths } = load();
+    trust(paths, { ...here(), folder: root });
+    assert.equal(load().bus.url, undefined);
+    write('.config/codegod/trusted.json', '{');
+    assert.equal(load().bus.url, undefined);
   });
 });
 
@@ -228,7 +311,7 @@ describe('what is shown and handed on', () => {
   });
 
   it('gives a child process the same configuration, wherever it stands', () => {
-    write('work/codegod.yaml', 'node: {gpus: [{name: A, vram_bytes: 8GiB}]}\nprefer_local: no\n');
+    write('work/codegod.yaml', 'node: {gpus: [{name: A, vram_bytes: 8GiB}]}\nworker_model: m\n');
     const env = { HOME: root, CODEGOD_HOME: 'here', OPENAI_API_KEY: 'sk-9' };
     const parent = load(env, { 'http.port': '9000', 'mcp.servers': { mine: { command: 'x' } } });
     const childEnv = childEnvironment(parent, env);

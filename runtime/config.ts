@@ -7,8 +7,10 @@
  *
  * K1: every value knows where it came from.
  * K2: a name that nobody knows stops the start and is answered with the nearest one that is known.
- * K3: a folder that one merely stands in cannot start programs or lower the guards: the settings in
- *     GUARDED are refused from ./codegod.yaml and .env.
+ * K3: a folder that one merely stands in cannot start programs or lower the guards: such settings are
+ *     refused from ./codegod.yaml and .env. What sends secrets or work elsewhere counts there only
+ *     where the person trusts the folder (project-trust.ts), and is left out and told of elsewhere.
+ *     PROJECT_RULES says which is which.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,13 +19,22 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { editDistance } from '../protocol/edit-distance.ts';
 import { CodeGodError } from '../protocol/errors.ts';
-import { ALIASES, Settings } from './config-schema.ts';
+import { ALIASES, PROJECT_RULES, Settings } from './config-schema.ts';
 import { type Environment, type Paths, pathsFor } from './paths.ts';
+import { isTrusted, type ProjectFiles } from './project-trust.ts';
 
 export interface Config extends Settings {
   readonly paths: Paths;
   /** For each key where its value came from: `flag`, `env NAME`, `.env NAME`, a file, `default`. */
   readonly origins: Readonly<Record<string, string>>;
+  /** Settings of a folder that nobody trusts, which do not count (K3). */
+  readonly untrusted: readonly UntrustedSetting[];
+}
+
+export interface UntrustedSetting {
+  readonly key: string;
+  /** The file, and the variable where it is one. */
+  readonly origin: string;
 }
 
 export interface LoadOptions {
@@ -41,16 +52,25 @@ export function loadConfig(options: LoadOptions = {}): Config {
   const cwd = options.cwd ?? process.cwd();
   const paths = pathsFor(env, cwd);
   const problems: string[] = [];
-  const dotEnv = readDotEnv(join(cwd, '.env'));
+  const files = projectFiles(cwd);
+  const dotEnv = parseEnv(files.dotEnv ?? '') as Environment;
   if (dotEnv['CODEGOD_HOME']) problems.push('CODEGOD_HOME (.env): only the environment sets this');
+  const above = [flagLayer(options.flags ?? {}, problems), envLayer('env', env, problems)];
+  const yamlFile = join(cwd, 'codegod.yaml');
+  const project = guarded(
+    [envLayer('.env', dotEnv, problems), fileLayer(yamlFile, files.yaml, problems)],
+    () => isTrusted(paths, files),
+    problems,
+  );
+  const untrusted = project.untrusted.filter(({ key }) => !above.some(layer => layer.has(key)));
   const layers = [
-    flagLayer(options.flags ?? {}, problems),
-    envLayer('env', env, problems),
-    guarded(envLayer('.env', dotEnv, problems), problems),
-    guarded(fileLayer(join(cwd, 'codegod.yaml'), problems), problems),
-    fileLayer(joinedFile(paths), problems),
-    fileLayer(join(paths.config, 'config.yaml'), problems),
-    fileLayer(options.machineFile ?? '/etc/codegod/config.yaml', problems),
+    ...above,
+    ...project.layers,
+    ...[
+      joinedFile(paths),
+      join(paths.config, 'config.yaml'),
+      options.machineFile ?? '/etc/codegod/config.yaml',
+    ].map(file => fileLayer(file, readText(file), problems)),
   ];
   const origins: Record<string, string> = {};
   const values: Record<string, unknown> = {};
@@ -67,7 +87,7 @@ export function loadConfig(options: LoadOptions = {}): Config {
       details: { problems },
     });
   }
-  return { ...(values as Settings), paths, origins };
+  return { ...(values as Settings), paths, origins, untrusted };
 }
 
 /** Where a machine that serves another's bus keeps whose it is; absent on every other machine. */
@@ -97,26 +117,36 @@ const KEY_OF_VARIABLE: ReadonlyMap<string, string> = new Map(
   [...LEAVES.keys()].flatMap(key => variablesOf(key).map(name => [name, key] as const)),
 );
 
-/** K3. */
-const GUARDED: ReadonlySet<string> = new Set([
-  'nats_server',
-  'mcp.servers',
-  'sandbox',
-  'bus.host',
-  'bus.nkey_file',
-  'bus.joined',
-  'http.host',
-  'http.auth',
-]);
+/** The settings that the folder one stands in makes; read once, so that it is what is hashed. */
+export function projectFiles(cwd: string): ProjectFiles {
+  return {
+    folder: cwd,
+    dotEnv: readText(join(cwd, '.env')),
+    yaml: readText(join(cwd, 'codegod.yaml')),
+  };
+}
 
-function guarded(layer: Layer, problems: string[]): Layer {
-  for (const [key, { origin }] of layer) {
-    if (!GUARDED.has(key)) continue;
-    problems.push(
-      `${key} (${origin}): a project folder may not set this; put it in your own config.yaml`,
-    );
+/** K3. The layers without what does not count, and that. */
+function guarded(
+  layers: readonly Layer[],
+  isTrusting: () => boolean,
+  problems: string[],
+): { readonly layers: readonly Layer[]; readonly untrusted: readonly UntrustedSetting[] } {
+  const untrusted: UntrustedSetting[] = [];
+  for (const layer of layers) {
+    for (const [key, { origin }] of layer) {
+      const rule = PROJECT_RULES[key] ?? 'never';
+      if (rule === 'trusted') untrusted.push({ key, origin });
+      if (rule !== 'never') continue;
+      problems.push(
+        `${key} (${origin}): a project folder may not set this; put it in your own config.yaml`,
+      );
+    }
   }
-  return layer;
+  if (untrusted.length === 0 || isTrusting()) return { layers, untrusted: [] };
+  const keys = new Set(untrusted.map(({ key }) => key));
+  const kept = layers.map(layer => new Map([...layer].filter(([key]) => !keys.has(key))));
+  return { layers: kept, untrusted };
 }
 
 function flagLayer(flags: Readonly<Record<string, unknown>>, problems: string[]): Layer {
@@ -161,13 +191,8 @@ function readText(file: string): string | null {
   throw new CodeGodError('config_invalid', `${file} is larger than 1 MiB`);
 }
 
-function readDotEnv(file: string): Environment {
-  return parseEnv(readText(file) ?? '') as Environment;
-}
-
-function fileLayer(file: string, problems: string[]): Layer {
+function fileLayer(file: string, content: string | null, problems: string[]): Layer {
   const layer = new Map<string, Given>();
-  const content = readText(file);
   if (content === null) return layer;
   let root: unknown;
   try {

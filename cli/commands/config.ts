@@ -1,5 +1,10 @@
-/** `config show`: every setting, its value (secrets masked) and, with `--origin`, whence it came. */
-import { settingRows } from '../../runtime/config.ts';
+/**
+ * `config show`: every setting, its value (secrets masked) and, with `--origin`, whence it came.
+ * `config trust`: lets the folder one stands in make the settings that send secrets or work elsewhere,
+ * for as long as its files stay as they are.
+ */
+import { projectFiles, settingRows } from '../../runtime/config.ts';
+import { distrust, trust } from '../../runtime/project-trust.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../exit-code.ts';
 import { table } from '../terminal.ts';
@@ -23,6 +28,23 @@ export async function showConfig(
       '',
       table(Object.entries(config.paths).map(([name, path]) => [`${name} folder`, path])),
     ].join('\n'),
+  );
+  return EXIT.ok;
+}
+
+export async function trustProject(
+  context: CommandContext,
+  options: { readonly remove: boolean },
+): Promise<number> {
+  const { paths, untrusted } = await context.config();
+  const files = projectFiles(process.cwd());
+  const settings = options.remove ? [] : untrusted.map(({ key }) => key);
+  if (options.remove) distrust(paths, files.folder);
+  else trust(paths, files);
+  context.terminal.result({ folder: files.folder, trusted: !options.remove, settings }, () =>
+    options.remove
+      ? `${files.folder} is no longer trusted`
+      : `${files.folder} is trusted until its .env or codegod.yaml changes`,
   );
   return EXIT.ok;
 }
