@@ -15,6 +15,18 @@ const build = BuildId.parse('b7');
 const task = TaskId.parse('store');
 const node = NodeId.parse('attic');
 
+test('people are told who does not answer, not on which subject', () => {
+  const told = {
+    'codegod.node.attic.infer': 'the worker of attic',
+    'codegod.node.attic.measure': 'the resource-monitor of attic',
+    'codegod.mcp.attic.call': 'the gateway of attic',
+    'codegod.workspace.attic.merge': 'the gateway of attic',
+    'codegod.control.build.b7': 'the master',
+    'my.own.subject': 'my.own.subject',
+  };
+  for (const [subject, peer] of Object.entries(told)) assert.equal(subjects.peerOf(subject), peer);
+});
+
 test('subjects are what scripts on the bus were told', () => {
   assert.equal(subjects.BUILD_SUBJECT, 'codegod.build');
   assert.equal(subjects.controlSubject(build), 'codegod.control.build.b7');

@@ -106,3 +106,20 @@ export type AdvertKind = 'capacity' | 'runtime' | 'gateway';
 export const advertKey = (node: NodeId, kind: AdvertKind): string => `${node}.${kind}`;
 
 export const deadSubject = (stream: string): string => `codegod.dead.${stream.toLowerCase()}`;
+
+/** Who answers on a subject, in words: people are never told subjects of the system's own. */
+export function peerOf(subject: string): string {
+  const [root, area, name, verb] = subject.split('.');
+  if (root !== 'codegod' || name === undefined) return subject;
+  switch (area) {
+    case 'node':
+      return verb === 'measure' ? `the resource-monitor of ${name}` : `the worker of ${name}`;
+    case 'mcp':
+    case 'workspace':
+      return `the gateway of ${name}`;
+    case 'control':
+      return 'the master';
+    default:
+      return subject;
+  }
+}

@@ -8,6 +8,7 @@
  *     lost, because replies sent meanwhile are lost too.
  */
 import { CodeGodError } from '../protocol/errors.ts';
+import { peerOf } from '../protocol/subjects.ts';
 import type { AskOptions, BusMessage } from './bus.ts';
 import type { Deadline, TimerWheel } from './bus-wheel.ts';
 import { STATUS_NO_RESPONDERS, type Wire, type WireMessage } from './bus-wire.ts';
@@ -151,18 +152,24 @@ class PendingAsk implements Route {
 
   #timedOut(): CodeGodError {
     const { timeout_ms } = this.#options;
-    return new CodeGodError('timeout', `no answer on ${this.subject} within ${timeout_ms} ms`);
+    return new CodeGodError(
+      'timeout',
+      `no answer of ${peerOf(this.subject)} within ${timeout_ms} ms`,
+    );
   }
 }
 
 export const cancelled = (subject: string): CodeGodError =>
-  new CodeGodError('cancelled', `the request on ${subject} was cancelled`);
+  new CodeGodError('cancelled', `the request to ${peerOf(subject)} was cancelled`);
 
 export const noResponders = (subject: string): CodeGodError =>
-  new CodeGodError('no_responders', `nobody answers on ${subject}`);
+  new CodeGodError(
+    'no_responders',
+    `${peerOf(subject)} does not answer: it does not run, or not yet`,
+  );
 
 const notAllowed = (subject: string): CodeGodError =>
-  new CodeGodError('unauthorized', `this machine may not publish on ${subject}`, {
+  new CodeGodError('unauthorized', `this machine may not ask ${peerOf(subject)}`, {
     hint: 'ask on the machine that runs the system',
   });
 

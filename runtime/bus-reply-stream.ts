@@ -17,6 +17,7 @@
  * R2  Whatever ends on one side ends on the other: by the end, an error, a cancel, or a bound.
  */
 import { CodeGodError } from '../protocol/errors.ts';
+import { peerOf } from '../protocol/subjects.ts';
 import type {
   AskStreamOptions,
   BusMessage,
@@ -214,7 +215,7 @@ class Receiver implements Route {
     const limitMs = this.#accepted ? idle_ms : first_ms;
     return new Promise(resolve => {
       const deadline = this.#inbox.wheel.after(limitMs, () => {
-        const message = `${this.subject} was silent for ${limitMs} ms`;
+        const message = `${peerOf(this.subject)} was silent for ${limitMs} ms`;
         this.fail(new CodeGodError('timeout', message));
       });
       this.#wake = () => {

@@ -11,6 +11,7 @@
 import { setMaxListeners } from 'node:events';
 import { ERRORS } from '../protocol/error-codes.ts';
 import { CodeGodError, toWireError } from '../protocol/errors.ts';
+import { peerOf } from '../protocol/subjects.ts';
 import type {
   BusEvent,
   BusMessage,
@@ -136,7 +137,7 @@ export const misdirected = ({ subject, reply }: WireMessage): BusEvent => ({
 });
 
 export const overloaded = (subject: string): CodeGodError =>
-  new CodeGodError('overloaded', `too many requests run on ${subject}`);
+  new CodeGodError('overloaded', `${peerOf(subject)} has too many requests at once`);
 
 /** An error as a reply: headers for people and other clients, body for `fromWireError`. */
 export function errorReply(error: unknown): Required<Reply> {

@@ -3,6 +3,7 @@
  * The twin of `nats-bus.ts` for simulations; both pass `bus-suite.ts`.
  */
 import { CodeGodError } from '../protocol/errors.ts';
+import { peerOf } from '../protocol/subjects.ts';
 import type {
   Bus,
   BusInfo,
@@ -129,7 +130,7 @@ class MemoryWire implements Wire {
   publish(subject: string, body: Uint8Array, headers: MessageHeaders = {}, reply?: string): void {
     if (!this.connected) throw new CodeGodError('bus_unavailable', 'the bus is not connected');
     if (body.length > this.maxPayloadBytes) {
-      const message = `${body.length} bytes on ${subject}: a message holds ${this.maxPayloadBytes}`;
+      const message = `${body.length} bytes for ${peerOf(subject)}: a message holds ${this.maxPayloadBytes}`;
       throw new CodeGodError('too_large', message);
     }
     this.#server.publish(subject, body, headers, reply ?? null);

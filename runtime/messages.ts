@@ -14,6 +14,7 @@ import type { output, ZodType } from 'zod';
 import { type ContentType, encode, JSON_TYPE } from '../protocol/codec.ts';
 import { type Envelope, envelopeHeaders, HEADER } from '../protocol/envelope.ts';
 import { CodeGodError, type WireError } from '../protocol/errors.ts';
+import { peerOf } from '../protocol/subjects.ts';
 import type {
   AppendOptions,
   AppendResult,
@@ -205,7 +206,7 @@ class BusMessenger implements Messenger {
       ...(signal === undefined ? {} : { signal }),
     });
     throwIfError(reply);
-    return parseMessage(reply, replySchema, `the reply of ${subject}`);
+    return parseMessage(reply, replySchema, `the reply of ${peerOf(subject)}`);
   }
 
   async *askStream<S extends ZodType>(
@@ -223,7 +224,7 @@ class BusMessenger implements Messenger {
     });
     for await (const reply of replies) {
       throwIfError(reply);
-      yield parseMessage(reply, chunkSchema, `a reply of ${subject}`);
+      yield parseMessage(reply, chunkSchema, `a reply of ${peerOf(subject)}`);
     }
   }
 
@@ -239,7 +240,7 @@ class BusMessenger implements Messenger {
       (message, { signal }) =>
         this.#measured(endpoint, async () => {
           const context = this.#requestContext(message, signal);
-          const request = parseMessage(message, requestSchema, `the request to ${subject}`);
+          const request = parseMessage(message, requestSchema, `the request to ${peerOf(subject)}`);
           const reply = await handler(request, context);
           const format = formatOf(message);
           return { body: encode(reply ?? {}, format), headers: { [HEADER.contentType]: format } };
@@ -261,7 +262,7 @@ class BusMessenger implements Messenger {
       (message, { signal, send }) =>
         this.#measured(endpoint, async () => {
           const context = this.#requestContext(message, signal);
-          const request = parseMessage(message, requestSchema, `the request to ${subject}`);
+          const request = parseMessage(message, requestSchema, `the request to ${peerOf(subject)}`);
           const format = formatOf(message);
           const headers = { [HEADER.contentType]: format };
           await handler(request, {
@@ -342,7 +343,10 @@ class BusMessenger implements Messenger {
     const { headers } = message;
     const deadline = Number(headers[HEADER.deadline] ?? Number.NaN);
     if (this.#clock.now() > deadline + CLOCK_SKEW_MS) {
-      throw new CodeGodError('timeout', `the deadline passed before ${message.subject} was run`);
+      throw new CodeGodError(
+        'timeout',
+        `the deadline passed before ${peerOf(message.subject)} came to it`,
+      );
     }
     const traceparent = headers[HEADER.traceparent];
     return {

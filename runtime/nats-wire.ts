@@ -14,6 +14,7 @@ import {
   headers as newHeaders,
 } from '@nats-io/nats-core';
 import { CodeGodError } from '../protocol/errors.ts';
+import { peerOf } from '../protocol/subjects.ts';
 import type { MessageHeaders } from './bus.ts';
 import { asError } from './bus-serve.ts';
 import type { Emit, Wire, WireMessage, WireSubscription } from './bus-wire.ts';
@@ -86,14 +87,16 @@ export class NatsWire implements Wire {
 
   #explained(subject: string, body: Uint8Array, cause: unknown): CodeGodError {
     if (cause instanceof errors.InvalidArgumentError && cause.message.includes('max_payload')) {
-      const message = `${body.length} bytes on ${subject}: a message holds ${this.maxPayloadBytes}`;
+      const message = `${body.length} bytes for ${peerOf(subject)}: a message holds ${this.maxPayloadBytes}`;
       return new CodeGodError('too_large', message, { cause });
     }
     if (cause instanceof errors.ClosedConnectionError) {
       return new CodeGodError('bus_unavailable', 'the bus is closed', { cause });
     }
     const reason = cause instanceof Error ? cause.message : String(cause);
-    return new CodeGodError('bad_message', `cannot send on ${subject}: ${reason}`, { cause });
+    return new CodeGodError('bad_message', `cannot send to ${peerOf(subject)}: ${reason}`, {
+      cause,
+    });
   }
 }
 

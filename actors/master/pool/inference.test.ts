@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import type { ErrorCode } from '../../../protocol/error-codes.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { INFER_HEADER, InferRequest, VICTIMS_MAX } from '../../../protocol/inference.ts';
-import { ARTIFACTS } from '../../../protocol/streams.ts';
+import { ADVERT_TTL_MS, ARTIFACTS } from '../../../protocol/streams.ts';
 import { GIB } from '../../../scheduling/test-nodes.ts';
 import {
   answering,
@@ -168,6 +168,18 @@ describe('an inference', () => {
     assert.deepEqual(test_.reached, ['a']);
   });
 
+  test('what went wrong is told in words, without subjects of the bus', async () => {
+    await test_.show('a');
+    const run = test_.infer(receiver).run();
+    await test_.clock.advance(10);
+    const [tried] = test_.pool.decisions.recent(1)[0]?.tries ?? [];
+    assert.equal(
+      tried?.error?.message,
+      'the worker of a does not answer: it does not run, or not yet',
+    );
+    assert.doesNotMatch(String(await settled(run, 120_000)), /codegod\./);
+  });
+
   test('a stream that is silent for three signs of life is dead', async () => {
     await test_.node('a', hanging);
     await test_.node('b');
@@ -187,6 +199,27 @@ describe('an inference', () => {
     await test_.show('b', {}, { epoch: 2 });
     await settled(run);
     assert.equal(receiver.node, 'c');
+  });
+
+  test('when all nodes die the client is told so, within the time that one may take to return', async () => {
+    for (const id of ['a', 'b']) await test_.node(id, hanging);
+    const run = test_.infer(receiver).run();
+    await test_.clock.advance(10);
+    for (const id of ['a', 'b']) await test_.hide(id);
+    const error = await settled(run, ADVERT_TTL_MS + 1_000);
+    assert.equal(codeOf(error), 'no_capacity');
+    assert.match(String(error), /no node that has chat:8b has answered for 15 s/);
+  });
+
+  test('a node that comes back in time is waited for', async () => {
+    await test_.node('a', hanging);
+    const run = test_.infer(receiver).run();
+    await test_.clock.advance(10);
+    await test_.hide('a');
+    await test_.clock.advance(ADVERT_TTL_MS - 1_000);
+    await test_.node('b');
+    await settled(run, 3_000);
+    assert.equal(receiver.node, 'b');
   });
 
   test('after the first byte nothing is tried again', async () => {

@@ -3,6 +3,7 @@ import { CodeGodError, type WireError } from '../../../protocol/errors.ts';
 import type { NodeId } from '../../../protocol/ids.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import { ADVERT_TTL_MS } from '../../../protocol/streams.ts';
+import { canonicalModelName } from '../../../scheduling/model-names.ts';
 import type { NodeView } from '../../../scheduling/node-view.ts';
 import type { PlacementPlan } from '../../../scheduling/placement.ts';
 import type { Wait } from '../../../scheduling/queue.ts';
@@ -19,12 +20,24 @@ export function verdictOf(plan: PlacementPlan, decision: PlacementDecision): Ver
   return chosen?.verdict ?? 'fits';
 }
 
-/**
- * Whether a request that no node can take is not worth keeping: where no node has the model, one
- * that is only restarted is waited for.
- */
-export function isHopeless(decision: PlacementDecision, waitedMs: number): boolean {
-  return decision.candidates.length > 0 || waitedMs >= ADVERT_TTL_MS;
+/** How long a node that went away with the only copies of a model may take to come back. */
+export const RETURN_MS = ADVERT_TTL_MS;
+
+/** Canonical names of models that some worker has now. */
+export function heldModels(views: readonly NodeView[]): ReadonlySet<string> {
+  const engines = views.flatMap(({ runtime }) => runtime?.advert.engines ?? []);
+  return new Set(
+    engines.flatMap(({ models }) => models.map(({ name }) => canonicalModelName(name))),
+  );
+}
+
+/** The account to who waited for a model whose nodes went away. */
+export function vanished(model: string | null, reason: string): CodeGodError {
+  const what = model === null ? 'no node with a model' : `no node that has ${model}`;
+  const message = `${what} has answered for ${RETURN_MS / 1_000} s: ${reason}`;
+  return new CodeGodError('no_capacity', message, {
+    hint: '`codegod nodes` lists those there are',
+  });
 }
 
 export const endOf = ({ code }: WireError): 'cancelled' | 'failed' =>

@@ -8,12 +8,14 @@
  * O2: what was sent to a node counts until it is over, or until the caller has noted its lease.
  * O3: waiting is bounded in number and in time; builds, which are bounded elsewhere, in time only.
  * O4: an inference on a node that is gone, or whose worker was started again, is over at once.
+ * O6: a client whose model went away with all its nodes is told so when they do not come back.
  * O5: a build that says aloud why it waits keeps its place in the queue while it does so.
  */
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import type { InferUsage } from '../../../protocol/inference.ts';
 import type { PlacementDecision } from '../../../protocol/node.ts';
 import type { Clock, TimerHandle } from '../../../runtime/clock.ts';
+import { canonicalModelName } from '../../../scheduling/model-names.ts';
 import type { NodeView } from '../../../scheduling/node-view.ts';
 import { type PlacementPlan, type PlacementRequest, place } from '../../../scheduling/placement.ts';
 import { decide, explainWait, type QueueDecision, type Wait } from '../../../scheduling/queue.ts';
@@ -33,11 +35,13 @@ import {
   endOf,
   expectedWaitMs,
   forgotten,
-  isHopeless,
+  heldModels,
   type Lives,
   livesOf,
   lostGrants,
   overloaded,
+  RETURN_MS,
+  vanished,
   verdictOf,
 } from './outlook.ts';
 import type { Policies } from './policies.ts';
@@ -67,8 +71,17 @@ interface Entry {
   settle: Settle | null;
   timer: TimerHandle;
   wait: Wait | null;
+  /** Since when no worker has its model (O6). */
+  missingSince: number | null;
   /** Given while nobody attended. */
   grant: Grant | null;
+}
+
+/** What follows from the adverts as they are now. */
+interface Look {
+  readonly views: readonly NodeView[];
+  readonly lives: Lives;
+  readonly held: ReadonlySet<string>;
 }
 
 /** How long a place in the queue is kept that nobody attends. */
@@ -82,7 +95,7 @@ export class Pool {
   readonly #forget: readonly (() => void)[];
   #state: QueueState;
   #timer: TimerHandle | null = null;
-  #seen: { readonly views: readonly NodeView[]; readonly lives: Lives } | null = null;
+  #seen: Look | null = null;
   #isDeciding = false;
   #isStale = false;
   #isClosed = false;
@@ -244,11 +257,12 @@ export class Pool {
     for (const [id, wait] of waits) {
       const entry = this.#entries.get(id);
       if (entry !== undefined) entry.wait = wait;
-      if (entry !== undefined && wait.impossible) this.#refuseHopeless(entry, now);
+      if (entry !== undefined && wait.impossible) this.#refuse(entry);
     }
+    const returnAt = this.#endMissing(now);
     if (this.onLoads !== null) this.onLoads(loads);
     else for (const { id } of loads) this.loadEnded(id);
-    this.#wakeAt(wake_at, now);
+    this.#wakeAt(earliest(wake_at, returnAt), now);
   }
 
   #start(job: Job, plan: PlacementPlan, decision: PlacementDecision, now: number): void {
@@ -270,7 +284,7 @@ export class Pool {
   /** A new entry in the queue, which nobody attends yet. */
   #enter(job: Job): Entry {
     const timer = this.#options.clock.setTimeout(() => this.#drop(job.id), UNATTENDED_MS);
-    const entry: Entry = { job, settle: null, timer, wait: null, grant: null };
+    const entry: Entry = { job, settle: null, timer, wait: null, missingSince: null, grant: null };
     this.#entries.set(job.id, entry);
     return entry;
   }
@@ -348,14 +362,38 @@ export class Pool {
     this.decisions.tried(grant.job.id, outcome, error);
   }
 
-  #refuseHopeless({ job, settle }: Entry, now: number): void {
-    if (job.request.kind !== 'inference' || settle === null) return;
+  /** No node that has the model can ever take it. */
+  #refuse({ job, settle }: Entry): void {
+    if (job.request.kind !== 'inference' || settle === null || !this.#isHeld(job)) return;
     const decision = this.preview(job.request, job.id);
-    if (!isHopeless(decision, now - job.arrived_at)) return;
     this.decisions.decided(job.id, decision);
     const { reason, would_change } = decision;
     const more = would_change === undefined ? {} : { hint: would_change };
     this.#leave(job.id, new CodeGodError('no_capacity', reason, more));
+  }
+
+  /** O6: answers when the next one is to be told. */
+  #endMissing(now: number): number | null {
+    let nextAt: number | null = null;
+    for (const entry of [...this.#entries.values()]) {
+      const { job } = entry;
+      if (job.request.kind !== 'inference') continue;
+      entry.missingSince = this.#isHeld(job) ? null : (entry.missingSince ?? now);
+      if (entry.missingSince === null) continue;
+      const at = entry.missingSince + RETURN_MS;
+      if (at > now) nextAt = earliest(nextAt, at);
+      else {
+        const decision = this.preview(job.request, job.id);
+        this.decisions.decided(job.id, decision);
+        this.#leave(job.id, vanished(job.request.model, decision.reason));
+      }
+    }
+    return nextAt;
+  }
+
+  #isHeld({ request: { model } }: Job): boolean {
+    const held = this.#look().held;
+    return model === null ? held.size > 0 : held.has(canonicalModelName(model));
   }
 
   #wakeAt(at: number | null, now: number): void {
@@ -383,10 +421,19 @@ export class Pool {
   }
 
   #lives(): Lives {
+    return this.#look().lives;
+  }
+
+  #look(): Look {
     const views = this.#options.nodes.views();
-    if (this.#seen?.views !== views) this.#seen = { views, lives: livesOf(views) };
-    return this.#seen.lives;
+    if (this.#seen?.views !== views) {
+      this.#seen = { views, lives: livesOf(views), held: heldModels(views) };
+    }
+    return this.#seen;
   }
 }
+
+const earliest = (left: number | null, right: number | null): number | null =>
+  left === null || right === null ? (left ?? right) : Math.min(left, right);
 
 const stopping = (): CodeGodError => new CodeGodError('overloaded', 'this master stops; ask again');
