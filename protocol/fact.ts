@@ -53,6 +53,8 @@ export const Fact = z.discriminatedUnion('type', [
   }),
   fact('task.unplaced', { ...attempt, tries: z.int(), decision: PlacementDecision }),
   fact('task.dispatched', { ...attempt, deadline_at: EpochMs }),
+  /** Its node says that it is at work still. */
+  fact('task.extended', { ...attempt, deadline_at: EpochMs }),
   fact('task.reported', { ...attempt, report: TaskReport }),
   fact('task.withdrawn', { ...attempt }),
   fact('task.merged', { ...attempt, commit: Sha }),

@@ -185,6 +185,8 @@ export const LeaseAdvert = z.looseObject({
   model: z.string().max(128),
   bytes: Bytes,
   expires_at: EpochMs,
+  /** Of an attempt: whether it is at work, or waits here for its turn. */
+  at_work: z.boolean().optional(),
 });
 export type LeaseAdvert = z.infer<typeof LeaseAdvert>;
 

@@ -27,8 +27,12 @@ export const TaskMessage = z.looseObject({
   context_tokens: z.int().min(256),
   output_tokens_max: z.int().min(64),
   temperature: z.number().min(0).max(2),
-  /** After this moment the master counts the attempt as lost. */
+  /** After this moment the attempt is over, or asked whether it gets on. */
   deadline_at: EpochMs,
+  /** How long it may go without getting on; absent: `deadline_at` is the end whatever it does. */
+  limit_ms: z.int().min(1).optional(),
+  /** The end of the time that the build has, however well the attempt gets on. */
+  budget_until: EpochMs.optional(),
   prompt: z.string().max(PROMPT_LENGTH_MAX),
   tech_stack: z.record(z.string(), z.string()).default({}),
   /** The project so far; null while planning. */

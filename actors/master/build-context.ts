@@ -203,6 +203,18 @@ export const NEW_BUILD: BuildContext = {
   leader: null,
 };
 
+const DAY_MS = 86_400_000;
+
+/** The end of the time that the build has; null before it has begun. */
+export function budgetEndsAt({
+  request,
+  started_at,
+}: Pick<BuildContext, 'request' | 'started_at'>): number | null {
+  if (started_at === null) return null;
+  const limitS = request?.constraints?.max_execution_time;
+  return started_at + (limitS === undefined ? DAY_MS : limitS * 1_000);
+}
+
 /** Context asked for at first; doubled when an answer did not fit. */
 export const CONTEXT_TOKENS_DEFAULT = 16_384;
 

@@ -91,6 +91,9 @@ function foldTask(context: BuildContext, fact: TaskFact): BuildContext {
     case 'task.dispatched':
       if (task.state !== 'leased') return context;
       return replace(context, { ...task, state: 'running', deadline_at: fact.deadline_at });
+    case 'task.extended':
+      if (task.state !== 'running') return context;
+      return replace(context, { ...task, deadline_at: fact.deadline_at });
     case 'task.reported':
       return reported(context, task, fact);
     case 'task.merged':

@@ -7,13 +7,17 @@
  * W2: every phase that waits for the world has a deadline above it: every build ends.
  */
 import type { GatewayId } from '../../protocol/ids.ts';
-import type { BuildContext, BuildEffect, TaskRecord } from './build-context.ts';
+import {
+  type BuildContext,
+  type BuildEffect,
+  budgetEndsAt,
+  type TaskRecord,
+} from './build-context.ts';
 import { stopTasks } from './build-fold.ts';
 import { verdict } from './build-verdict.ts';
 import { isOver, schedule } from './task-graph.ts';
 import { taskMessage } from './task-message.ts';
 
-const DAY_MS = 86_400_000;
 /** Archiving may take this long before the build ends without an archive. */
 const FINALIZE_MS = 600_000;
 /** Workers and gateway are told to stop for this long; then the build is cancelled regardless. */
@@ -181,9 +185,9 @@ function deadlinesOf(context: BuildContext): Record<string, number> {
   }
   if (context.phase === 'finalizing') deadlines['finalize'] = context.phase_at + FINALIZE_MS;
   else if (context.phase === 'cancelling') deadlines['cancel'] = context.phase_at + CANCEL_MS;
-  else if (context.started_at !== null) {
-    const limitS = context.request?.constraints?.max_execution_time;
-    deadlines['budget'] = context.started_at + (limitS === undefined ? DAY_MS : limitS * 1000);
+  else {
+    const endsAt = budgetEndsAt(context);
+    if (endsAt !== null) deadlines['budget'] = endsAt;
   }
   return deadlines;
 }

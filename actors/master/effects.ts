@@ -172,6 +172,7 @@ async function dispatch(
     ...message,
     build,
     deadline_at,
+    limit_ms: options.taskTimeoutMs,
     tech_stack: { ...message.tech_stack },
     outline: [...message.outline],
   });

@@ -3,7 +3,13 @@
  */
 import type { BuildRequest } from '../../protocol/build.ts';
 import { PROMPT_LENGTH_MAX } from '../../protocol/limits.ts';
-import type { BuildContext, Lease, TaskMessageDraft, TaskRecord } from './build-context.ts';
+import {
+  type BuildContext,
+  budgetEndsAt,
+  type Lease,
+  type TaskMessageDraft,
+  type TaskRecord,
+} from './build-context.ts';
 
 const TEMPERATURE_PLAN = 0.2;
 const TEMPERATURE_CODE = 0.1;
@@ -19,6 +25,7 @@ export function taskMessage(
 ): TaskMessageDraft {
   const { plan, request, workspace } = context;
   const planning = task.kind === 'plan';
+  const budgetUntil = budgetEndsAt(context);
   return {
     kind: task.kind,
     task: task.id,
@@ -31,6 +38,7 @@ export function taskMessage(
     context_tokens: lease.context_tokens,
     output_tokens_max: Math.min(OUTPUT_TOKENS_MAX, Math.ceil(lease.context_tokens / 2)),
     temperature: temperatureOf(task),
+    ...(budgetUntil === null ? {} : { budget_until: budgetUntil }),
     prompt: request === null ? '' : fullPrompt(request),
     tech_stack: request?.tech_stack ?? {},
     project:

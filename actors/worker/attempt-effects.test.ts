@@ -41,6 +41,7 @@ const fails = (code: ErrorCode) => async (): Promise<never> => {
 function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<GenerateChunk>) {
   const clock = new SimulatedClock();
   const count = { lent: 0, released: 0 };
+  const progress: string[] = [];
   const revoked = new Cancellation();
   const ports: AttemptPorts = {
     gateway: gateway as GatewayPort,
@@ -48,9 +49,14 @@ function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<Gene
     engines: engine === undefined ? {} : { scaffold: { generate: engine } as unknown as Engine },
     clock,
     log: silentLogger,
+    progress: {
+      waits: attempt => void progress.push(`${attempt} waits`),
+      moved: attempt => void progress.push(`${attempt} moved`),
+    },
     models: {
-      use: async ({ engine: name, model }) => {
+      use: async ({ engine: name, model }, onProgress) => {
         count.lent += 1;
+        onProgress({ phase: 'queued', fraction: null });
         return {
           ...{ lease: '1-1', engine: name, model: `${model}:latest`, context_tokens: 8_192 },
           ...{ keep_alive: 900, load_ms: 5, signal: revoked },
@@ -66,6 +72,7 @@ function world(gateway: Partial<GatewayPort>, engine?: () => AsyncGenerator<Gene
   return {
     clock,
     count,
+    progress,
     revoked,
     perform: (effect: AttemptEffect): Promise<readonly AttemptFact[]> =>
       perform('b1.store.1', 'key', effect, signal, CONTEXT),
@@ -129,8 +136,10 @@ describe('a turn', () => {
   });
 
   it('is read when it comes, for the task and the tools that it was asked with', async () => {
-    const { perform } = world({}, () => stream({ kind: 'text', text: GOOD_ANSWER }, end));
+    const { perform, progress } = world({}, () => stream({ kind: 'text', text: GOOD_ANSWER }, end));
     const [fact] = await perform(GENERATE);
+    const [waits, moved] = ['b1.store.1 waits', 'b1.store.1 moved'];
+    assert.deepEqual(progress, [waits, moved, moved, moved], 'a hold and two chunks');
     assert.ok(fact?.type === 'turn.answered' && fact.answer?.kind === 'work');
     const calls = fact.answer.calls.map(({ tool, arguments: { path } }) => `${tool} ${path}`);
     assert.deepEqual(calls, ['write_file src/a.js', 'write_file src/b.js']);

@@ -17,6 +17,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { promptHash, readAnswer } from './attempt-answer.ts';
 import type { AttemptContext, AttemptEffect, AttemptFact, FactOf } from './attempt-facts.ts';
+import type { AttemptProgress } from './attempt-progress.ts';
 import type { Engine, GenerateRequest } from './engines/engine.ts';
 import type { Hold, Measured, ModelLender } from './hold.ts';
 import type { GatewayPort, ReportPort } from './ports.ts';
@@ -27,6 +28,7 @@ export interface AttemptPorts {
   readonly engines: Readonly<Partial<Record<EngineName, Engine>>>;
   /** Lends loaded models, turn by turn. */
   readonly models: ModelLender;
+  readonly progress: Pick<AttemptProgress, 'waits' | 'moved'>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -160,6 +162,7 @@ async function generate(
   if (engine === undefined) {
     throw new CodeGodError('model_missing', `this worker has no engine ${effect.engine}`);
   }
+  const { clock, progress } = ports;
   const { model, context_tokens } = effect.request;
   const holder = scopeOfKey(entity);
   const hold = await ports.models.use(
@@ -167,13 +170,15 @@ async function generate(
       ...{ engine: effect.engine, model, context_tokens, bytes: 0 },
       ...{ holder, share: holder.build, priority: 0 },
     },
-    () => {},
+    ({ phase }) => (phase === 'queued' ? progress.waits(entity) : progress.moved(entity)),
     signal,
   );
+  progress.moved(entity);
   let measured: Measured | undefined;
   try {
     const ends = AbortSignal.any([signal, standard(hold.signal)]);
-    const once = () => generateOnce(ports, engine, hold, effect, ends);
+    const moved = (): void => progress.moved(entity);
+    const once = () => generateOnce({ clock, moved }, engine, hold, effect, ends);
     const fact = await once().catch(error => {
       if (ends.aborted || toWireError(error).code !== 'engine_failed') throw error;
       ports.log.warn('attempt.generate_again', { model, error });
@@ -197,7 +202,7 @@ interface Generated {
 }
 
 async function generateOnce(
-  { clock }: AttemptPorts,
+  { clock, moved }: { readonly clock: Clock; readonly moved: () => void },
   engine: Engine,
   hold: Hold,
   { turn, request }: { readonly turn: number; readonly request: GenerateRequest },
@@ -221,6 +226,7 @@ async function generateOnce(
   });
   // The copy that is held is asked for as it is loaded.
   for await (const chunk of engine.generate({ ...request, ...copy }, signal)) {
+    moved();
     if (chunk.kind === 'thinking') continue;
     if (chunk.kind === 'done') {
       const { prompt_tokens, output_tokens, total_ms } = chunk;

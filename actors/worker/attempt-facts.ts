@@ -64,6 +64,13 @@ export type AttemptFact =
     }
   | { readonly type: 'attempt.cancelled'; readonly at: number }
   | { readonly type: 'deadline.passed'; readonly at: number; readonly key: string }
+  /** When it came, the attempt waited for its turn or got on. */
+  | {
+      readonly type: 'deadline.moved';
+      readonly at: number;
+      readonly key: string;
+      readonly until: number;
+    }
   | { readonly type: 'attempt.reported'; readonly at: number };
 
 export type FactOf<T extends AttemptFact['type']> = Extract<AttemptFact, { readonly type: T }>;

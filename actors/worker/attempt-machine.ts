@@ -6,8 +6,8 @@
  * M1: a turn whose answer is a fact is not generated again; a call whose end is a fact is not made
  *     again: both leave `pending` with that fact.
  * M2: a fact that answers no pending effect changes nothing.
- * M3: every state ends: by its result, its failure, cancellation or the deadline; reporting goes on
- *     until the report is stored.
+ * M3: every state ends: by its result, its failure, cancellation or the deadline, which moves on while
+ *     the attempt gets on; reporting goes on until the report is stored.
  */
 import { assign, setup } from 'xstate';
 import {
@@ -17,7 +17,7 @@ import {
   NEW_ATTEMPT,
 } from './attempt-facts.ts';
 import * as steps from './attempt-steps.ts';
-import { CANCELLED, endOfStep, OUT_OF_TIME } from './verdict.ts';
+import { CANCELLED, endOfStep, late } from './verdict.ts';
 
 type Arguments = { readonly context: AttemptContext; readonly event: AttemptFact };
 
@@ -80,8 +80,9 @@ const machineSetup = setup({
       const effect = context.pending[key];
       return effect === undefined ? context : steps.finish(context, endOfStep(effect, error));
     }),
+    moveDeadline: keep('deadline.moved', steps.moveDeadline),
     endCancelled: step(context => steps.finish(context, CANCELLED)),
-    endLate: step(context => steps.finish(context, OUT_OF_TIME)),
+    endLate: keep('deadline.passed', (context, { at }) => steps.finish(context, late(context, at))),
     close: step(steps.close),
   },
 });
@@ -90,6 +91,7 @@ const machineSetup = setup({
 const interruptions = {
   'step.failed': { guard: 'isAwaited', target: '#attempt.reporting', actions: 'endByFailure' },
   'attempt.cancelled': { target: '#attempt.reporting', actions: 'endCancelled' },
+  'deadline.moved': { actions: 'moveDeadline' },
   'deadline.passed': { target: '#attempt.reporting', actions: 'endLate' },
 } as const;
 

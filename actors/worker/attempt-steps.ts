@@ -46,6 +46,11 @@ export function receive(context: AttemptContext, fact: FactOf<'attempt.received'
   return { ...context, task: fact.task, deadlines: { attempt: fact.task.deadline_at } };
 }
 
+export const moveDeadline = (context: AttemptContext, fact: FactOf<'deadline.moved'>): Step =>
+  fact.key in context.deadlines
+    ? { ...context, deadlines: { ...context.deadlines, [fact.key]: fact.until } }
+    : context;
+
 export function open(context: AttemptContext): Step {
   const task = taskOf(context);
   const { gateway } = task;

@@ -23,6 +23,7 @@ import {
   SCHEMA_VERSION,
 } from './attempt-facts.ts';
 import { attemptMachine } from './attempt-machine.ts';
+import type { AttemptProgress } from './attempt-progress.ts';
 
 const REMEMBERED_MS = 24 * 3_600_000;
 const ERROR_LOGGED_MAX = 300;
@@ -34,6 +35,7 @@ export interface AttemptsOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly perform: PerformAttempt;
+  readonly progress: AttemptProgress;
   /** Called when an attempt begins, and when it is over and reported. */
   readonly begun: (task: TaskMessage) => void;
   readonly over: (attempt: string) => Promise<void>;
@@ -64,7 +66,7 @@ export class Attempts {
         return perform(attempt, key, effect, signal, context);
       },
       failed: (_attempt, key, _effect, error, at) => [stepFailed(key, error, at)],
-      onDeadline: (key, at) => ({ type: 'deadline.passed' as const, at, key }),
+      onDeadline: (key, at, attempt) => this.#onDeadline(key, at, attempt),
     });
     this.#host.onFact((attempt, fact, context) => this.#onFact(attempt, fact, context));
   }
@@ -155,9 +157,18 @@ export class Attempts {
     if (end !== null && this.#host.state(attempt)?.value === 'closed') await this.#close(attempt);
   }
 
+  /** Over, or on until it is looked at again. */
+  #onDeadline(key: string, at: number, attempt: string): AttemptFact {
+    const task = this.#host.context(attempt)?.task ?? null;
+    const until = task === null ? null : this.#options.progress.extended(attempt, task, at);
+    if (until === null) return { type: 'deadline.passed', at, key };
+    return { type: 'deadline.moved', at, key, until };
+  }
+
   #onFact(attempt: string, fact: AttemptFact, context: AttemptContext): void {
     const { log, begun } = this.#options;
     log.info(fact.type, { attempt, ...summaryOf(fact) });
+    if (fact.type !== 'deadline.moved') this.#options.progress.moved(attempt);
     if (fact.type === 'attempt.received') begun(fact.task);
     if (context.end !== null && fact.type === 'attempt.reported') {
       const closing = this.#close(attempt).catch((error: unknown) => {
@@ -173,6 +184,7 @@ export class Attempts {
     const { clock, journal, over } = this.#options;
     await journal.put(CLOSED + attempt, { at: clock.now() });
     await this.#host.close(attempt);
+    this.#options.progress.forget(attempt);
     await over(attempt);
   }
 }
@@ -208,6 +220,8 @@ function summaryOf(fact: AttemptFact): Record<string, unknown> {
       return { key: fact.key, error_code: fact.error.code, message: fact.error.message };
     case 'deadline.passed':
       return { key: fact.key };
+    case 'deadline.moved':
+      return { key: fact.key, until: fact.until };
     default:
       return {};
   }

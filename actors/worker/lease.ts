@@ -61,9 +61,11 @@ export const isAttempt = (holder: Holder): holder is AttemptHolder => 'attempt' 
 export const holderKey = (holder: Holder): string =>
   isAttempt(holder) ? attemptKey(holder.build, holder.task, holder.attempt) : holder.request;
 
-export const leaseAdvert = (lease: Lease): LeaseAdvert => {
+/** `atWork`: of an attempt, whether it has begun. */
+export const leaseAdvert = (lease: Lease, atWork?: boolean): LeaseAdvert => {
   const { model, bytes, expires_at } = lease;
-  return { lease: leaseNameOf(lease.lease), ...holderOf(lease), model, bytes, expires_at };
+  const said = { lease: leaseNameOf(lease.lease), ...holderOf(lease), model, bytes, expires_at };
+  return atWork === undefined ? said : { ...said, at_work: atWork };
 };
 
 /** Who holds it, and nothing else of what carries it. */

@@ -223,7 +223,7 @@ describe('a reservation', () => {
               engines: [...now.engines],
               slots: 8,
               slots_used: 0,
-              leases: ledger.leases.map(leaseAdvert),
+              leases: ledger.leases.map(lease => leaseAdvert(lease)),
             },
           };
           const view = {

@@ -29,10 +29,18 @@ export const CANCELLED: AttemptEnd = {
   summary: 'cancelled',
 };
 
-export const OUT_OF_TIME: AttemptEnd = failed(
-  { code: 'timeout', message: 'the attempt did not end before its deadline' },
-  'infrastructure',
-);
+export function late({ task, pending }: AttemptContext, at: number): AttemptEnd {
+  const { limit_ms, budget_until } = task ?? {};
+  const [step] = Object.keys(pending);
+  let message = 'the attempt did not end before its deadline';
+  if (budget_until !== undefined && at >= budget_until) {
+    message = 'the time that the build has was over';
+  } else if (limit_ms !== undefined) {
+    const seconds = Math.round(limit_ms / 1_000);
+    message = `nothing came of \`${step ?? 'the attempt'}\` for ${seconds} s`;
+  }
+  return failed({ code: 'timeout', message }, 'infrastructure');
+}
 
 /** What an answer to a turn calls for. */
 export function judge(context: AttemptContext, answer: ReadAnswer): Verdict {

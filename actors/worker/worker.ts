@@ -16,13 +16,14 @@ import type { Logger } from '../../runtime/log.ts';
 import type { Messenger } from '../../runtime/messages.ts';
 import type { Situation } from './admission.ts';
 import { performAttempts } from './attempt-effects.ts';
+import { AttemptProgress } from './attempt-progress.ts';
 import { Attempts } from './attempts.ts';
 import { Draining } from './draining.ts';
 import type { Engine } from './engines/engine.ts';
 import { serveInferences } from './infer.ts';
 import { startIntake } from './intake.ts';
 import { Inventory } from './inventory.ts';
-import { isAttempt, leaseAdvert } from './lease.ts';
+import { holderKey, isAttempt, type Lease, leaseAdvert } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
 import { ModelHost } from './model-host.ts';
 import { ModelMeasures } from './model-measures.ts';
@@ -159,9 +160,13 @@ export class Worker {
       // Shown with the next advert: nothing here depends on it.
       spoke: (model, measured) => measures.spoke(model, measured),
     });
+    const progress = new AttemptProgress(clock);
     this.#attempts = new Attempts({
-      ...{ journal, clock, log },
-      perform: performAttempts({ gateway, reports, clock, log, engines, models: this.#models }),
+      ...{ journal, clock, log, progress },
+      perform: performAttempts({
+        ...{ gateway, reports, clock, log, engines, progress },
+        models: this.#models,
+      }),
       begun: changed,
       over: attempt => this.#leases.releaseAttempt(attempt),
     });
@@ -239,6 +244,10 @@ export class Worker {
     return this.#attempts.open().has(holder) || this.#models.isAtWork(holder);
   }
 
+  #isAtWork(lease: Lease): boolean | undefined {
+    return isAttempt(lease) ? this.#attempts.open().has(holderKey(lease)) : undefined;
+  }
+
   #situation(): Situation {
     const { node, clock } = this.#parts;
     const { offload, aliases } = this.#settings;
@@ -287,7 +296,7 @@ export class Worker {
           ...engine,
           models: engine.models.map(model => this.#models.copies.described(engine.name, model)),
         })),
-        leases: boundedLeases(leases.map(leaseAdvert)),
+        leases: boundedLeases(leases.map(lease => leaseAdvert(lease, this.#isAtWork(lease)))),
         slots: this.#slots(),
         slots_used: leases.filter(isAttempt).length,
       },

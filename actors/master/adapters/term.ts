@@ -22,7 +22,7 @@ import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { Metrics } from '../../../runtime/metrics.ts';
 import { Admission } from '../admission.ts';
-import type { BuildContext } from '../build-context.ts';
+import { type BuildContext, NEW_BUILD } from '../build-context.ts';
 import { controlFact, noSuchBuild } from '../build-control.ts';
 import { buildMachine } from '../build-machine.ts';
 import type { RequestDefaults } from '../build-request.ts';
@@ -33,6 +33,7 @@ import type { Pool } from '../pool/pool.ts';
 import { Replicas } from '../pool/replicas.ts';
 import type { NodePort, NodesPort } from '../ports.ts';
 import { type StrayLease, StrayLeases } from '../stray-leases.ts';
+import { deadlineFact } from '../task-deadline.ts';
 import type { BuildIndex } from './build-index.ts';
 import { createGatewayPort } from './bus-gateways.ts';
 import { createWorkerPort } from './bus-workers.ts';
@@ -80,12 +81,14 @@ export class Term {
   readonly #subscriptions: Subscription[] = [];
   #watching: Promise<void> = Promise.resolve();
   readonly #ending = new AbortController();
+  readonly #beganMs: number;
   /** The state of each open build as the list has it. */
   readonly #listed = new Map<BuildId, string>();
 
   constructor(options: TermOptions) {
     this.#options = options;
     const { messenger, clock, log, journal, nodes, pool, settings, fence, leader } = options;
+    this.#beganMs = clock.monotonic();
     this.#admission = new Admission(settings.buildsMax);
     this.#workers = createWorkerPort({ messenger, clock, log, fence: () => fence });
     const perform = createPerformer({
@@ -113,7 +116,7 @@ export class Term {
       effectsMax: EFFECTS_MAX,
       perform,
       failed: (_entity, _key, effect, error, at) => failedEffect(effect, error, at),
-      onDeadline: (key, at) => ({ type: 'deadline.passed' as const, key, at }),
+      onDeadline: (key, at, build) => this.#onDeadline(BuildId.parse(build), key, at),
       resumed: context =>
         context.ended_at === null && context.request !== null
           ? [{ type: 'build.recovered' as const, at: clock.now(), leader }]
@@ -187,6 +190,14 @@ export class Term {
     }
     await this.#intake.catchUp(this.openBuilds(), signal);
     log.info('master.recovered', { builds: builds.size });
+  }
+
+  #onDeadline(build: BuildId, key: string, at: number): FactBody {
+    const { clock, nodes, settings } = this.#options;
+    const context = this.#host.context(build) ?? NEW_BUILD;
+    const heardForMs = clock.monotonic() - this.#beganMs;
+    const about = { now: at, limitMs: settings.taskTimeoutMs, heardForMs, views: nodes.views() };
+    return deadlineFact(build, context, key, about);
   }
 
   /** Only one master asks nodes for the copies that rules want. */
