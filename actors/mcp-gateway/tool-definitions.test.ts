@@ -45,7 +45,7 @@ test('a description hides nothing', () => {
   const hostile =
     'adds\u001b[2J\u001b]0;title\u0007 two\u200b num\u202ebers\u0000\u2066\nand\tmore\u009b31m';
   const [shown] = readTools([tool('a', { description: hostile })]).tools;
-  assert.equal(shown?.description, 'adds two numbers\nand\tmore31m');
+  assert.equal(shown?.description, 'adds two numbers\nand\tmore');
 });
 
 test('a definition has another digest when it says or takes something else, and only then', () => {

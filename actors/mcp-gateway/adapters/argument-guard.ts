@@ -4,7 +4,9 @@
  * A1: every path of the filesystem and git tools ends, links resolved, in the attempt's own worktree.
  * A2: nothing reaches git's own files, and nothing that git could take for an option is passed on.
  * A3: only public addresses are fetched; names are resolved before they are believed.
- * A4: a guard answers with the arguments to use, rewritten to absolute real paths, or throws.
+ * A4: a pattern of names is one that the server can try on every name: its alternatives multiply, and
+ *     its stars try each other's letters, so both are few.
+ * A5: a guard answers with the arguments to use, rewritten to absolute real paths, or throws.
  */
 import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path';
@@ -49,7 +51,37 @@ async function guardFilesystem(args: Arguments, root: string): Promise<Arguments
       args['paths'].map(path => insidePath('paths', path, root)),
     );
   }
+  const excluded = args['excludePatterns'];
+  const patterns = [args['pattern'], ...(Array.isArray(excluded) ? excluded : [])];
+  for (const pattern of patterns) if (typeof pattern === 'string') checkPattern(pattern); // A4
   return guarded;
+}
+
+const PATTERN_LENGTH_MAX = 240;
+const BRACES_MAX = 2;
+const STARS_MAX = 4;
+
+/** A4. @throws CodeGodError `invalid_arguments` */
+function checkPattern(pattern: string): void {
+  const fault = patternFault(pattern);
+  if (fault === null) return;
+  throw new CodeGodError('invalid_arguments', `the pattern ${fault}`, {
+    hint: 'use one like **/*.js or src/**/*.{js,ts}',
+  });
+}
+
+function patternFault(pattern: string): string | null {
+  const segments = pattern.split('/');
+  const stars = segments.map(segment => segment.split(/\*+/).length - 1);
+  const folders = segments.filter(segment => segment.includes('**')).length;
+  if (pattern.length > PATTERN_LENGTH_MAX) return `is longer than ${PATTERN_LENGTH_MAX} characters`;
+  if (/[?*+@!]\(/.test(pattern)) return 'holds groups in parentheses';
+  if (/\{[^}]*\.\./.test(pattern)) return 'holds a range in braces';
+  if (pattern.split('{').length - 1 > BRACES_MAX)
+    return `holds more than ${BRACES_MAX} lists in braces`;
+  if (Math.max(...stars) > STARS_MAX) return `holds more than ${STARS_MAX} stars between slashes`;
+  if (folders > STARS_MAX) return `holds ** more than ${STARS_MAX} times`;
+  return null;
 }
 
 /** A1: the real absolute path of something in the worktree, existing or not. */

@@ -103,6 +103,30 @@ test('no path leads out of the worktree or into git', async t => {
   assert.equal(await readFile(join(data, 'secret'), 'utf8'), 'outside');
 });
 
+test('a pattern that the server could not try on every name in time is refused', async t => {
+  const { call, worktree } = await callWorld(t, { entries: FILES });
+  await write(worktree, { 'src/a.test.js': '1' });
+  const found = await call('filesystem', 'search_files', {
+    path: '.',
+    pattern: 'src/**/*.{js,ts}',
+  });
+  assert.match(JSON.stringify(done(found)), /a\.test\.js/);
+  const hostile = [
+    '{a,b}'.repeat(24),
+    '{1..100000000}',
+    '*(*(*(*(a))))',
+    '*a'.repeat(20),
+    '**/'.repeat(20),
+    '*'.repeat(5_000),
+  ];
+  for (const pattern of hostile) {
+    const args = { path: '.', pattern };
+    refused(await call('filesystem', 'search_files', args), 'invalid_arguments');
+    const excluding = { path: '.', pattern: '*.js', excludePatterns: ['x', pattern] };
+    refused(await call('filesystem', 'directory_tree', excluding), 'invalid_arguments');
+  }
+});
+
 test('the filesystem server refuses by itself what is outside of all worktrees', async t => {
   const { servers } = await callWorld(t, { entries: FILES });
   const limits = { timeoutMs: 10_000 };
