@@ -7,6 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { withoutHidden } from '../../protocol/hidden-characters.ts';
+import { isDeeper } from '../../protocol/nesting.ts';
 
 /** A tool as the server describes it; unknown fields are kept. */
 export interface LiveTool {
@@ -71,11 +72,6 @@ function faultOf(value: unknown): string | null {
   if (JSON.stringify(inputSchema).length > SCHEMA_LENGTH_MAX)
     return 'has a schema that is too long';
   return null;
-}
-
-function isDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  return levels === 0 || Object.values(value).some(inner => isDeeper(inner, levels - 1));
 }
 
 function shown(tool: LiveTool): LiveTool {

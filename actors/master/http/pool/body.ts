@@ -7,6 +7,7 @@
 import type { IncomingMessage } from 'node:http';
 import { CodeGodError } from '../../../../protocol/errors.ts';
 import { INFER_BODY_BYTES_MAX } from '../../../../protocol/inference.ts';
+import { isDeeper } from '../../../../protocol/nesting.ts';
 import { tooLarge } from '../guards.ts';
 
 export interface Body {
@@ -15,6 +16,8 @@ export interface Body {
   readonly value: Readonly<Record<string, unknown>>;
 }
 
+/** More than any schema of a tool; less than whoever writes it out again can walk. */
+const DEPTH_MAX = 512;
 const HELD_BYTES_MAX = 16 * INFER_BODY_BYTES_MAX;
 
 /** B1 */
@@ -52,6 +55,9 @@ export async function readBody(
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new CodeGodError('bad_request', 'the body is not a JSON object');
+  }
+  if (isDeeper(value, DEPTH_MAX)) {
+    throw new CodeGodError('bad_request', `the body nests deeper than ${DEPTH_MAX} levels`);
   }
   return { bytes, value: value as Record<string, unknown> };
 }

@@ -108,6 +108,10 @@ describe('the door of the pool', { timeout: 60_000 }, () => {
       });
     for (const body of ['', '{', '[]', '"x"']) assert.equal((await send(body)).status, 400, body);
     assert.equal((await send('{"messages":[]}')).status, 400);
+    const deep = `{"model":"chat:8b","messages":[],"x":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
+    const refused = await send(deep);
+    assert.equal(refused.status, 400);
+    assert.match(await refused.text(), /nests deeper than 512 levels/);
     assert.equal(await statusOf(master.http.url, { 'content-length': '99999999' }), 413);
   });
 
