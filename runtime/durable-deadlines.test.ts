@@ -19,6 +19,24 @@ test('a deadline fires once when it is due, no earlier, and not when its key is 
   await host.stop();
 });
 
+test('a clock that is put back holds no deadline up, and one put forward passes none', async () => {
+  for (const shiftMs of [-3_600_000, 3_600_000]) {
+    const place = await world();
+    const host = hostIn(place, NEVER);
+    const at = place.clock.now();
+    await host.submit('e', { type: 'errand.asked', at, key: 'slow', limit_ms: 90_000 });
+    await place.clock.advance(1_000);
+    place.clock.shift(shiftMs);
+    await place.clock.advance(88_999);
+    assert.deepEqual(host.context('e')?.outcomes, {});
+    await place.clock.advance(1);
+    assert.deepEqual(host.context('e')?.outcomes, { slow: 'too late' });
+    const passed = (await factsOf(place.log, 'e')).find(fact => fact.type === 'deadline.passed');
+    assert.equal(passed?.at, place.clock.now());
+    await host.stop();
+  }
+});
+
 test('a deadline that passed while nobody ran fires at the next start', async () => {
   const place = await world();
   const first = hostIn(place, NEVER);

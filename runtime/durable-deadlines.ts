@@ -2,19 +2,23 @@
  * The deadlines of all entities of a host, under one timer.
  *
  * T1  A deadline fires once; set to another moment it fires again, also under the same key.
- * T2  A clock that jumps is noticed within a minute.
+ * T2  How far away a deadline is follows from the clock on the wall when it is set; after that the
+ *     monotonic clock counts: one that is put back holds nothing up, one put forward ends nothing.
  */
 import type { Clock, TimerHandle } from './clock.ts';
 
 type Deadlines = Readonly<Record<string, number>>;
 type OnDue = (entity: string, key: string, at: number) => void;
 
+/** Timers cannot wait for longer than some weeks. */
 const LOOK_AGAIN_MS = 60_000;
 
 interface Watched {
-  deadlines: Deadlines;
+  readonly deadlines: Deadlines;
   /** Key → the moment that has fired already (T1). */
   readonly fired: Map<string, number>;
+  /** Key → when its moment comes, by the monotonic clock (T2). */
+  readonly due: Map<string, { readonly at: number; readonly atMs: number }>;
 }
 
 export class DeadlineTimer {
@@ -31,11 +35,14 @@ export class DeadlineTimer {
   set(entity: string, deadlines: Deadlines): void {
     const watched = this.#watched.get(entity);
     if (watched?.deadlines === deadlines) return;
-    if (watched === undefined) {
-      this.#watched.set(entity, { deadlines, fired: new Map() });
-    } else {
-      watched.deadlines = deadlines;
-      for (const key of watched.fired.keys()) if (!(key in deadlines)) watched.fired.delete(key);
+    const { fired, due } = watched ?? { fired: new Map(), due: new Map() };
+    this.#watched.set(entity, { deadlines, fired, due });
+    for (const known of [fired, due]) {
+      for (const key of known.keys()) if (!(key in deadlines)) known.delete(key);
+    }
+    for (const [key, at] of Object.entries(deadlines)) {
+      if (due.get(key)?.at === at) continue;
+      due.set(key, { at, atMs: this.#clock.monotonic() + (at - this.#clock.now()) });
     }
     this.#arm();
   }
@@ -47,28 +54,35 @@ export class DeadlineTimer {
   #arm(): void {
     if (this.#timer !== null) this.#clock.clearTimeout(this.#timer);
     this.#timer = null;
-    let nextAt = Number.POSITIVE_INFINITY;
-    for (const [, , at] of this.#waiting()) nextAt = Math.min(nextAt, at);
-    if (nextAt === Number.POSITIVE_INFINITY) return;
-    const delayMs = Math.min(Math.max(0, nextAt - this.#clock.now()), LOOK_AGAIN_MS); // T2
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const { atMs } of this.#waiting()) nextMs = Math.min(nextMs, atMs);
+    if (nextMs === Number.POSITIVE_INFINITY) return;
+    const delayMs = Math.min(Math.max(0, nextMs - this.#clock.monotonic()), LOOK_AGAIN_MS);
     this.#timer = this.#clock.setTimeout(() => this.#fireDue(), delayMs);
   }
 
   #fireDue(): void {
-    const now = this.#clock.now();
-    const due = [...this.#waiting()].filter(([, , at]) => at <= now);
-    for (const [entity, key, at] of due) {
+    const nowMs = this.#clock.monotonic();
+    const over = [...this.#waiting()].filter(({ atMs }) => atMs <= nowMs);
+    for (const { entity, key, at } of over) {
       this.#watched.get(entity)?.fired.set(key, at);
       this.#onDue(entity, key, at);
     }
     this.#arm();
   }
 
-  *#waiting(): Iterable<readonly [entity: string, key: string, at: number]> {
-    for (const [entity, { deadlines, fired }] of this.#watched) {
-      for (const [key, at] of Object.entries(deadlines)) {
-        if (fired.get(key) !== at) yield [entity, key, at];
+  *#waiting(): Iterable<Waiting> {
+    for (const [entity, { fired, due }] of this.#watched) {
+      for (const [key, { at, atMs }] of due) {
+        if (fired.get(key) !== at) yield { entity, key, at, atMs };
       }
     }
   }
+}
+
+interface Waiting {
+  readonly entity: string;
+  readonly key: string;
+  readonly at: number;
+  readonly atMs: number;
 }

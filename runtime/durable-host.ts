@@ -60,8 +60,8 @@ export interface DurableHostOptions<M extends AnyStateMachine> {
     at: number,
   ): readonly FactOf<M>[];
   /**
-   * The fact that a deadline has passed, at a moment no earlier than it; or another one that takes
-   * the deadline away or sets it to another moment.
+   * The fact that a deadline has passed, at this moment; or another one that takes the deadline away
+   * or sets it to another moment.
    */
   onDeadline(key: string, at: number, entity: string): FactOf<M>;
   /** Facts to append when an entity with a past is opened, before its effects go on. */
@@ -383,9 +383,7 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
   async #sayPassed(entity: Entity<M>, key: string, at: number): Promise<void> {
     const { clock, logger, onDeadline } = this.#options;
     const isSet = (): boolean => entity.deadlines[key] === at;
-    await this.#append(entity, () =>
-      isSet() ? onDeadline(key, Math.max(at, clock.now()), entity.id) : null,
-    );
+    await this.#append(entity, () => (isSet() ? onDeadline(key, clock.now(), entity.id) : null));
     if (entity.deadlines[key] !== at) return;
     logger.warn('durable.deadline_ignored', { entity: entity.id, key });
   }

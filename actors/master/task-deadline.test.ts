@@ -48,7 +48,14 @@ describe('an attempt whose deadline has come', () => {
     const endsAt = budgetEndsAt(context) ?? assert.fail('it has begun');
     const last = factOf(lease, { now: endsAt - 1 });
     assert.ok(last.type === 'task.extended' && last.deadline_at === endsAt);
-    assert.equal(factOf(lease, { now: endsAt }).type, 'deadline.passed');
+    build.send(last);
+    assert.equal(
+      deadlineFact(BUILD, build.context, key, {
+        ...news,
+        ...{ now: endsAt, views: [viewOf(node, lease)] },
+      }).type,
+      'deadline.passed',
+    );
   });
 
   it('goes on for as long as a new master may not have heard of its node yet', () => {

@@ -49,11 +49,10 @@ function extended(
   // After a change of masters the adverts are not all there yet.
   const isUnheard = heardForMs < ADVERT_TTL_MS;
   if (!isUnheard && !saysAtWork(view, build, task)) return null;
-  const deadline_at = Math.min(
-    now + (isUnheard ? ADVERT_TTL_MS : limitMs),
-    budgetEndsAt(context) ?? now,
-  );
-  return deadline_at > now ? deadline_at : null;
+  const endsAt = budgetEndsAt(context);
+  if (endsAt === null || task.deadline_at === null || task.deadline_at >= endsAt) return null;
+  const deadline_at = Math.min(now + (isUnheard ? ADVERT_TTL_MS : limitMs), endsAt);
+  return deadline_at === task.deadline_at ? null : deadline_at;
 }
 
 function saysAtWork(

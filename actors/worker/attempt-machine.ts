@@ -82,7 +82,9 @@ const machineSetup = setup({
     }),
     moveDeadline: keep('deadline.moved', steps.moveDeadline),
     endCancelled: step(context => steps.finish(context, CANCELLED)),
-    endLate: keep('deadline.passed', (context, { at }) => steps.finish(context, late(context, at))),
+    endLate: keep('deadline.passed', (context, { key }) =>
+      steps.finish(context, late(context, key)),
+    ),
     close: step(steps.close),
   },
 });

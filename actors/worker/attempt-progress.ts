@@ -40,9 +40,10 @@ export class AttemptProgress {
   }
 
   /** Until when an attempt whose deadline has come may go on; null where it is over. */
-  extended(attempt: string, task: TaskMessage, now: number): number | null {
+  extended(attempt: string, task: TaskMessage, deadline: number, now: number): number | null {
     const { limit_ms, budget_until } = task;
     if (limit_ms === undefined || budget_until === undefined) return null;
+    if (deadline >= budget_until) return null; // G3
     const nowMs = this.#clock.monotonic();
     // Nothing is known of what it did before this process began.
     const { atMs, waits } = this.#seen.get(attempt) ?? { atMs: nowMs, waits: false };
@@ -50,6 +51,6 @@ export class AttemptProgress {
     if (idleMs >= limit_ms) return null;
     const leftMs = Math.max(limit_ms - idleMs, limit_ms * LOOK_AGAIN_SHARE);
     const until = Math.min(Math.ceil(now + leftMs), budget_until);
-    return until > now ? until : null; // G3
+    return until === deadline ? null : until;
   }
 }

@@ -159,8 +159,10 @@ export class Attempts {
 
   /** Over, or on until it is looked at again. */
   #onDeadline(key: string, at: number, attempt: string): AttemptFact {
-    const task = this.#host.context(attempt)?.task ?? null;
-    const until = task === null ? null : this.#options.progress.extended(attempt, task, at);
+    const { task = null, deadlines = {} } = this.#host.context(attempt) ?? {};
+    const deadline = deadlines[key] ?? at;
+    const until =
+      task === null ? null : this.#options.progress.extended(attempt, task, deadline, at);
     if (until === null) return { type: 'deadline.passed', at, key };
     return { type: 'deadline.moved', at, key, until };
   }

@@ -7,6 +7,7 @@ import { describe, it } from 'node:test';
 import { CodeGodError, toWireError } from '../../protocol/errors.ts';
 import { NodeId } from '../../protocol/ids.ts';
 import { EngineAdvert, ReserveRequest } from '../../protocol/node.ts';
+import { SimulatedClock } from '../../runtime/clock.ts';
 import { type Journal, memoryJournal } from '../../runtime/journal.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import type { Situation } from './admission.ts';
@@ -116,11 +117,29 @@ describe('a promise to an attempt', () => {
     (await next()).refuse();
     assert.equal(await codeOf(gone), 'disk_full');
     assert.equal(book.ledger.leases.length, 1);
-    const swept = book.sweep(20_000, () => false);
+    const swept = book.sweep({ now: () => 20_000, monotonic: () => 0 }, () => false);
     (await next()).pass();
     assert.equal((await swept).length, 1);
     assert.equal(book.ledger.leases.length, 0);
     assert.equal((await bookOf(journal)).ledger.leases.length, 0);
+  });
+});
+
+describe('the time of a promise', () => {
+  it('is over when it was said to be, however the clock is put in between', async () => {
+    for (const shiftMs of [-3_600_000, 3_600_000]) {
+      const clock = new SimulatedClock();
+      const book = await bookOf(await memoryJournal());
+      const at = () => ({ ...situation(), now: clock.now() });
+      assert.ok((await book.reserve(asked(1), at)).granted);
+      const sweep = () => book.sweep(clock, () => false);
+      assert.equal((await sweep()).length, 0);
+      clock.shift(shiftMs);
+      await clock.advance(9_999);
+      assert.equal((await sweep()).length, 0);
+      await clock.advance(1);
+      assert.equal((await sweep()).length, 1);
+    }
   });
 });
 

@@ -12,6 +12,7 @@ import { CodeGodError } from '../../protocol/errors.ts';
 import { type LeaseId, leaseNameOf } from '../../protocol/ids.ts';
 import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
+import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import { Turns } from '../../runtime/turns.ts';
 import type { Situation } from './admission.ts';
@@ -21,6 +22,7 @@ import { expire, type Ledger, newLedger, release, reserve } from './reservations
 const PREFIX = 'lease/';
 /** Promises that may wait for each other's writes. */
 const WAITING_MAX = 1_024;
+const LEASE_MS_MAX = 24 * 3_600_000;
 
 /** 122 bits of chance. */
 const newSecret = (): string => randomUUID().replaceAll('-', '');
@@ -35,6 +37,11 @@ export interface LeaseListeners {
 export class LeaseBook {
   readonly #journal: Journal;
   readonly #told: LeaseListeners;
+  /**
+   * When leases are over, by the monotonic clock, from the first sweep on that saw them: a clock that
+   * is put back keeps none alive, and one put forward ends none.
+   */
+  readonly #overMs = new Map<LeaseId, number>();
   readonly #turns = new Turns(WAITING_MAX, 'the leases of attempts');
   #ledger: Ledger;
 
@@ -121,8 +128,22 @@ export class LeaseBook {
   }
 
   /** Takes back what has expired; attempts at work keep theirs. */
-  sweep(now: number, atWork: (attempt: string) => boolean): Promise<readonly Lease[]> {
-    return this.#drop(ledger => expire(ledger, now, atWork).expired);
+  sweep(
+    clock: Pick<Clock, 'now' | 'monotonic'>,
+    atWork: (attempt: string) => boolean,
+  ): Promise<readonly Lease[]> {
+    const nowMs = clock.monotonic();
+    const now = clock.now();
+    return this.#drop(ledger => {
+      const known = new Set(ledger.leases.map(({ lease }) => lease));
+      for (const lease of this.#overMs.keys()) if (!known.has(lease)) this.#overMs.delete(lease);
+      for (const { lease, expires_at } of ledger.leases) {
+        const leftMs = Math.min(Math.max(0, expires_at - now), LEASE_MS_MAX);
+        if (!this.#overMs.has(lease)) this.#overMs.set(lease, nowMs + leftMs);
+      }
+      const isOver = ({ lease }: Lease): boolean => (this.#overMs.get(lease) ?? nowMs) <= nowMs;
+      return expire(ledger, isOver, atWork).expired;
+    });
   }
 
   #drop(chosen: (ledger: Ledger) => readonly Lease[]): Promise<readonly Lease[]> {

@@ -9,7 +9,7 @@ import { NodeId } from '../../protocol/ids.ts';
 import { CapacityAdvert, EngineAdvert, ReserveRequest } from '../../protocol/node.ts';
 import { roomOf } from '../../scheduling/node-room.ts';
 import type { Situation } from './admission.ts';
-import { holderKey, isAttempt, type LeaseRequest, leaseAdvert } from './lease.ts';
+import { holderKey, isAttempt, type Lease, type LeaseRequest, leaseAdvert } from './lease.ts';
 import { expire, type Ledger, newLedger, release, reserve as reserveWith } from './reservations.ts';
 import type { Resident } from './residents.ts';
 
@@ -181,9 +181,10 @@ describe('a reservation', () => {
 
   it('ends by its time, but not while its attempt is at work', () => {
     const { ledger } = reserve(newLedger(1), request(1, GIB), situation());
-    assert.equal(expire(ledger, 10_999, () => false).expired.length, 0);
-    assert.equal(expire(ledger, 11_000, attempt => attempt === 'b1.store.1').expired.length, 0);
-    assert.equal(expire(ledger, 11_000, () => false).ledger.leases.length, 0);
+    const by = (now: number) => (lease: Lease) => lease.expires_at <= now;
+    assert.equal(expire(ledger, by(10_999), () => false).expired.length, 0);
+    assert.equal(expire(ledger, by(11_000), attempt => attempt === 'b1.store.1').expired.length, 0);
+    assert.equal(expire(ledger, by(11_000), () => false).ledger.leases.length, 0);
   });
 
   it('is never granted beyond what is free, whatever comes in whatever order', () => {

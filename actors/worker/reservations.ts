@@ -76,10 +76,10 @@ export const release = (ledger: Ledger, lease: string): Ledger => ({
 /** Takes back the leases whose time is over and whose holder is not at work (L3). */
 export function expire(
   ledger: Ledger,
-  now: number,
+  isOver: (lease: Lease) => boolean,
   atWork: (holder: string) => boolean,
 ): { readonly ledger: Ledger; readonly expired: readonly Lease[] } {
-  const over = (lease: Lease): boolean => lease.expires_at <= now && !atWork(holderKey(lease));
+  const over = (lease: Lease): boolean => isOver(lease) && !atWork(holderKey(lease));
   return {
     ledger: { ...ledger, leases: ledger.leases.filter(lease => !over(lease)) },
     expired: ledger.leases.filter(over),

@@ -29,11 +29,11 @@ export const CANCELLED: AttemptEnd = {
   summary: 'cancelled',
 };
 
-export function late({ task, pending }: AttemptContext, at: number): AttemptEnd {
+export function late({ task, pending, deadlines }: AttemptContext, key: string): AttemptEnd {
   const { limit_ms, budget_until } = task ?? {};
   const [step] = Object.keys(pending);
   let message = 'the attempt did not end before its deadline';
-  if (budget_until !== undefined && at >= budget_until) {
+  if (budget_until !== undefined && (deadlines[key] ?? 0) >= budget_until) {
     message = 'the time that the build has was over';
   } else if (limit_ms !== undefined) {
     const seconds = Math.round(limit_ms / 1_000);

@@ -212,7 +212,7 @@ export class Worker {
     this.#policies.start();
     await this.#adverts.start();
     await this.#attempts.resume(); // W2
-    await this.#leases.sweep(this.#parts.clock.now(), holder => this.#isOpen(holder));
+    await this.#leases.sweep(this.#parts.clock, holder => this.#isOpen(holder));
     this.#served = this.#serve();
     this.#chores = this.#keepTidy();
     this.#intake = await startIntake({
@@ -314,7 +314,7 @@ export class Worker {
     let pruneAtMs = clock.monotonic();
     while (!signal.aborted) {
       try {
-        const expired = await this.#leases.sweep(clock.now(), holder => this.#isOpen(holder));
+        const expired = await this.#leases.sweep(clock, holder => this.#isOpen(holder));
         for (const { lease, model } of expired) log.info('lease.expired', { lease, model });
         if (clock.monotonic() >= pruneAtMs) {
           await this.#attempts.prune();
