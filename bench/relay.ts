@@ -180,6 +180,7 @@ async function worker(url: string, host: string): Promise<void> {
     lender: { use: () => Promise.resolve(hold()) },
     relays: { ollama: createOllamaRelay({ host, keep_alive: 900 }) },
     engines: () => [],
+    rates: { of: () => null, learn: () => {} },
   });
   await bus.rtt();
   process.on('message', () => {

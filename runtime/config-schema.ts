@@ -12,6 +12,7 @@
 import { hostname } from 'node:os';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
+import { secondsOf } from '../protocol/duration.ts';
 
 declare module 'zod' {
   interface GlobalMeta {
@@ -223,6 +224,13 @@ export const Settings = z.strictObject({
     flash_attention: yesOrNo().optional().describe('its OLLAMA_FLASH_ATTENTION'),
     max_loaded_models: integer(0, 1_024).optional().describe('its OLLAMA_MAX_LOADED_MODELS'),
     max_queue: integer(0, 100_000).optional().describe('its OLLAMA_MAX_QUEUE'),
+    keep_alive: z
+      .preprocess(
+        value => secondsOf(value) ?? value,
+        z.number({ error: 'expected a duration: 15m' }),
+      )
+      .default(900)
+      .describe('its OLLAMA_KEEP_ALIVE: how long a model stays after its last use; -1 for good'),
     origins: list(z.string().max(256), 64)
       .default([])
       .describe('its OLLAMA_ORIGINS: further web pages that may ask the door for models'),
@@ -283,6 +291,7 @@ export const ALIASES: Readonly<Record<string, readonly string[]>> = {
   'ollama.flash_attention': ['OLLAMA_FLASH_ATTENTION'],
   'ollama.max_loaded_models': ['OLLAMA_MAX_LOADED_MODELS'],
   'ollama.max_queue': ['OLLAMA_MAX_QUEUE'],
+  'ollama.keep_alive': ['OLLAMA_KEEP_ALIVE'],
   'ollama.origins': ['OLLAMA_ORIGINS'],
   openai_base_url: ['OPENAI_BASE_URL'],
   prefer_local: ['PREFER_LOCAL'],
@@ -349,6 +358,7 @@ export const PROJECT_RULES: Readonly<Record<string, ProjectRule>> = {
   'ollama.flash_attention': 'free',
   'ollama.max_loaded_models': 'free',
   'ollama.max_queue': 'free',
+  'ollama.keep_alive': 'free',
   openai_base_url: 'trusted',
   task_timeout_s: 'free',
   max_parallel_tasks: 'free',

@@ -131,6 +131,21 @@ describe("Ollama's own program", { skip, timeout: 300_000 }, () => {
     });
   });
 
+  test('a model stays for as long as is wished, and else for the time that is set', async () => {
+    const untilOf = async (model: string): Promise<string> => {
+      const { stdout } = await program('ps');
+      return new RegExp(`^${model}:latest .*?(\\S+ \\S+) from now`, 'm').exec(stdout)?.[1] ?? '';
+    };
+    const waited = async (model: string, pattern: RegExp): Promise<void> =>
+      await until(async () => pattern.test(await untilOf(model)));
+    await program('run', 'third', '--keepalive', '90m', 'Hello');
+    await waited('third', /^(an hour|1 hours?|90 minutes|89 minutes|About an hour)/i);
+    await program('run', 'third', 'Hello');
+    await waited('third', /^1[45] minutes/);
+    await program('run', 'third', '--keepalive', '1s', 'Hello');
+    await until(async () => !(await direct('ps')).stdout.includes('third'));
+  });
+
   test('stop takes a model out of the memory', async () => {
     await program('run', 'other', 'Hello');
     const { code, stderr } = await program('stop', 'other');

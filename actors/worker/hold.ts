@@ -12,6 +12,8 @@ export interface UseRequest extends Terms {
   /** Whose share it counts against. */
   readonly share: string;
   readonly priority: number;
+  /** Seconds that the copy is wished to stay after this use; -1: for good. The node decides. */
+  readonly keep_alive?: number;
 }
 
 export interface Hold {
@@ -37,6 +39,13 @@ export interface Measured {
   readonly prompt_ms: number | null;
   readonly output_tokens: number | null;
   readonly output_ms: number | null;
+}
+
+/** How fast a model has been seen to read its prompts, and who is told of more. */
+export interface ReadingRates {
+  /** Tokens per second; null where nobody knows. */
+  of(model: string): number | null;
+  learn(model: string, measured: Measured): void;
 }
 
 export type OnProgress = (progress: InferProgress) => void;

@@ -58,21 +58,35 @@ class TestLender implements ModelLender {
 interface World {
   readonly bus: MemoryBus;
   readonly lender: TestLender;
+  readonly rates: TestRates;
   stop(): Promise<void>;
+}
+
+/** How fast a model is known to read, and what was learnt of it since, in tokens per second. */
+interface TestRates {
+  known: number | null;
+  readonly learnt: number[];
 }
 
 function worldOf(host: string, clock: Clock = systemClock): World {
   const broker = createMemoryBroker({ clock: systemClock });
   const [bus, served] = [broker.connect('caller'), broker.connect('worker')];
   const lender = new TestLender();
+  const rates: TestRates = { known: null, learnt: [] };
   const relay: Relay = createOllamaRelay({ host, keep_alive: 900 });
   serveInferences({
     ...{ bus: served, node: NODE, clock, lender, relays: { ollama: relay } },
     log: createLogger({ name: 'test', level: 'fatal' }),
     engines: () => [],
+    rates: {
+      of: () => rates.known,
+      learn: (_, { prompt_tokens, prompt_ms }) => {
+        rates.learnt.push(Number(prompt_tokens) / (Number(prompt_ms) / 1_000));
+      },
+    },
   });
   return {
-    ...{ bus, lender },
+    ...{ bus, lender, rates },
     async stop() {
       await Promise.all([bus.close(), served.close()]);
       relay.stop();
@@ -367,6 +381,33 @@ describe('an inference', () => {
     await clock.advance(1_000);
     assert.equal(clock.timersPending, 0);
     await simulated.stop();
+  });
+
+  it('lets a long prompt be read for as long as that can take, and learns from how long it took', async () => {
+    for (const { known, tokens, silentMs } of [
+      { known: null, tokens: 30_000, silentMs: 3_000_000 },
+      { known: 300, tokens: 30_000, silentMs: 3_000_000 },
+      { known: 4, tokens: 1_000, silentMs: 2_000_000 },
+    ]) {
+      const clock = new SimulatedClock();
+      const simulated = worldOf(engine.host, clock);
+      simulated.rates.known = known;
+      const told = request();
+      const long = [{ role: 'user', content: 'x'.repeat(3 * tokens) }];
+      const asking = codeOf(
+        all(ask(simulated.bus, 'openai-chat', { messages: long, stream: true })),
+      );
+      const { closed } = await told;
+      await clock.advance(silentMs - 10_000);
+      assert.equal(simulated.lender.released.length, 0, 'it still reads');
+      await clock.advance(100_000);
+      assert.equal(await asking, 'timeout');
+      assert.equal(await closed, false);
+      const [rate] = simulated.rates.learnt;
+      assert.ok(rate !== undefined && rate < (tokens / silentMs) * 1_100, String(rate));
+      await clock.advance(1_000);
+      await simulated.stop();
+    }
   });
 
   it('is refused before anything is done', async () => {

@@ -14,7 +14,7 @@ import type { EngineName } from '../../protocol/task.ts';
 import type { Bus, BusMessage, ServeStreamContext, Subscription } from '../../runtime/bus.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { ModelLender } from './hold.ts';
+import type { ModelLender, ReadingRates } from './hold.ts';
 import type { ModelFacts } from './relay/dialect.ts';
 import { DIALECTS } from './relay/dialects.ts';
 import { type Fields, isFields } from './relay/fields.ts';
@@ -33,6 +33,7 @@ export interface InferParts {
   /** Of the engines that answer clients. */
   readonly relays: Readonly<Partial<Record<EngineName, Relay>>>;
   readonly engines: () => readonly EngineAdvert[];
+  readonly rates: ReadingRates;
 }
 
 const Envelope = InferRequest.omit({ body: true });
@@ -40,8 +41,14 @@ const decoder = new TextDecoder('utf-8', { fatal: true });
 const UNKNOWN: ModelFacts = { capabilities: null, family: null };
 
 export function serveInferences(parts: InferParts): Subscription {
-  const { bus, clock, lender, node } = parts;
-  const shared: InferenceParts = { clock, lender, pulse: new Pulse(clock), turn: new Turn() };
+  const { bus, clock, lender, node, rates } = parts;
+  const shared: InferenceParts = {
+    clock,
+    lender,
+    pulse: new Pulse(clock),
+    turn: new Turn(),
+    rates,
+  };
   const large = new LargeBodies();
   return bus.serveStream(nodeSubject(node, 'infer'), async (message, context) => {
     const request = readRequest(message);

@@ -8,7 +8,6 @@ import { ensureStores } from '../../runtime/stores.ts';
 import { createBusGateway } from './adapters/bus-gateway.ts';
 import { createBusReports } from './adapters/bus-reports.ts';
 import { createOllamaEngine } from './engines/ollama.ts';
-import { KEEP_ALIVE_S } from './engines/ollama-options.ts';
 import { createOllamaRelay } from './engines/ollama-relay.ts';
 import { createScaffoldEngine } from './engines/scaffold/engine.ts';
 import { Worker, type WorkerParts } from './worker.ts';
@@ -67,7 +66,7 @@ function enginesOf(
         ...(delayMs === 0 ? {} : { pace: { chunk_chars: PACED_CHUNK_CHARS, delay_ms: delayMs } }),
       }),
     ],
-    relays: { ollama: createOllamaRelay({ host, keep_alive: KEEP_ALIVE_S }) },
+    relays: { ollama: createOllamaRelay({ host, keep_alive: config.ollama.keep_alive }) },
     onCapacity: capacity => {
       freeBytes = capacity === null ? null : freeBytesOf(capacity);
     },
@@ -75,6 +74,7 @@ function enginesOf(
       labels: config.node.labels,
       offload: config.node.offload === 'allow',
       residencyMs: config.pool.residency_s * 1_000,
+      keepAliveS: config.ollama.keep_alive,
       aliases: config.models.aliases,
     },
   };

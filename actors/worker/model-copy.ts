@@ -21,6 +21,8 @@ export interface Waiter {
   readonly share: string;
   readonly priority: number;
   readonly sinceMs: number;
+  /** How long its user wishes the copy to stay. */
+  readonly keepAliveS?: number;
   /** Whether it has seen the copy being loaded. */
   loaded: boolean;
   readonly onProgress: OnProgress;

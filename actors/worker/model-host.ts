@@ -52,8 +52,8 @@ export interface ModelHostOptions {
   readonly used: () => void;
   /** Told when the engine's own list has to be looked at again. */
   readonly moved: () => void;
-  /** Seconds that a copy stays after a use; -1: for good. */
-  readonly keepAliveS: (model: string) => number;
+  /** Seconds that a copy stays after a use, given what its user wishes; -1: for good. */
+  readonly keepAliveS: (model: string, wish?: number) => number;
   /** Told what a load took, and how fast an answer was. */
   readonly loaded: (load: LoadRecord) => void;
   readonly spoke: (model: ModelAdvert, measured: Measured) => void;
@@ -134,6 +134,7 @@ export class ModelHost implements ModelLender {
           priority,
           onProgress,
         },
+        ...(request.keep_alive === undefined ? {} : { keepAliveS: request.keep_alive }),
         sinceMs: this.#options.clock.monotonic(),
         loaded: false,
         serve: hold => {
@@ -296,7 +297,7 @@ export class ModelHost implements ModelLender {
     return {
       ...{ lease: lease.lease, engine: copy.engine, model: copy.model },
       context_tokens: copy.context.contextTokens ?? waiter.context_tokens,
-      keep_alive: this.#options.keepAliveS(copy.model),
+      keep_alive: this.#options.keepAliveS(copy.model, waiter.keepAliveS),
       load_ms: waiter.loaded ? Math.round(clock.monotonic() - waiter.sinceMs) : 0,
       signal: revoked,
       release: measured => {

@@ -18,6 +18,12 @@ const MODELS_MAX = 2_048;
 const KEPT_EVERY_MS = 10_000;
 /** Share of the newest figure in the mean: about the last five count. */
 const NEWEST_SHARE = 0.3;
+/**
+ * The same for reading: by how long it took. A prompt that the engine still had in its cache is read
+ * in no time, which says nothing; one that took minutes says nearly all there is to know.
+ */
+const READING_SHARE_MAX = 0.7;
+const READING_HALF_MS = 2_000;
 /** Fewer tokens say more about the start of an answer than about its speed. */
 const TOKENS_MIN = 16;
 
@@ -97,7 +103,11 @@ export class ModelMeasures {
     if (reading === null && writing === null) return;
     this.#keep(model.name, {
       ...before,
-      prompt_tokens_per_s: mean(before.prompt_tokens_per_s, reading),
+      prompt_tokens_per_s: readingMean(
+        before.prompt_tokens_per_s,
+        reading,
+        measured.prompt_ms ?? 0,
+      ),
       output_tokens_per_s: mean(before.output_tokens_per_s, writing),
     });
   }
@@ -137,6 +147,13 @@ function mean(before: number | null, newest: number | null): number | null {
   if (newest === null) return before;
   if (before === null) return round(newest);
   return round(before * (1 - NEWEST_SHARE) + newest * NEWEST_SHARE);
+}
+
+/** Of the time per token: what took none pulls little, however fast that makes it look. */
+function readingMean(before: number | null, newest: number | null, ms: number): number | null {
+  if (newest === null || before === null || before <= 0) return mean(null, newest ?? before);
+  const share = Math.min(READING_SHARE_MAX, ms / (ms + READING_HALF_MS));
+  return round(1 / ((1 - share) / before + share / newest));
 }
 
 const round = (value: number): number => Math.round(value * 10) / 10;

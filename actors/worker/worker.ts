@@ -6,7 +6,12 @@
  * W2: what was under way when the process ended goes on when it starts again, before anything new.
  */
 import type { NodeId } from '../../protocol/ids.ts';
-import type { EngineAdvert, LifecycleState, RuntimeAdvert } from '../../protocol/node.ts';
+import type {
+  EngineAdvert,
+  LifecycleState,
+  ModelAdvert,
+  RuntimeAdvert,
+} from '../../protocol/node.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Subscription } from '../../runtime/bus.ts';
@@ -20,6 +25,7 @@ import { AttemptProgress } from './attempt-progress.ts';
 import { Attempts } from './attempts.ts';
 import { Draining } from './draining.ts';
 import type { Engine } from './engines/engine.ts';
+import { KEEP_ALIVE_S } from './engines/ollama-options.ts';
 import { serveInferences } from './infer.ts';
 import { startIntake } from './intake.ts';
 import { Inventory } from './inventory.ts';
@@ -61,16 +67,18 @@ export interface WorkerSettings {
   readonly labels: Readonly<Record<string, string>>;
   readonly offload: boolean;
   readonly residencyMs: number;
+  /** Seconds that a copy stays after a use; -1: for good. */
+  readonly keepAliveS: number;
   readonly aliases: Readonly<Record<string, string>>;
 }
 
-const SETTINGS: WorkerSettings = { labels: {}, offload: true, residencyMs: 0, aliases: {} };
+const SETTINGS: WorkerSettings = {
+  ...{ labels: {}, offload: true, residencyMs: 0, keepAliveS: KEEP_ALIVE_S, aliases: {} },
+};
 /** Attempts at once per device that runs models: while one waits for tools the other generates. */
 const SLOTS_PER_DEVICE = 2;
 /** Attempts at once where nothing but the scaffold generates. */
 const SLOTS_WITHOUT_DEVICE = 4;
-/** Seconds that a copy stays after a use, at least. Only we evict: Ollama's own bound is a fallback. */
-const KEEP_ALIVE_S_MIN = 900;
 const SWEEP_EVERY_MS = 5_000;
 const PRUNE_EVERY_MS = 3_600_000;
 const DRAIN_POLL_MS = 50;
@@ -151,7 +159,7 @@ export class Worker {
       measured: signal => this.#adverts.nextCapacity(signal),
       measureNow: signal => this.#adverts.measureNow(signal),
       isKept: model => this.#policies.keeps(model),
-      keepAliveS: model => this.#keepAliveS(model),
+      keepAliveS: (model, wish) => this.#keepAliveS(model, wish),
       moved: () => void this.#inventory.refresh(),
       loaded: load => {
         measures.loaded(load);
@@ -235,8 +243,29 @@ export class Worker {
       serveInferences({
         ...{ bus: messenger.bus, node, clock, log, relays, lender: this.#models },
         engines: () => this.#inventory.adverts,
+        rates: {
+          of: name => this.#measured(name)?.prompt_tokens_per_s ?? null,
+          learn: (name, measured) => {
+            const model = this.#installed(name);
+            if (model !== undefined) this.#measures.spoke(model, measured);
+          },
+        },
       }),
     ];
+  }
+
+  /** By the engine's own spelling. */
+  #installed(name: string): ModelAdvert | undefined {
+    for (const { models } of this.#inventory.adverts) {
+      const found = models.find(model => model.name === name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  #measured(name: string): Partial<ModelAdvert> | null {
+    const model = this.#installed(name);
+    return model === undefined ? null : this.#measures.of(model);
   }
 
   /** Whether somebody is at work under the lease of this holder. */
@@ -268,9 +297,14 @@ export class Worker {
     }));
   }
 
-  #keepAliveS(model: string): number {
-    if (this.#policies.keeps(model)) return -1;
-    return Math.max(KEEP_ALIVE_S_MIN, Math.ceil(this.#settings.residencyMs / 1_000));
+  /**
+   * What a rule keeps stays for good. Otherwise a client's wish counts, and the last one, as on an
+   * Ollama; but no copy goes sooner than its time while others wait. Where the memory is needed, any
+   * that is idle goes.
+   */
+  #keepAliveS(model: string, wish: number = this.#settings.keepAliveS): number {
+    if (wish < 0 || this.#policies.keeps(model)) return -1;
+    return Math.ceil(Math.max(wish, this.#settings.residencyMs / 1_000));
   }
 
   #slots(): number {

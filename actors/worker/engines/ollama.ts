@@ -32,6 +32,7 @@ import { canonicalFields, KEEP_ALIVE_S, type NativeChat } from './ollama-options
 import { ThinkingProbes } from './ollama-probe.ts';
 import { findOllamaProcess, loadedBytes, type OllamaProcess } from './ollama-process.ts';
 import { progressOf } from './ollama-pull.ts';
+import { readingLimitMs, tokensIn } from './reading-time.ts';
 import { Watchdog } from './watchdog.ts';
 
 export interface OllamaOptions {
@@ -218,7 +219,9 @@ class OllamaEngine implements Engine {
     let last = '';
     let repeated = 0;
     try {
-      watchdog.expect(firstTokenMs, `${model} gave no first token in time`);
+      const promptLength = request.messages.reduce((sum, { content }) => sum + content.length, 0);
+      const readingMs = readingLimitMs(firstTokenMs, tokensIn(promptLength), null);
+      watchdog.expect(readingMs, `${model} gave no first token in time`);
       const { output_tokens_max: num_predict, temperature } = request;
       const chat: NativeChat & { stream: true } = {
         ...{ model, stream: true },

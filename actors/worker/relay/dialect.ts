@@ -4,8 +4,8 @@
  *
  * D1: what cannot be done is refused with a sentence before anything is done; what only hints or
  *     names is let go. Nothing that would change an answer is dropped in silence.
- * D2: what a node decides (context, batch, GPU layers, keep_alive) is not the client's to say: it
- *     would load the model again under everybody else.
+ * D2: what a node decides (context, batch, GPU layers) is not the client's to say: it would load the
+ *     model again under everybody else. How long the model stays is the client's to wish.
  */
 import type { CodeGodError } from '../../../protocol/errors.ts';
 import type { RequestId } from '../../../protocol/inference.ts';
@@ -36,6 +36,8 @@ export interface Translation {
   readonly body: Fields;
   readonly options: Fields;
   readonly stream: boolean;
+  /** Seconds that the model is wished to stay; -1: for good. */
+  readonly keep_alive?: number;
   /** Wishes of the client that are not the client's to say (D2). */
   readonly ignored: readonly string[];
   readonly answer: Answer;

@@ -7,7 +7,8 @@
  * I3: when the caller goes, or the model is taken away, the engine's stream is closed at once.
  * I4: the slot is given back when the engine is done, not when the caller has taken everything.
  * I5: nobody waits in silence: signs of life go out while the engine thinks, and an engine that says
- *     nothing for too long is given up.
+ *     nothing for too long is given up: too long for this prompt, until its first byte.
+ * I6: reading that took longer than expected is learnt from, also where nobody waited for its end.
  */
 import { CodeGodError } from '../../../protocol/errors.ts';
 import {
@@ -18,7 +19,8 @@ import {
 } from '../../../protocol/inference.ts';
 import type { MessageHeaders, ServeStreamContext } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
-import type { Hold, ModelLender } from '../hold.ts';
+import { readingLimitMs, tokensIn } from '../engines/reading-time.ts';
+import type { Hold, ModelLender, ReadingRates } from '../hold.ts';
 import { termsOf } from '../lease.ts';
 import { ANSWER_BYTES_MAX, answerTooLarge } from './answer-lines.ts';
 import type { Translation } from './dialect.ts';
@@ -33,15 +35,26 @@ export interface InferenceParts {
   readonly lender: ModelLender;
   readonly pulse: Pulse;
   readonly turn: Turn;
+  readonly rates: ReadingRates;
 }
 
 /** Beats without a message after which a sign of life is sent: at most three beats after the last. */
 const QUIET_BEATS = 2;
-/** Silence of an engine: queueing and reading a long prompt, or writing a call before telling it. */
+/** Silence of an engine: queueing and reading a short prompt, or writing a call before telling it. */
 const SILENCE_MS = 300_000;
 /** The same for an answer that is not streamed, and so is silent until it is complete. */
 const WHOLE_MS = 3_600_000;
+/** Less says more about the engine's queue than about its reading. */
+const LEARNT_MS_MIN = 30_000;
 const READING: InferProgress = { phase: 'reading', fraction: null };
+
+/** A prompt that the engine has, as long as nothing came back. */
+interface Reading {
+  readonly model: string;
+  readonly tokens: number;
+  readonly expectedMs: number | null;
+  readonly sinceMs: number;
+}
 
 export interface Outcome {
   readonly usage: InferUsage | null;
@@ -57,7 +70,8 @@ export class Inference implements RelaySink, Source, Beating {
   readonly #signal: AbortSignal;
   readonly #outflow: Outflow;
   readonly #whole: Buffer[] = [];
-  readonly #stillBeatsMax: number;
+  #stillBeatsMax: number;
+  #reading: Reading | null = null;
   #wholeBytes = 0;
   #exchange: Exchange | null = null;
   #progress = READING;
@@ -83,17 +97,21 @@ export class Inference implements RelaySink, Source, Beating {
     this.#relay = relay;
     this.#signal = signal;
     this.#outflow = new Outflow(send, parts.turn, this);
-    this.#stillBeatsMax = (translation.stream ? SILENCE_MS : WHOLE_MS) / BEAT_MS;
+    this.#stillBeatsMax = this.#patienceMs / BEAT_MS;
   }
 
   async run(): Promise<Outcome> {
     const { clock, lender, pulse } = this.#parts;
     const { request, share, priority } = this.#request;
+    const { keep_alive: wish } = this.#translation;
     const startMs = clock.monotonic();
     pulse.add(this);
     try {
       const hold = await lender.use(
-        { ...termsOf(this.#request), share, priority, holder: { request } },
+        {
+          ...{ ...termsOf(this.#request), share, priority, holder: { request } },
+          ...(wish === undefined ? {} : { keep_alive: wish }),
+        },
         progress => this.#tell(progress),
         this.#signal,
       );
@@ -127,12 +145,38 @@ export class Inference implements RelaySink, Source, Beating {
       const { context_tokens, model } = hold;
       const { path } = this.#translation;
       const body = nativeBody(this.#translation, { context_tokens, keep_alive });
+      this.#reads(model, body);
       this.#exchange = this.#relay.ask({ path, model, body }, this);
     }).finally(() => {
       this.#over = true;
+      this.#learn();
       this.#signal.removeEventListener('abort', this);
       hold.signal.removeEventListener('abort', this);
     });
+  }
+
+  get #patienceMs(): number {
+    return this.#translation.stream ? SILENCE_MS : WHOLE_MS;
+  }
+
+  /** I5: from now on it reads. */
+  #reads(model: string, body: string): void {
+    const { clock, rates } = this.#parts;
+    const tokens = tokensIn(body.length);
+    const rate = rates.of(model);
+    const expectedMs = rate === null || rate <= 0 ? null : (tokens / rate) * 1_000;
+    this.#reading = { model, tokens, expectedMs, sinceMs: clock.monotonic() };
+    this.#stillBeatsMax = readingLimitMs(this.#patienceMs, tokens, expectedMs) / BEAT_MS;
+  }
+
+  /** I6: it never came to its first byte. Of an answer that is not streamed nobody knows how far it was. */
+  #learn(): void {
+    if (this.#reading === null || !this.#translation.stream) return;
+    const { clock, rates } = this.#parts;
+    const { model, tokens, expectedMs, sinceMs } = this.#reading;
+    const prompt_ms = clock.monotonic() - sinceMs;
+    if (prompt_ms < Math.max(LEARNT_MS_MIN, expectedMs ?? 0)) return;
+    rates.learn(model, { prompt_tokens: tokens, prompt_ms, output_tokens: null, output_ms: null });
   }
 
   /** I3. One of the two signals has fired. */
@@ -150,6 +194,10 @@ export class Inference implements RelaySink, Source, Beating {
 
   take(bytes: Buffer): void {
     this.#stillBeats = 0;
+    if (this.#reading !== null) {
+      this.#reading = null;
+      this.#stillBeatsMax = this.#patienceMs / BEAT_MS;
+    }
     if (this.#over) return;
     try {
       if (this.#translation.stream) this.#outflow.push(this.#translation.answer.take(bytes));

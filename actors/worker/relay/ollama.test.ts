@@ -63,11 +63,26 @@ test('options that would load the model again are the node’s; sampling is the 
   };
   const body = { model: 'tiny', messages, options, keep_alive: 0, shift: true, truncate: true };
   const translation = translate(ollamaChat, body);
-  assert.deepEqual(translation.ignored, ['num_ctx', 'num_gpu', 'num_batch', 'keep_alive', 'shift']);
+  assert.deepEqual(translation.ignored, ['num_ctx', 'num_gpu', 'num_batch', 'shift']);
   assert.deepEqual(JSON.parse(nativeBody(translation, NODE)), {
     ...{ model: MODEL, messages, stream: true, keep_alive: 900, truncate: true, shift: false },
     options: { num_predict: 8_192, temperature: 0.1, stop: ['x'], seed: 7, num_ctx: 8_192 },
   });
+});
+
+test('how long a model is to stay is a wish, in any form that Ollama reads', () => {
+  const wishOf = (keep_alive: unknown) =>
+    translate(ollamaChat, { messages, keep_alive }).keep_alive;
+  assert.deepEqual([60, '5m', 0, -1, '-1s', '', null].map(wishOf), [
+    60,
+    300,
+    0,
+    -1,
+    -1,
+    undefined,
+    undefined,
+  ]);
+  assert.throws(() => wishOf('soon'), { code: 'bad_request' });
 });
 
 test('embeddings are never streamed, have no bound of tokens, and are cut where the client lets them', () => {

@@ -6,10 +6,11 @@
  *     spells it otherwise: then each line's name, which stands at its very beginning, is put back.
  * P2: a line that tells an error is held back, so that the failure is told in one place.
  */
+import { secondsOf } from '../../../protocol/duration.ts';
 import { type CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import { ANSWER_BYTES_MAX, answerTooLarge, endedEarly, engineError } from './answer-lines.ts';
 import { type Answer, type DialectTranslator, toldName } from './dialect.ts';
-import { fieldsField, flagField } from './fields.ts';
+import { fieldsField, flagField, refusal } from './fields.ts';
 import { type Figures, milliseconds, type NativePath } from './native.ts';
 import { clientOptions } from './node-options.ts';
 
@@ -35,16 +36,25 @@ function passing(path: NativePath): DialectTranslator {
       ...rest
     } = body;
     const { options, ignored } = clientOptions(fieldsField(body, 'options') ?? {});
-    if (keep_alive !== undefined) ignored.push('keep_alive');
     if (shift === true) ignored.push('shift');
     const { model } = asked;
+    const stay = stayOf(keep_alive);
     const told = toldName(body, asked);
     return {
       ...{ path, options, ignored, model, body: rest },
+      ...(stay === null ? {} : { keep_alive: stay }),
       stream: path !== '/api/embed' && (flagField(body, 'stream') ?? true),
       answer: told === model ? new PassingAnswer() : new RenamingAnswer(model, told),
     };
   };
+}
+
+/** Null where nothing is wished. @throws CodeGodError `bad_request` */
+function stayOf(wish: unknown): number | null {
+  if (wish === undefined || wish === null || wish === '') return null;
+  const seconds = secondsOf(wish);
+  if (seconds !== null) return seconds;
+  throw refusal('keep_alive', 'has to be a number of seconds or a duration, such as 5m');
 }
 
 class PassingAnswer implements Answer {

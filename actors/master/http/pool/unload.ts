@@ -4,6 +4,7 @@
  *
  * U1: copies that somebody is at work on stay; where there are no others, the client is told.
  */
+import { secondsOf } from '../../../../protocol/duration.ts';
 import type { Dialect, UnloadRequest } from '../../../../protocol/inference.ts';
 import { Acknowledgement } from '../../../../protocol/node.ts';
 import { nodeSubject } from '../../../../protocol/subjects.ts';
@@ -21,15 +22,11 @@ export interface UnloadOptions {
 }
 
 export function asksToUnload(dialect: Dialect, { value }: Body): boolean {
-  if (!isNoTime(value['keep_alive'])) return false;
+  if (secondsOf(value['keep_alive']) !== 0) return false;
   const { messages, prompt } = value;
   if (dialect === 'ollama-chat') return !Array.isArray(messages) || messages.length === 0;
   return dialect === 'ollama-generate' && (prompt === undefined || prompt === '');
 }
-
-/** A number of seconds or one of Go's durations. */
-const isNoTime = (value: unknown): boolean =>
-  value === 0 || (typeof value === 'string' && /^0(ns|us|µs|ms|s|m|h)?$/.test(value));
 
 /** Answers as Ollama does. @throws CodeGodError `model_missing`, `conflict` (U1) */
 export async function unload(
