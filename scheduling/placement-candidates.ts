@@ -148,7 +148,10 @@ export class Candidates {
     if (local.some(takes)) return local;
     const available = remote.filter(isAvailable);
     if (available.length > 0) return available;
-    return local.some(isAvailable) ? local : this.#ofEngines('scaffold');
+    // What is away comes back: it is waited for (P4).
+    const known = [...local, ...remote].filter(offer => offer.verdict !== 'excluded');
+    if (known.length > 0) return known;
+    return this.request.needs_model === true ? [] : this.#ofEngines('scaffold');
   }
 
   /** Whoever has the model, however it stands there. */

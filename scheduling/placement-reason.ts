@@ -6,10 +6,13 @@ import { nearestName, sameModel } from './model-names.ts';
 import { bytesOf } from './node-resident.ts';
 import { type Candidates, isOutside } from './placement-candidates.ts';
 import type { Outcome } from './placement-decision.ts';
+import type { NodeState } from './placement-node.ts';
 import type { Offer } from './placement-offer.ts';
 import { freeOf } from './placement-rank.ts';
 
 const NAMES_MAX = 4;
+/** Of what an engine says of its own absence. */
+const REASON_MAX = 200;
 
 /** What is to be said of one candidate. */
 export function offerReason(offer: Offer): string {
@@ -53,7 +56,9 @@ export function chosenReason(best: Offer, ranked: readonly Offer[]): string {
   const others = new Set(ranked.map(offer => offer.node)).size - 1;
   const rest = others === 0 ? '' : `; ${count(others, 'other node')} could take it too`;
   if (best.engine === 'scaffold') {
-    return `scaffold on ${best.node}: no model is installed; \`ollama pull qwen2.5-coder:7b\` for real generation${rest}`;
+    const silent = silentEngine([best.state]);
+    const why = silent === null ? '' : ` (${silent})`;
+    return `scaffold on ${best.node}: no model is installed${why}; \`ollama pull qwen2.5-coder:7b\` for real generation${rest}`;
   }
   return `${best.model} on ${best.node}: ${offerReason(best)}${rest}`;
 }
@@ -129,16 +134,16 @@ function missingModel({ request, candidates }: Outcome, offers: readonly Offer[]
   if (outside !== undefined && request.remote === 'deny') {
     return `${outside.model.name} runs outside the house, which is not allowed; \`--fallback allow\` would allow it`;
   }
+  const away = awayRuntimes(offers, candidates);
+  if (away !== null) return awayReason(away, request.model);
   if (gone !== undefined && request.model !== null) {
     return `only ${gone.node} has ${request.model}, and it is not ready: ${offerReason(gone)}`;
   }
   if (gone !== undefined) return `${gone.node} is not ready: ${offerReason(gone)}`;
-  const silent = candidates
-    .states()
-    .flatMap(state => state.view.runtime?.advert.engines ?? [])
-    .find(engine => !engine.available && engine.reason !== null);
   if (request.model === null) {
-    const why = silent === undefined ? '' : ` (${silent.reason})`;
+    const silent = silentEngine(candidates.states());
+    const why = silent === null ? '' : ` (${silent})`;
+    if (request.needs_model === true) return modelGone(request.prefers ?? [], why);
     return `no model may be used${why}; install one with \`ollama pull qwen2.5-coder:7b\``;
   }
   const able = entries.find(entry => entry.key === candidates.key);
@@ -151,6 +156,45 @@ function missingModel({ request, candidates }: Outcome, offers: readonly Offer[]
     nearest === null || sameModel(nearest, request.model) ? '' : `; the nearest name is ${nearest}`;
   const name = pullableName(candidates) ?? request.model;
   return `no ready node has the model ${request.model}${hint}; \`ollama pull ${name}\` would bring it`;
+}
+
+/** Why an engine of one of the nodes is not there, where one says so. */
+function silentEngine(states: readonly NodeState[]): string | null {
+  const engines = states.flatMap(state => state.view.runtime?.advert.engines ?? []);
+  return engines.find(({ available, reason }) => !available && reason !== null)?.reason ?? null;
+}
+
+interface Away {
+  readonly nodes: readonly string[];
+  /** When the first of them answered last, by its own clock; null where it was never seen. */
+  readonly since: number | null;
+  readonly reason: string | null;
+}
+
+/** Nodes that are ready themselves and whose model runtime does not answer; null where none is. */
+function awayRuntimes(offers: readonly Offer[], candidates: Candidates): Away | null {
+  const found = offers.flatMap(({ state, engine: name }) => {
+    const engine = state.view.runtime?.advert.engines.find(one => one.name === name);
+    const isAway = engine?.available === false && candidates.absence(state) === null;
+    return isAway ? [{ node: state.node, engine }] : [];
+  });
+  const [first] = found;
+  if (first === undefined) return null;
+  const { away_since: since = null, reason } = first.engine;
+  return { nodes: [...new Set(found.map(({ node }) => node))].sort(), since, reason };
+}
+
+function awayReason({ nodes, since, reason }: Away, model: string | null): string {
+  const where = nodes.slice(0, NAMES_MAX).join(', ');
+  const when = since === null ? '' : ` since ${new Date(since).toTimeString().slice(0, 5)}`;
+  const why = reason === null ? '' : ` (${reason.slice(0, REASON_MAX)})`;
+  const silent = `the model runtime on ${where} does not answer${when}${why}; it goes on when it does`;
+  return model === null ? silent : `only ${where} has ${model}: ${silent}`;
+}
+
+function modelGone(used: readonly string[], why: string): string {
+  const what = used.length === 0 ? 'a model' : used.slice(0, NAMES_MAX).join(', ');
+  return `no node that is heard of has a model${why}; the build works with ${what} and goes on when one is there`;
 }
 
 /** As a registry is likeliest to know it. */

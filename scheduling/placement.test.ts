@@ -139,9 +139,37 @@ test('what would help never is to unload the scaffold', () => {
   assert.doesNotMatch(`${decision.reason} ${decision.would_change}`, /scaffold/);
 });
 
-test('a real model on a node that is gone does not keep the scaffold from working', () => {
-  const gone = { id: 'b', gpu: gpu(20), models: [LARGE], seen_at: NOW - 60_000 };
-  assert.equal(placed({}, { id: 'a', scaffold: true }, gone).plan?.engine, 'scaffold');
+test('a real model that is away is waited for, and the reason says what is wrong', () => {
+  const scaffold = { id: 'a', scaffold: true };
+  const since = new Date(2026, 0, 5, 14, 2).getTime();
+  const away = { id: 'attic', gpu: gpu(20), models: [LARGE], ollama: false, away_since: since };
+  const { plan, decision } = placed({}, scaffold, away);
+  assert.equal(plan, null);
+  assert.equal(
+    decision.reason,
+    'of 2 nodes 2 ready, 0 with a model, 0 allowed: ' +
+      'the model runtime on attic does not answer since 14:02 ' +
+      '(ollama is not running); it goes on when it does',
+  );
+  assert.doesNotMatch(JSON.stringify(decision), /pull/);
+  const named = placed({ model: LARGE.name }, scaffold, away).decision.reason;
+  assert.match(named, /only attic has qwen2\.5-coder:14b: the model runtime on attic does not/);
+  const silent = { ...away, ollama: true, seen_at: NOW - 12_000 };
+  assert.equal(placed({}, scaffold, silent).plan, null);
+  const other = { id: 'b', gpu: gpu(20), models: [SMALL] };
+  assert.equal(placed({}, scaffold, away, other).plan?.model, SMALL.name);
+});
+
+test('the scaffold never takes over what works with models, also where none is heard of', () => {
+  const scaffold = { id: 'a', scaffold: true, ollama: false };
+  const { plan, decision } = placed({ needs_model: true, prefers: [LARGE.name] }, scaffold);
+  assert.equal(plan, null);
+  assert.equal(
+    decision.reason,
+    'no node that is heard of has a model (ollama is not running); ' +
+      'the build works with qwen2.5-coder:14b and goes on when one is there',
+  );
+  assert.equal(placed({ needs_model: true, model: 'scaffold' }, scaffold).plan?.node, 'a');
 });
 
 test('models outside the house only where it is allowed, and after those inside', () => {

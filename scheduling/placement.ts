@@ -7,7 +7,8 @@
  *     need is at most the free memory, or where it is after idle models are unloaded.
  * P2: the same input gives the same answer; ties are broken by the node's id.
  * P3: more free memory on a node never makes a placeable request unplaceable.
- * P4: `scaffold` is taken only where no real model is available on any ready node, or by name.
+ * P4: `scaffold` is taken only where no node has a real model, or by name: never in the place of a
+ *     model that is away for a while, nor for a build that works with models.
  * P5: models outside the house are taken only where the request allows it, and, unless it says
  *     otherwise, after all others.
  * P6: where no model is named: one that the build uses already, else the largest that some node can
@@ -55,6 +56,8 @@ export interface PlacementRequest {
   readonly context_max?: number;
   /** Models that this build uses already: taken where none is named, and not evicted lightly. */
   readonly prefers?: readonly string[];
+  /** Nothing but a model will do: the build has used one, or waited for one. */
+  readonly needs_model?: boolean;
 }
 
 /** What holds besides the request and the adverts. */

@@ -48,6 +48,8 @@ export interface NodeInput {
   readonly scaffold?: boolean;
   readonly remote?: boolean;
   readonly ollama?: boolean;
+  /** When it answered last. */
+  readonly away_since?: number;
   /** Of the engines. */
   readonly version?: string;
   readonly leases?: readonly { readonly model: string; readonly bytes: number }[];
@@ -131,6 +133,7 @@ function enginesOf(input: NodeInput): unknown[] {
     name,
     available,
     version: input.version ?? null,
+    ...(available || input.away_since === undefined ? {} : { away_since: input.away_since }),
     ...(input.environment === undefined ? {} : { environment: input.environment }),
     reason: available ? null : `${name} is not running`,
     models: models.map(model => ({

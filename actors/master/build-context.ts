@@ -148,6 +148,8 @@ export interface BuildContext {
   } | null;
   /** Tries to create a workspace that failed. */
   readonly workspace_failures: number;
+  /** A model was used, or there to be waited for: from then on nothing else will do. */
+  readonly needs_model?: boolean;
   readonly tasks: readonly TaskRecord[];
   readonly withdrawals: readonly Withdrawal[];
   readonly checks: readonly CheckRun[];

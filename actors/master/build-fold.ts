@@ -10,6 +10,7 @@ import type { WireError } from '../../protocol/errors.ts';
 import type { FactBody } from '../../protocol/fact.ts';
 import { TaskId } from '../../protocol/ids.ts';
 import { PLAN_ATTEMPTS_MAX } from '../../protocol/limits.ts';
+import type { PlacementDecision } from '../../protocol/node.ts';
 import type { TaskReport } from '../../protocol/task.ts';
 import { type BuildContext, newTask, type TaskRecord } from './build-context.ts';
 import { isOver } from './task-graph.ts';
@@ -81,10 +82,10 @@ function foldTask(context: BuildContext, fact: TaskFact): BuildContext {
   if (task === undefined || task.attempt !== fact.attempt) return context;
   switch (fact.type) {
     case 'task.placed':
-      return task.state === 'placing' ? placed(context, task, fact) : context;
+      return task.state === 'placing' ? placed(seeing(context, fact), task, fact) : context;
     case 'task.unplaced':
       if (task.state !== 'placing') return context;
-      return replace(context, {
+      return replace(seeing(context, fact), {
         ...task,
         unplaced: { tries: fact.tries, reason: fact.decision.reason },
       });
@@ -189,6 +190,18 @@ function planRejected(context: BuildContext, fact: FactOf<'plan.rejected'>): Bui
     error: fact.error,
     previous_error: fact.error.message,
   });
+}
+
+/** Notes that a model was among what the task could have got, now or later. */
+function seeing(
+  context: BuildContext,
+  { decision }: { readonly decision: PlacementDecision },
+): BuildContext {
+  if (context.needs_model === true) return context;
+  const isThere = decision.candidates.some(
+    ({ engine, model, verdict }) => engine !== 'scaffold' && model !== '' && verdict !== 'excluded',
+  );
+  return isThere ? { ...context, needs_model: true } : context;
 }
 
 function placed(

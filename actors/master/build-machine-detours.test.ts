@@ -5,7 +5,7 @@ import { TaskId } from '../../protocol/ids.ts';
 import { sourcePath } from '../../test/source-tree.ts';
 import { assertReadmeDiagram } from '../../test/state-diagram.ts';
 import { buildMachine } from './build-machine.ts';
-import { planOf, TestBuild } from './test-build.ts';
+import { NODE, planOf, TestBuild } from './test-build.ts';
 
 test('the README shows the machine as it is', () => {
   assertReadmeDiagram(sourcePath('actors/master/README.md'), buildMachine);
@@ -31,6 +31,24 @@ test('where nothing can be placed the build waits for capacity, and goes on wher
   assert.deepEqual(build.wishes, ['place:plan.1.1'], 'it is tried again');
   build.answer('place:plan.1.1');
   assert.equal(build.state, 'planning');
+});
+
+test('once a model was used or waited for, nothing but a model will do', () => {
+  const needsModel = (build: TestBuild, key: string): boolean | undefined => {
+    const effect = build.wish(key);
+    return effect.kind === 'place' ? effect.request.needs_model : undefined;
+  };
+  const waiting = new TestBuild().receive().runTo('planning');
+  assert.equal(needsModel(waiting, 'place:plan.1.0'), undefined);
+  assert.equal(needsModel(waiting.unplaced('plan', 1), 'place:plan.1.1'), undefined);
+  const candidate = { node: NODE, engine: 'ollama', model: 'qwen', verdict: 'not_ready' } as const;
+  const away = { ...candidate, need_bytes: 0, free_bytes: null, reason: 'it is away' };
+  const decision = { at: 1, chosen: null, reason: 'it is away', candidates: [away] };
+  const { id: task, attempt } = waiting.task('plan');
+  waiting.send({ type: 'task.unplaced', task, attempt, tries: 2, decision });
+  assert.equal(needsModel(waiting, 'place:plan.1.2'), true);
+  const used = new TestBuild().receive().runTo('executing');
+  assert.equal(needsModel(used, 'place:store.1.0'), true, 'the plan came from a model');
 });
 
 test('while one task runs, another that waits does not hold the build up', () => {

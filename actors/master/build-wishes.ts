@@ -83,6 +83,7 @@ function placeWish(
       remote: remoteOf(context),
       avoid: task.avoid,
       prefers: modelsOf(context),
+      ...(needsModel(context) ? { needs_model: true } : {}),
     },
     gateway,
   };
@@ -95,6 +96,10 @@ function modelsOf({ tasks }: BuildContext): readonly string[] {
   );
   return [...new Set(models)].sort();
 }
+
+/** A build of an earlier release has not noted it, but knows its models. */
+const needsModel = (context: BuildContext): boolean =>
+  context.needs_model === true || modelsOf(context).length > 0;
 
 function remoteOf(context: BuildContext): 'deny' | 'last' | 'first' {
   if (context.request?.fallback !== 'allow') return 'deny';

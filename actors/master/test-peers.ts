@@ -33,7 +33,7 @@ import {
 import type { Subscription } from '../../runtime/bus.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Messenger } from '../../runtime/messages.ts';
-import { nodeView } from '../../scheduling/test-nodes.ts';
+import { type NodeInput, nodeView } from '../../scheduling/test-nodes.ts';
 import { SHA, TWO_TASKS } from './test-build.ts';
 
 const ADVERT_MS = 1_000;
@@ -53,6 +53,8 @@ export class TestPeers {
   readonly merged: MergeRequest[] = [];
   /** Its worker says nothing any more; what it is sent it does not answer. */
   isSilent = false;
+  /** What its worker's advert shows besides the scaffold. */
+  shows: Partial<NodeInput> = {};
   /** Of the worker's advert; grows when it is started again. */
   workerEpoch = 1;
   plan: Plan = TWO_TASKS;
@@ -107,7 +109,8 @@ export class TestPeers {
 
   async advertise(): Promise<void> {
     const kv = this.#messenger.bus.kv(BUCKETS.node.name);
-    const view = nodeView({ id: this.node, scaffold: true, ollama: false, slots: 16 });
+    const base = { id: this.node, scaffold: true, ollama: false, slots: 16 };
+    const view = nodeView({ ...base, ...this.shows });
     const { capacity, runtime } = view;
     const gateway = {
       node: this.node,

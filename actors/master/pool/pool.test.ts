@@ -106,6 +106,20 @@ describe('the pool', () => {
     assert.equal(await place, 'no_capacity');
   });
 
+  test('what a build has learnt while it waited holds for its place as well', async () => {
+    await world.show('a', { models: [], scaffold: true, state: 'draining' });
+    const asking = attempt('b1.store.1');
+    assert.equal(await acquire(asking, 0), null);
+    const learnt = { ...asking, request: { ...asking.request, needs_model: true } };
+    const place = acquire(learnt, 60_000);
+    await world.show('a', { models: [], scaffold: true });
+    assert.equal(world.pool.waiting().length, 1, 'the scaffold does not take it');
+    await world.show('a', { scaffold: true });
+    const grant = await granted(place);
+    assert.equal(grant.plan.engine, 'ollama');
+    world.pool.handedOver(grant);
+  });
+
   test('a build that says why it waits keeps its place meanwhile', async () => {
     await world.show('a', { slots: 1, slots_used: 1, scaffold: true });
     const early = attempt('b1.store.1');

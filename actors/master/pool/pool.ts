@@ -133,12 +133,16 @@ export class Pool {
    */
   acquire(asking: Asking, patienceMs: number): Promise<Grant | null> {
     const known = this.#entries.get(asking.id);
-    if (known !== undefined) return this.#attended(known, patienceMs);
+    const isSame = known?.job.request.needs_model === asking.request.needs_model;
+    if (known !== undefined && (isSame || known.grant !== null))
+      return this.#attended(known, patienceMs);
     if (this.#isClosed) return Promise.reject(stopping());
+    // It has learnt what it needs: another request, in the old place.
+    this.#leave(asking.id, null);
     const { model } = asking.request;
     const { clock, policies } = this.#options;
     const more = model === null ? 0 : (policies.of(model)?.priority ?? 0);
-    const job = jobOf(asking, more, clock.now());
+    const job = jobOf(asking, more, known?.job.arrived_at ?? clock.now());
     this.decisions.entered(job);
     this.#state = entered(this.#state, job);
     return this.#attended(this.#enter(job), patienceMs);
