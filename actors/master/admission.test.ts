@@ -59,6 +59,25 @@ test('a build that waits for people or memory takes nobody’s place', async () 
   }
 });
 
+test('builds that wait for memory do not let in all the others, which would wait with them', async () => {
+  const queue = new Queue(2);
+  queue.admission.open();
+  for (let number = 1; number <= 9; number++) queue.ask(number);
+  for (let number = 1; number <= 4; number++) {
+    queue.admission.note(id(number), 'waiting_capacity');
+  }
+  assert.deepEqual(await queue.settled(), ['b1', 'b2', 'b3', 'b4']);
+});
+
+test('a build that has its place keeps it until it says that it has begun', async () => {
+  const queue = new Queue(1);
+  queue.admission.open();
+  queue.ask(1);
+  queue.ask(2);
+  queue.admission.note(id(1), 'received');
+  assert.deepEqual(await queue.settled(), ['b1']);
+});
+
 test('a build that is cancelled while it waits leaves the queue', async () => {
   const queue = new Queue(1);
   queue.admission.open();

@@ -3,7 +3,8 @@
  * which they came.
  *
  * A1: a build that waits for people or for memory takes nobody's place; when it goes on it does so
- *     at once, above the limit if need be.
+ *     at once, above the limit if need be. Of those that wait for memory at most as many as the
+ *     limit: what was let in because others waited would wait with them, and all go on at once.
  * A2: nobody is admitted before the builds that were at work before a restart are counted.
  */
 import type { BuildState } from '../../protocol/build.ts';
@@ -12,9 +13,7 @@ import type { BuildId } from '../../protocol/ids.ts';
 import type { AdmissionPort } from './ports.ts';
 
 const IDLE: readonly BuildState[] = [
-  'received',
   'awaiting_approval',
-  'waiting_capacity',
   'paused',
   'succeeded',
   'partial',
@@ -30,6 +29,8 @@ interface Waiting {
 export class Admission implements AdmissionPort {
   readonly #buildsMax: number;
   readonly #working = new Set<BuildId>();
+  /** Begun, and waiting for memory. */
+  readonly #held = new Set<BuildId>();
   #waiting: Waiting[] = [];
   #isOpen = false;
 
@@ -45,8 +46,12 @@ export class Admission implements AdmissionPort {
 
   /** A build is in this state now (A1). */
   note(build: BuildId, state: BuildState): void {
-    if (IDLE.includes(state)) this.#working.delete(build);
-    else this.#working.add(build);
+    // Of one that has its place and has not said so yet this is no news.
+    if (state === 'received') return;
+    this.#working.delete(build);
+    this.#held.delete(build);
+    if (state === 'waiting_capacity') this.#held.add(build);
+    else if (!IDLE.includes(state)) this.#working.add(build);
     this.#admitNext();
   }
 
@@ -70,12 +75,18 @@ export class Admission implements AdmissionPort {
   }
 
   #admitNext(): void {
-    while (this.#isOpen && this.#working.size < this.#buildsMax) {
+    while (this.#isOpen && this.#hasRoom()) {
       const next = this.#waiting.shift();
       if (next === undefined) return;
       this.#working.add(next.build);
       next.admit();
     }
+  }
+
+  /** A1 */
+  #hasRoom(): boolean {
+    const begun = this.#working.size + this.#held.size;
+    return this.#working.size < this.#buildsMax && begun < this.#buildsMax * 2;
   }
 }
 
