@@ -106,6 +106,8 @@ export interface TaskRecord {
   readonly context_tokens: number;
   /** Text for the next prompt. */
   readonly previous_error: string | null;
+  /** What a repair is to repair: the output of the check, as long as its prompts take it. */
+  readonly check_output?: string;
   /** The latest failure. */
   readonly error: WireError | null;
   /** Commit of the attempt, then of the merge. */

@@ -227,6 +227,28 @@ test('checks that fail twice are repaired, with their output in the prompt', () 
   assert.equal(build.state, 'succeeded');
 });
 
+test('what a repair is to repair stays in its prompts, however its attempts fail', () => {
+  const output = Array.from({ length: 40 }, (_, line) => `not ok ${line} ${'x'.repeat(90)}`);
+  const build = new TestBuild().receive().runTo('verifying');
+  build.check(false, { output: output.join('\n') }).check(false, { output: output.join('\n') });
+  const prompt = (): string => build.task('repair-1').previous_error ?? '';
+  const again = (): void => void build.expire(`retry:repair-1.${build.task('repair-1').attempt}`);
+  build.dispatchAll().fail('repair-1', 'answer_invalid');
+  assert.match(prompt(), /^not ok 0 .*not ok 39 .*of no use: answer_invalid: /s);
+  again();
+  const long = prompt().length;
+  build.dispatchAll().fail('repair-1', 'answer_truncated');
+  assert.match(prompt(), /not ok 39 .*of no use: answer_truncated: /s);
+  assert.doesNotMatch(prompt(), /answer_invalid/, 'only the latest failure is told');
+  assert.ok(prompt().length < long * 0.6, 'what did not fit is shortened');
+  again();
+  build.dispatchAll().report('repair-1');
+  const { attempt } = build.task('repair-1');
+  const task = build.task('repair-1').id;
+  build.send({ type: 'task.conflicted', task, attempt, conflicts: ['src/store.js'] });
+  assert.match(prompt(), /not ok 39 .*of no use: merge_conflict: .*src\/store\.js/s);
+});
+
 test('repairing stops when the same failure comes twice', () => {
   const build = new TestBuild().receive().runTo('verifying').check(false).check(false);
   build.dispatchAll().report('repair-1').answer('merge:repair-1.1');

@@ -87,7 +87,8 @@ export function repairTask(context: BuildContext): TaskRecord | null {
     optional: false,
     priority: 10,
   };
-  return newTask(card.id, 'repair', card, lastLines(latest.output));
+  const check_output = lastLines(latest.output);
+  return { ...newTask(card.id, 'repair', card, check_output), check_output };
 }
 
 /** How the build ends, as it stands now. */

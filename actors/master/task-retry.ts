@@ -4,6 +4,8 @@
  * R1: failures of the model are bounded by ATTEMPTS_MAX, failures of the machinery by their own
  *     bound; the second do not count as the first.
  * R2: an attempt is repeated after a pause that grows, held as a deadline, not as a timer.
+ * R3: what a repair is to repair stays in its prompts until it is done; how its attempts fail is
+ *     told beside it, never in its place.
  */
 import type { WireError } from '../../protocol/errors.ts';
 import { ATTEMPTS_MAX } from '../../protocol/limits.ts';
@@ -18,6 +20,10 @@ const PAUSE_MAX_MS = 60_000;
 /** Lines of an error that go into the next prompt. */
 const ERROR_LINES_MAX = 50;
 const ERROR_LENGTH_MAX = 8_192;
+/** Of what failed in a repair, beside the output of the check. */
+const NOTE_LENGTH_MAX = 2_048;
+/** So much of a check's output is left in a prompt however often the prompt was too long. */
+const OUTPUT_LENGTH_MIN = 1_024;
 
 export type Blame = 'model' | 'infrastructure';
 
@@ -43,7 +49,7 @@ export function afterFailure(
     state: 'retry_wait',
     retry_at: at + pauseMs(counted, blame),
     // The model learns from its own errors; those of the machinery say nothing to it.
-    previous_error: blame === 'model' ? promptError(error) : task.previous_error,
+    ...(blame === 'model' ? told(task, error) : {}),
     context_tokens:
       error.code === 'answer_truncated'
         ? Math.min(CONTEXT_TOKENS_MAX, task.context_tokens * 2)
@@ -60,7 +66,22 @@ export function afterConflict(task: TaskRecord, conflicts: readonly string[]): T
   };
   const counted = { ...task, conflicts: task.conflicts + 1, error, lease: null, commit: null };
   if (counted.conflicts > CONFLICTS_MAX) return { ...counted, state: 'failed' };
-  return { ...counted, state: 'ready', previous_error: error.message };
+  return { ...counted, state: 'ready', ...told(task, error) };
+}
+
+/** What the next prompt quotes: the failure, in a repair after the output of the check (R3). */
+function told(
+  task: TaskRecord,
+  error: WireError,
+): Partial<Pick<TaskRecord, 'previous_error' | 'check_output'>> {
+  const failure = lastLines(`${error.code}: ${error.message}`);
+  const { check_output: output } = task;
+  if (output === undefined) return { previous_error: failure };
+  // What is too long for the model's context is shortened from its start, where it says least.
+  const length = Math.max(OUTPUT_LENGTH_MIN, Math.floor(output.length / 2));
+  const kept = error.code === 'answer_truncated' ? output.slice(-length) : output;
+  const note = `The attempt before this one was of no use: ${failure.slice(0, NOTE_LENGTH_MAX)}`;
+  return { check_output: kept, previous_error: `${kept}\n\n${note}` };
 }
 
 /** A failed task gets its whole allowance again; attempts go on counting. */
@@ -93,11 +114,6 @@ function pauseMs(task: TaskRecord, blame: Blame): number {
       ? [PAUSE_AFTER_MODEL_MS, task.model_failures]
       : [PAUSE_AFTER_INFRASTRUCTURE_MS, task.infrastructure_failures];
   return Math.min(PAUSE_MAX_MS, base * 2 ** (failures - 1));
-}
-
-/** An error as the next prompt quotes it. */
-function promptError(error: WireError): string {
-  return lastLines(`${error.code}: ${error.message}`);
 }
 
 /** The end of a text, where errors say what they are. */
