@@ -4,6 +4,7 @@
  */
 import { systemClock } from '../runtime/clock.ts';
 import type { Config } from '../runtime/config.ts';
+import { readDoorKey } from '../runtime/door-key.ts';
 import { CliError } from './exit-code.ts';
 import { runningSystem } from './supervisor/system-record.ts';
 
@@ -16,14 +17,31 @@ const ANSWER_TIMEOUT_MS = 10_000;
  * named by a flag is somebody else's: the door that happens to be near is not taken for its door.
  */
 export function masterUrl(config: Config): string | null {
-  const { origins, http } = config;
+  return masterDoor(config)?.url ?? null;
+}
+
+interface Door {
+  readonly url: string;
+  /** What is presented there. The owner's own key is for the door of his own home only. */
+  readonly key: string | undefined;
+}
+
+function masterDoor(config: Config): Door | null {
+  const { origins, http, paths } = config;
   const isForeign = origins['bus.url'] === 'flag';
-  const running = isForeign ? null : runningSystem(config.paths.state)?.http.url;
-  if (running !== undefined && running !== null) return running;
+  const running = isForeign ? null : runningSystem(paths.state)?.http.url;
+  if (running !== undefined && running !== null) {
+    return { url: reachable(running), key: http.key ?? readDoorKey(paths) ?? undefined };
+  }
   const keys = isForeign ? ['http.host', 'http.port'] : ['bus.url', 'http.host', 'http.port'];
   const isConfigured = keys.some(key => origins[key] !== 'default');
-  return isConfigured ? `http://${http.host}:${http.port}` : null;
+  const host = http.host.includes(':') ? `[${http.host}]` : http.host;
+  return isConfigured ? { url: reachable(`http://${host}:${http.port}`), key: http.key } : null;
 }
+
+/** What listens everywhere is reached at this machine. */
+const reachable = (url: string): string =>
+  url.replace('//0.0.0.0', '//127.0.0.1').replace('//[::]', '//[::1]');
 
 /**
  * GET, as parsed JSON.
@@ -44,10 +62,11 @@ async function askMaster(
 ): Promise<unknown> {
   const deadline = systemClock.monotonic() + knockMs;
   for (;;) {
-    const url = masterUrl(config);
+    const door = masterDoor(config);
+    const url = door?.url ?? null;
     const mayAppear = config.origins['bus.url'] !== 'flag' && runningSystem(config.paths.state);
     if (url === null && !mayAppear) throw noDoor(config);
-    const answer = url === null ? null : await knock(new URL(path, url), body, config.http.key);
+    const answer = door === null ? null : await knock(new URL(path, door.url), body, door.key);
     if (answer !== null && !(answer instanceof Error)) return answer.body;
     if (systemClock.monotonic() > deadline) {
       if (answer instanceof CliError) throw answer;

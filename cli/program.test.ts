@@ -1,9 +1,12 @@
 /** The command line from outside: exit codes, the shapes of `--json`, what a person reads. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { systemClock } from '../runtime/clock.ts';
-import { sourceLoader } from '../runtime/paths.ts';
+import { ensureDoorKey } from '../runtime/door-key.ts';
+import { type Paths, sourceLoader } from '../runtime/paths.ts';
 import { programOf } from '../test/source-tree.ts';
 import { openHome, startFakeMaster, summary } from './test-world.ts';
 
@@ -95,6 +98,20 @@ test('status where nothing runs has the same keys and exit code 3', async t => {
     since: null,
   });
   assert.match((await home.run('status')).stdout, /^master +\d+ +ready +2 +-$/m);
+});
+
+test("the owner's key opens the door of his own home, and is shown to no other", async t => {
+  const home = openHome(t);
+  const master = await startFakeMaster(t, { '/nodes': { nodes: [] } });
+  const paths = { config: join(home.folder, 'config') } as Paths;
+  const key = ensureDoorKey(paths);
+  assert.equal(statSync(join(paths.config, 'http-owner.key')).mode & 0o777, 0o600);
+  home.pretendRunning({ http: master.url });
+  assert.equal((await home.run('nodes')).code, 0);
+  const elsewhere = openHome(t, { CODEGOD_HTTP_PORT: String(master.port) });
+  ensureDoorKey({ config: join(elsewhere.folder, 'config') } as Paths);
+  assert.equal((await elsewhere.run('nodes')).code, 0);
+  assert.deepEqual(master.presented, [`Bearer ${key}`, undefined]);
 });
 
 test('builds and show print what the master says, newest first', async t => {

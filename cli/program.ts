@@ -4,6 +4,7 @@
  */
 import { Argument, Command, CommanderError, Option } from 'commander';
 import type { Environment } from '../runtime/paths.ts';
+import { release } from '../runtime/release.ts';
 import type { BuildOptions } from './build-request.ts';
 import { command, count, type Run, seconds } from './command-line.ts';
 import type { Shell } from './commands/completion.ts';
@@ -13,7 +14,6 @@ import { createContext } from './context.ts';
 import { EXIT, exitCodeOf, toFailure } from './exit-code.ts';
 import { joinCommands } from './join-commands.ts';
 import { poolCommands } from './pool-commands.ts';
-import { release } from './release.ts';
 import type { ActorsOf } from './supervisor/system.ts';
 import { createTerminal, type Terminal, type TextStream } from './terminal.ts';
 

@@ -33,7 +33,10 @@ export interface CliHome {
   pretendRunning(addresses: Addresses): void;
 }
 
-export function openHome(t: TestContext): CliHome {
+export function openHome(
+  t: TestContext,
+  variables: Readonly<Record<string, string>> = {},
+): CliHome {
   const folder = mkdtempSync(join(tmpdir(), 'codegod-cli-'));
   const endings: (() => Promise<unknown>)[] = [];
   t.after(async () => {
@@ -42,7 +45,7 @@ export function openHome(t: TestContext): CliHome {
   });
   const state = join(folder, 'state');
   mkdirSync(state, { recursive: true });
-  const env = { CODEGOD_HOME: folder, HOME: folder };
+  const env = { CODEGOD_HOME: folder, HOME: folder, ...variables };
   return {
     folder,
     state,
@@ -97,6 +100,8 @@ function runningRecord(addresses: Addresses): SystemRecord {
 export interface FakeMaster {
   readonly url: string;
   readonly port: number;
+  /** The authorization of each request. */
+  readonly presented: readonly (string | undefined)[];
 }
 
 /** Answers GET with JSON by path; anything else is 404 with an error body. */
@@ -105,7 +110,9 @@ export async function startFakeMaster(
   answers: Readonly<Record<string, unknown>>,
   port = 0,
 ): Promise<FakeMaster> {
+  const presented: (string | undefined)[] = [];
   const server = createServer((request, response) => {
+    presented.push(request.headers.authorization);
     const body = answers[request.url ?? ''];
     response.writeHead(body === undefined ? 404 : 200, { 'content-type': 'application/json' });
     const error = { code: 'not_found', message: `no ${request.url}`, hint: 'look at the list' };
@@ -117,7 +124,7 @@ export async function startFakeMaster(
     server.close();
   });
   const bound = portOf(server);
-  return { url: `http://127.0.0.1:${bound}`, port: bound };
+  return { url: `http://127.0.0.1:${bound}`, port: bound, presented };
 }
 
 function portOf(server: Server): number {

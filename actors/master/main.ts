@@ -1,8 +1,8 @@
 /** The process of the master: wiring, no logic. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runActor } from '../../runtime/actor.ts';
-import { packageRoot } from '../../runtime/paths.ts';
+import { ensureDoorKey } from '../../runtime/door-key.ts';
+import { release } from '../../runtime/release.ts';
 import { Master } from './adapters/master.ts';
 import { openDoor } from './adapters/open-door.ts';
 import { originsOf } from './http/origins.ts';
@@ -10,8 +10,7 @@ import { originsOf } from './http/origins.ts';
 /** How long the start waits to lead; a standby is as much at work after it. */
 const SETTLE_MS = 3_000;
 
-const manifest = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
-const { version } = JSON.parse(manifest) as { readonly version: string };
+const version = release();
 
 await runActor({
   name: 'master',
@@ -23,6 +22,7 @@ await runActor({
     const door = await openDoor({
       ...{ master, messenger, clock, log, metrics, version },
       ...config.http,
+      ownerKey: ensureDoorKey(paths),
       origins: originsOf(config.http.origins, config.ollama.origins),
       isConfigured: config.origins['http.port'] !== 'default',
       waitMaxMs: config.pool.wait_max_s * 1_000,

@@ -7,6 +7,7 @@ import { type ActorContext, type RunningActor, runActor } from '../../runtime/ac
 import { type Config, envFor, wholeEnvironment } from '../../runtime/config.ts';
 import { findPython } from '../../runtime/find-python.ts';
 import { openJournal } from '../../runtime/journal.ts';
+import { release } from '../../runtime/release.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environment.ts';
 import { storeArchive } from './adapters/archive-store.ts';
@@ -35,7 +36,7 @@ const NETWORK_VARIABLES = [
 
 await runActor({
   name: 'mcp-gateway',
-  version: '0.1.0',
+  version: release(),
   description: 'runs tool calls, keeps projects and checks them in a sandbox',
   start,
 });

@@ -5,6 +5,7 @@ import { MeasureRequest } from '../../protocol/node.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import { advertKey, nodeSubject } from '../../protocol/subjects.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
+import { release } from '../../runtime/release.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { monitorPorts } from './adapters.ts';
 import { capacityAdvert } from './capacity.ts';
@@ -13,7 +14,7 @@ import { watchRuntime } from './runtime-changes.ts';
 
 await runActor({
   name: 'resource-monitor',
-  version: '0.1.0',
+  version: release(),
   description: 'measures CPU, memory, disks and GPUs of its node',
   durable: false,
   start,

@@ -4,6 +4,7 @@ import type { CapacityAdvert } from '../../protocol/node.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { type Journal, openJournal } from '../../runtime/journal.ts';
 import { watchLives } from '../../runtime/living-peer.ts';
+import { release } from '../../runtime/release.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { createBusGateway } from './adapters/bus-gateway.ts';
 import { createBusReports } from './adapters/bus-reports.ts';
@@ -17,7 +18,7 @@ const PACED_CHUNK_CHARS = 256;
 
 await runActor({
   name: 'worker',
-  version: '0.1.0',
+  version: release(),
   description: 'turns tasks into verified files with the models of its node',
   start,
 });

@@ -1,20 +1,16 @@
-/**
- * `key`: API keys of the HTTP door. The key itself is shown once; the bus keeps its hash.
- *
- * K1  A key is `cg_` and 256 random bits, so that a plain SHA-256 of it cannot be turned back.
- */
+/** `key`: API keys of the HTTP door. The key itself is shown once; the bus keeps its hash. */
 import { createHash, randomBytes } from 'node:crypto';
 import { ApiKey, POLICIES_MAX } from '../../protocol/policy.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import type { Kv } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
+import { newDoorKey } from '../../runtime/door-key.ts';
 import { withBus } from '../bus-session.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import { parseUntil } from '../since.ts';
 import { table } from '../terminal.ts';
 
-const SECRET_BYTES = 32;
 const ID_BYTES = 6;
 
 export interface KeyOptions {
@@ -31,7 +27,7 @@ export async function createKey(
   name: string,
   options: KeyOptions,
 ): Promise<number> {
-  const secret = `cg_${randomBytes(SECRET_BYTES).toString('base64url')}`; // K1
+  const secret = newDoorKey();
   const key = keyOf(name, secret, options);
   await withBus(await context.config(), async ({ bus }) => {
     const bucket = bus.kv(BUCKETS.key.name);

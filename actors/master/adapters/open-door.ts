@@ -21,6 +21,8 @@ export interface OpenDoorOptions extends Pick<ActorContext, 'clock' | 'log' | 'm
   /** Whether somebody asked for this very port. */
   readonly isConfigured: boolean;
   readonly auth: 'auto' | 'required';
+  /** The key of the machine's owner; absent: he has none. */
+  readonly ownerKey?: string;
   /** Web pages that may ask. */
   readonly origins: Origins;
   readonly waitMaxMs: number;
@@ -36,7 +38,7 @@ export async function openDoor(options: OpenDoorOptions): Promise<OpenDoor> {
   const { master, messenger, clock, log, metrics, version, host, auth, origins } = options;
   const { keys, pool, directory, policies, nodes, poolMetrics } = master;
   const loopback = isLoopback(host);
-  const gate = new Gate({ keys, auth, isLoopback: loopback });
+  const gate = new Gate({ keys, auth, isLoopback: loopback, ownerKey: options.ownerKey ?? null });
   const door = new BusDoor({ messenger, master, log });
   const app = createApp({
     door,

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { newDoorKey } from '../../../runtime/door-key.ts';
 import { silentLogger } from '../../../runtime/log.ts';
 import { errorAnswer } from './errors.ts';
 import { Gate } from './gate.ts';
@@ -145,6 +146,13 @@ test('a door that other machines reach needs a key of everybody, but to say that
     [new Gate({ keys, auth: 'required', isLoopback: true }), 401],
     [new Gate({ keys, auth: 'auto', isLoopback: false }), 401],
   ] as const;
+  const ownerKey = newDoorKey();
+  for (const isLoopback of [true, false]) {
+    const gate = new Gate({ keys, auth: 'required', isLoopback, ownerKey });
+    assert.equal(await asked('/nodes', gate, ownerKey), 200, 'the owner is never locked out');
+    assert.equal(await asked('/nodes', gate, newDoorKey()), 401);
+    assert.equal(await asked('/nodes', gate), 401);
+  }
   for (const [gate, status] of doors) {
     assert.equal(await asked('/nodes', gate), status);
     assert.equal(await asked('/nodes', gate, 'anything'), status);

@@ -5,9 +5,12 @@
  *     the configuration says so. Where none is needed, what is no key of ours counts as none: clients
  *     send anything by default, and whether somebody else has a key changes nothing for them. One that
  *     looks like ours has to be a right one, so that its limits hold and a mistake is seen.
- * A2: a key for some models is good for asking those, and for looking; not for builds, which choose
+ * A2: the machine's owner has a key of his own, without limits, that only his files hold
+ *     (runtime/door-key.ts): no setting locks his own command line out.
+ * A3: a key for some models is good for asking those, and for looking; not for builds, which choose
  *     their own.
  */
+import { createHash, timingSafeEqual } from 'node:crypto';
 import type { MiddlewareHandler } from 'hono';
 import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import type { ApiKey } from '../../../protocol/policy.ts';
@@ -24,10 +27,32 @@ const NEEDED =
 const NOT_NEEDED =
   'none is needed on this machine, but one that begins with cg_ has to be a right one';
 
+const OWNER: ApiKey = {
+  id: 'owner000',
+  name: 'owner',
+  sha256: '',
+  created_at: 0,
+  expires_at: null,
+  requests_per_minute: null,
+  tokens_per_minute: null,
+  in_flight_max: null,
+  models: [],
+  priority: 0,
+};
+
+/** Digests are of one length, as a comparison in constant time demands. */
+function isOwnerKey(secret: string, ownerKey: string | null): boolean {
+  if (ownerKey === null) return false;
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(secret), digest(ownerKey));
+}
+
 export interface GateOptions {
   readonly keys: Pick<ApiKeys, 'find'>;
   readonly auth: 'auto' | 'required';
   readonly isLoopback: boolean;
+  /** A2. */
+  readonly ownerKey?: string | null;
 }
 
 export class Gate {
@@ -39,7 +64,7 @@ export class Gate {
 
   /** The key that was given, or null where none is needed. @throws CodeGodError `unauthorized` */
   admit(header: HeaderOf): ApiKey | null {
-    const { keys, auth, isLoopback } = this.#options;
+    const { keys, auth, isLoopback, ownerKey = null } = this.#options;
     const isNeeded = auth === 'required' || !isLoopback;
     const bearer = BEARER.exec(header('authorization') ?? '')?.[1];
     const secret = bearer ?? (header('x-api-key')?.trim() || undefined);
@@ -47,6 +72,7 @@ export class Gate {
     const hint = isNeeded ? NEEDED : NOT_NEEDED;
     if (secret === undefined)
       throw new CodeGodError('unauthorized', 'an API key is needed', { hint });
+    if (isOwnerKey(secret, ownerKey)) return OWNER;
     try {
       return keys.find(secret);
     } catch (error) {
@@ -55,7 +81,7 @@ export class Gate {
     }
   }
 
-  /** A1 and A2 for all routes of a router. */
+  /** A1 and A3 for all routes of a router. */
   get middleware(): MiddlewareHandler {
     return async (context, next) => {
       const { path, method } = context.req;
