@@ -1,7 +1,7 @@
 /** Both clocks: order of timers, cancelling, repeatable chance. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SimulatedClock, systemClock, WallMoments } from './clock.ts';
+import { SimulatedClock, steadyClock, systemClock, WallMoments } from './clock.ts';
 
 test('timers fire in order of time, and of setting where the time is equal', async () => {
   const clock = new SimulatedClock();
@@ -66,6 +66,16 @@ test('moments of the monotonic clock go with the clock on the wall, and stand st
   assert.equal(moments.at(atMs), wall, 'a clock that is only kept right');
   clock.shift(-3_600_000);
   assert.equal(moments.at(atMs), clock.now() - 5_000);
+});
+
+test('a steady clock goes on from the clock on the wall, and does not follow it', async () => {
+  const clock = new SimulatedClock();
+  const steady = steadyClock(clock);
+  const wall = clock.now();
+  assert.equal(steady.now(), wall);
+  clock.shift(-3_600_000);
+  await clock.advance(5_000);
+  assert.equal(steady.now(), wall + 5_000);
 });
 
 test('one seed gives one sequence of random numbers, evenly spread', () => {

@@ -80,6 +80,23 @@ export class WallMoments {
   }
 }
 
+/**
+ * The clock whose `now` goes on from what the wall clock said at first, by the monotonic clock: for
+ * those who measure how long ago something was, and compare with nothing outside of the process.
+ */
+export function steadyClock(clock: Clock): Clock {
+  const startAt = clock.now();
+  const startMs = clock.monotonic();
+  return {
+    now: () => startAt + Math.floor(clock.monotonic() - startMs),
+    monotonic: () => clock.monotonic(),
+    setTimeout: (fire, delayMs) => clock.setTimeout(fire, delayMs),
+    clearTimeout: handle => clock.clearTimeout(handle),
+    sleep: (delayMs, signal) => clock.sleep(delayMs, signal),
+    random: () => clock.random(),
+  };
+}
+
 /** A clock that only moves when told to. */
 export class SimulatedClock implements Clock {
   readonly #timers = new Map<number, SimulatedTimer>();

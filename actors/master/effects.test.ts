@@ -82,6 +82,7 @@ class World {
         gatewayLife: () => '1.1',
         granted: (node, { lease }) => call(`granted ${node} ${lease}`),
         released: (node, lease) => call(`released ${node} ${lease}`),
+        now: () => 0,
         heardAt: () => 0,
         onChange: listener => {
           this.#listeners.add(listener);

@@ -208,7 +208,7 @@ class Placing {
   readonly #build: BuildId;
   readonly #effect: EffectOf<'place'>;
   readonly #signal: AbortSignal;
-  readonly #patienceEndsAt: number;
+  readonly #patienceEndsMs: number;
 
   constructor(
     options: EffectOptions,
@@ -222,8 +222,8 @@ class Placing {
     this.#signal = signal;
     const { tries } = effect;
     const pauseMs = Math.min(UNPLACED_PAUSE_MAX_MS, UNPLACED_PAUSE_MS * 2 ** Math.min(tries, 16));
-    const now = options.clock.now();
-    this.#patienceEndsAt = tries === 0 ? now : now + pauseMs;
+    const nowMs = options.clock.monotonic();
+    this.#patienceEndsMs = tries === 0 ? nowMs : nowMs + pauseMs;
   }
 
   /** Answers `task.placed`; or `task.unplaced`, at once at first, then after a growing pause. */
@@ -265,7 +265,7 @@ class Placing {
   }
 
   #patienceMs(): number {
-    return Math.max(0, this.#patienceEndsAt - this.#options.clock.now());
+    return Math.max(0, this.#patienceEndsMs - this.#options.clock.monotonic());
   }
 
   #unplaced(decision: PlacementDecision): FactBody {

@@ -60,7 +60,9 @@ export interface NodesPort {
   granted(node: NodeId, lease: LeaseAdvert): void;
   /** Its attempt is over: it takes no room any more, whatever the node's last advert says. */
   released(node: NodeId, lease: LeaseId): void;
-  /** When its worker was last heard of, in ms since the epoch; 0 for never. */
+  /** By the clock that stamps what was seen: nobody puts it back. */
+  now(): number;
+  /** When its worker was last heard of, by that clock; 0 for never. */
   heardAt(node: NodeId): number;
   onChange(listener: () => void): () => void;
 }

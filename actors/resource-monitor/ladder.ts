@@ -97,7 +97,8 @@ export class Ladder {
   }
 
   #aged(card: Card): Card {
-    const isOld = this.#clock.now() - card.measured_at > GOOD_FOR_MS;
+    // Before the clock was put back is old as well.
+    const isOld = Math.abs(this.#clock.now() - card.measured_at) > GOOD_FOR_MS;
     return isOld ? withoutFigures(card) : card;
   }
 }

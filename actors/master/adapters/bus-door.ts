@@ -11,6 +11,7 @@ import type { PlaceQuery, PoolStatus, RequestRecord } from '../../../protocol/po
 import { ARTIFACTS, STREAMS } from '../../../protocol/streams.ts';
 import { BUILD_SUBJECT, controlSubject, eventsOf } from '../../../protocol/subjects.ts';
 import type { StoredMessage } from '../../../runtime/bus.ts';
+import type { Clock } from '../../../runtime/clock.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import { NEW_BUILD } from '../build-context.ts';
@@ -28,17 +29,20 @@ const ENDS: readonly string[] = ['build.ended', 'build.rejected'];
 export interface BusDoorOptions {
   readonly messenger: Messenger;
   readonly master: Master;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
 export class BusDoor implements Door {
   readonly #messenger: Messenger;
   readonly #master: Master;
+  readonly #clock: Clock;
   readonly #log: Logger;
 
   constructor(options: BusDoorOptions) {
     this.#messenger = options.messenger;
     this.#master = options.master;
+    this.#clock = options.clock;
     this.#log = options.log;
   }
 
@@ -115,9 +119,12 @@ export class BusDoor implements Door {
   }
 
   nodes(): readonly NodeEntry[] {
+    // Windows compare with the clock on the wall.
+    const aheadMs = this.#clock.now() - this.#master.nodes.now();
     return this.#master.nodes.rows().map(({ node, capacity, runtime, gateway }) => ({
       node,
-      seen_at: Math.max(capacity?.seen_at ?? 0, runtime?.seen_at ?? 0, gateway?.seen_at ?? 0),
+      seen_at:
+        aheadMs + Math.max(capacity?.seen_at ?? 0, runtime?.seen_at ?? 0, gateway?.seen_at ?? 0),
       capacity: capacity?.advert ?? null,
       runtime: runtime?.advert ?? null,
       gateway: gateway?.advert ?? null,

@@ -11,6 +11,7 @@ import type { BuildId } from '../../../protocol/ids.ts';
 import type { PoolStatus } from '../../../protocol/pool.ts';
 import { BUCKETS } from '../../../protocol/streams.ts';
 import type { ActorContext } from '../../../runtime/actor.ts';
+import { steadyClock } from '../../../runtime/clock.ts';
 import { type Journal, openJournal } from '../../../runtime/journal.ts';
 import { createLeadership, type Leadership, leaseHolder } from '../../../runtime/leadership.ts';
 import { ensureStores } from '../../../runtime/stores.ts';
@@ -52,15 +53,16 @@ export class Master {
     this.#context = context;
     this.#journal = journal;
     this.index = index;
-    this.nodes = new NodeTable({ bus, clock, log, ownNode: node });
+    const steady = steadyClock(clock);
+    this.nodes = new NodeTable({ bus, clock: steady, log, ownNode: node });
     this.keys = new ApiKeys({ bus, clock, log });
     this.policies = new Policies({ bus, log });
     this.poolMetrics = new PoolMetrics(metrics);
     const { aliases } = config.models;
     const { nodes, policies } = this;
-    this.directory = new ModelDirectory({ nodes, aliases, clock });
+    this.directory = new ModelDirectory({ nodes, aliases, clock: steady });
     this.pool = new Pool({
-      ...{ nodes, policies, aliases, clock, metrics: this.poolMetrics },
+      ...{ nodes, policies, aliases, clock: steady, metrics: this.poolMetrics },
       settings: poolSettingsOf(config.pool),
     });
     this.#leadership = createLeadership({
@@ -107,8 +109,8 @@ export class Master {
   }
 
   poolStatus(): PoolStatus {
-    const { clock, config } = this.#context;
-    const limits = { now: clock.now(), queueMax: config.pool.queue_max };
+    const { config } = this.#context;
+    const limits = { now: this.nodes.now(), queueMax: config.pool.queue_max };
     return poolStatus(this.pool, this.directory, limits);
   }
 

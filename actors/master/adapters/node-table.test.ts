@@ -6,7 +6,7 @@ import { BuildId, LeaseId, NodeId, TaskId } from '../../../protocol/ids.ts';
 import type { LeaseAdvert } from '../../../protocol/node.ts';
 import { BUCKETS } from '../../../protocol/streams.ts';
 import type { Bus } from '../../../runtime/bus.ts';
-import { SimulatedClock } from '../../../runtime/clock.ts';
+import { SimulatedClock, steadyClock } from '../../../runtime/clock.ts';
 import { silentLogger } from '../../../runtime/log.ts';
 import { createMemoryBroker } from '../../../runtime/memory-bus.ts';
 import { ensureStores } from '../../../runtime/stores.ts';
@@ -36,7 +36,12 @@ describe('the table of nodes', () => {
     stop = new AbortController();
     bus = createMemoryBroker({ clock }).connect('test');
     await ensureStores(bus);
-    table = new NodeTable({ bus, clock, log: silentLogger, ownNode: NodeId.parse('b') });
+    table = new NodeTable({
+      bus,
+      clock: steadyClock(clock),
+      log: silentLogger,
+      ownNode: NodeId.parse('b'),
+    });
     await table.watch(stop.signal);
   });
   after(() => stop.abort());
@@ -71,6 +76,33 @@ describe('the table of nodes', () => {
     await put('a.runtime', runtime({ slots: 7 }, 2));
     await put('a.runtime', runtime({ slots: 1 }, 1));
     assert.equal(table.views()[0]?.runtime?.advert.slots, 7);
+  });
+
+  test('a clock that is put back or forward makes no node silent and keeps none alive', async () => {
+    const wall = new SimulatedClock();
+    const own = steadyClock(wall);
+    const heard = new NodeTable({ bus, clock: own, log: silentLogger, ownNode: A });
+    await heard.watch(stop.signal);
+    for (const byMs of [3_600_000, -7_200_000, 3_600_000]) {
+      await put('a.runtime', runtime());
+      wall.shift(byMs);
+      await wall.advance(20_000);
+      const seenAt = heard.views()[0]?.runtime?.seen_at ?? 0;
+      assert.deepEqual([heard.now() - seenAt, heard.now() - heard.heardAt(A)], [20_000, 20_000]);
+    }
+  });
+
+  test('the past of a node whose clock goes wrong is told by ours', async () => {
+    const at = table.now() - 3_600_000;
+    const advert = nodeView({ id: 'a', models: [{ name: 'm', size_bytes: 1 }] }).runtime?.advert;
+    const engines = advert?.engines.map(engine => ({
+      ...engine,
+      models: engine.models.map(model => ({ ...model, used_at: at - 60_000 })),
+    }));
+    await put('a.runtime', { ...advert, at, engines });
+    const [view] = table.views();
+    const usedAt = view?.runtime?.advert.engines[0]?.models[0]?.used_at ?? 0;
+    assert.equal(table.now() - 10 - usedAt, 60_000);
   });
 
   test('nonsense is passed over', async () => {

@@ -1,8 +1,8 @@
 /**
  * What is known of the nodes, fed by a watch on their adverts.
  *
- * T1: freshness is judged by the clock of this machine: when an advert was seen, not when it was
- *     written.
+ * T1: freshness is judged by the clock of this process, which nobody puts back: when an advert was
+ *     seen, not when it was written; and what it says of its past is told by that clock too.
  * T2: an advert of an older epoch is a ghost of a process that is gone, and is not taken.
  * T3: a lease that was just granted counts until its node's own advert can show it, and one that was
  *     just given back does not count, until the advert shows that.
@@ -48,6 +48,7 @@ interface Granted {
 
 export interface NodeTableOptions {
   readonly bus: Bus;
+  /** The steady one, which decisions are made by as well. */
   readonly clock: Clock;
   readonly log: Logger;
   /** The node this runs on: its gateway is the nearest. */
@@ -89,6 +90,11 @@ export class NodeTable implements NodesPort {
       };
       read().then(resolve, reject);
     });
+  }
+
+  /** By the clock that stamps what was seen. */
+  now(): number {
+    return this.#options.clock.now();
   }
 
   rows(): readonly NodeRow[] {
@@ -213,7 +219,9 @@ export class NodeTable implements NodesPort {
       if (known !== null && known.advert.epoch > advert.epoch) return; // T2
       if (kind === 'runtime') this.#heard.set(node.data, seen_at);
       const taken =
-        kind === 'runtime' ? readAfter(row.runtime?.advert, advert as RuntimeAdvert) : advert;
+        kind === 'runtime'
+          ? readAfter(row.runtime?.advert, toldBy(advert as RuntimeAdvert, seen_at))
+          : advert;
       this.#keep({ ...row, [kind]: { advert: taken, seen_at } });
     } catch (error) {
       this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });
@@ -234,6 +242,23 @@ export class NodeTable implements NodesPort {
   #tell(): void {
     for (const listener of this.#listeners) listener();
   }
+}
+
+/** In steps, so that what has not changed stays the same from one advert to the next. */
+const SKEW_STEP_MS = 30_000;
+
+/** Moments of the node's clock as those of ours, where the two are apart (T1). */
+function toldBy(advert: RuntimeAdvert, seenAt: number): RuntimeAdvert {
+  const skewMs = Math.round((seenAt - advert.at) / SKEW_STEP_MS) * SKEW_STEP_MS;
+  if (skewMs === 0) return advert;
+  const engines = advert.engines.map(engine => ({
+    ...engine,
+    models: engine.models.map(model => {
+      const { used_at } = model;
+      return typeof used_at === 'number' ? { ...model, used_at: used_at + skewMs } : model;
+    }),
+  }));
+  return { ...advert, engines };
 }
 
 /** With what has not changed since the advert before, and ready for decisions. */

@@ -39,7 +39,7 @@ export async function openDoor(options: OpenDoorOptions): Promise<OpenDoor> {
   const { keys, pool, directory, policies, nodes, poolMetrics } = master;
   const loopback = isLoopback(host);
   const gate = new Gate({ keys, auth, isLoopback: loopback, ownerKey: options.ownerKey ?? null });
-  const door = new BusDoor({ messenger, master, log });
+  const door = new BusDoor({ messenger, master, clock, log });
   const app = createApp({
     door,
     clock,

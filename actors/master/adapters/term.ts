@@ -216,7 +216,7 @@ export class Term {
   async #watchNodes(): Promise<void> {
     const { clock, nodes } = this.#options;
     const { signal } = this.#ending;
-    const startedAt = clock.now();
+    const startedAt = nodes.now();
     const strays = new StrayLeases();
     const lookup = (build: BuildId) =>
       this.#host.context(build) ?? (this.#options.index.hasEnded(build) ? 'ended' : null);
@@ -225,11 +225,11 @@ export class Term {
       for (const build of this.openBuilds()) {
         const context = this.#host.context(build);
         const lost = (now: BuildContext): readonly string[] =>
-          lostAttempts(now, heardAt, clock.now());
+          lostAttempts(now, heardAt, nodes.now());
         const keys = context === undefined ? [] : lost(context);
         for (const key of keys) await this.#giveUp(build, key, lost);
       }
-      for (const stray of strays.found(nodes.views(), lookup, clock.now())) this.#takeBack(stray);
+      for (const stray of strays.found(nodes.views(), lookup, nodes.now())) this.#takeBack(stray);
       await clock.sleep(LOOK_AT_NODES_MS, signal).catch(() => {
         // Woken by the end of the term.
       });

@@ -108,7 +108,7 @@ export class Inference {
   readonly #input: InferenceInput;
   readonly #receiver: Receiver;
   readonly #asking: Asking;
-  readonly #arrivedAt: number;
+  readonly #arrivedMs: number;
   readonly #body: InferBody;
   readonly #traceparent: string;
   readonly #failedOn = new Set<string>();
@@ -124,7 +124,7 @@ export class Inference {
     this.#input = input;
     this.#receiver = receiver;
     this.#asking = { id, share, priority, request };
-    this.#arrivedAt = options.clock.now();
+    this.#arrivedMs = options.clock.monotonic();
     this.#body = new InferBody(options, id, input.body);
     const isKnown = traceparent !== undefined && isTraceparent(traceparent);
     this.#traceparent = isKnown ? traceparent : newTraceparent(options.clock);
@@ -164,7 +164,7 @@ export class Inference {
 
   #patienceMs(): number {
     const { clock, waitMaxMs } = this.#options;
-    return Math.max(1, this.#arrivedAt + waitMaxMs - clock.now());
+    return Math.max(1, this.#arrivedMs + waitMaxMs - clock.monotonic());
   }
 
   #waitedInVain(): never {

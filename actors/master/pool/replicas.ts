@@ -27,7 +27,7 @@ export interface ReplicasOptions {
 
 export class Replicas {
   readonly #options: ReplicasOptions;
-  /** Loads that were asked for, and until when they are not asked for again. */
+  /** Loads that were asked for, and until when, by the monotonic clock, they are not asked for again. */
   readonly #asked = new Map<string, number>();
 
   constructor(options: ReplicasOptions) {
@@ -36,13 +36,13 @@ export class Replicas {
 
   /** `ended` is told the id of each, when its load is over, however it went. */
   wanted(loads: readonly WantedLoad[], signal: AbortSignal, ended: (id: string) => void): void {
-    const now = this.#options.clock.now();
-    for (const [key, until] of this.#asked) if (until <= now) this.#asked.delete(key);
+    const nowMs = this.#options.clock.monotonic();
+    for (const [key, untilMs] of this.#asked) if (untilMs <= nowMs) this.#asked.delete(key);
     for (const load of loads) {
       const key = `${load.plan.node} ${load.plan.model}`;
       if (this.#asked.has(key) || this.#asked.size >= ASKED_MAX) ended(load.id);
       else {
-        this.#asked.set(key, now + LOAD_MS);
+        this.#asked.set(key, nowMs + LOAD_MS);
         void this.#load(key, load, signal).finally(() => ended(load.id));
       }
     }
@@ -62,6 +62,6 @@ export class Replicas {
       pauseMs = AFTER_FAILURE_MS;
       log.warn('replica.failed', { node, model, error: toWireError(error) });
     }
-    this.#asked.set(key, clock.now() + pauseMs);
+    this.#asked.set(key, clock.monotonic() + pauseMs);
   }
 }
