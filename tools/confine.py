@@ -19,6 +19,7 @@ import json
 import os
 import signal
 import sys
+import warnings  # noqa: F401  `os.execvp` imports it, which is too late in another root folder.
 
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 KEYCTL_JOIN_SESSION_KEYRING = 1

@@ -5,6 +5,8 @@
  *
  * P1: what is not listed here does not exist inside: no home, no data directory, no sockets.
  * P2: limits hold per process in the kernel (`ulimit`); the watcher in the adapter bounds the sums.
+ *     What lies in memory and in no process's sum is bounded by the size of its file system, or its
+ *     system call is refused (seccomp-filter.ts).
  */
 
 export interface SandboxLimits {
@@ -15,6 +17,9 @@ export interface SandboxLimits {
   readonly fileBytesMax: number;
   readonly openFilesMax: number;
   readonly tmpBytesMax: number;
+  readonly sharedMemoryBytesMax: number;
+  /** What its folder may hold, watched. */
+  readonly workBytesMax: number;
 }
 
 export const SANDBOX_LIMITS: SandboxLimits = {
@@ -24,6 +29,8 @@ export const SANDBOX_LIMITS: SandboxLimits = {
   fileBytesMax: 256 * 1024 ** 2,
   openFilesMax: 4_096,
   tmpBytesMax: 256 * 1024 ** 2,
+  sharedMemoryBytesMax: 64 * 1024 ** 2,
+  workBytesMax: 1024 ** 3,
 };
 
 export interface SandboxPlan {
@@ -68,7 +75,8 @@ function droppedCommand(plan: SandboxPlan): string[] {
   return ['setpriv', ...user, ...rights, '--', ...limitedCommand(plan)];
 }
 
-export function bubblewrapArguments(plan: SandboxPlan): string[] {
+/** @param filter the descriptor at which bubblewrap reads a seccomp filter. */
+export function bubblewrapArguments(plan: SandboxPlan, filter: number | null): string[] {
   const user = plan.uid === null ? ['--unshare-user'] : [];
   return [
     ...user,
@@ -81,6 +89,10 @@ export function bubblewrapArguments(plan: SandboxPlan): string[] {
     ...plan.readOnly.flatMap(path => ['--ro-bind-try', path, path]),
     ...plan.links.flatMap(({ path, target }) => ['--symlink', target, path]),
     ...['--proc', '/proc', '--dev', '/dev'],
+    // bubblewrap's own /dev is a file system in memory without a bound.
+    ...['--perms', '1777', '--size', String(plan.limits.sharedMemoryBytesMax)],
+    ...['--tmpfs', '/dev/shm', '--remount-ro', '/dev'],
+    ...(filter === null ? [] : ['--seccomp', String(filter)]),
     ...['--bind', plan.work, WORK, '--chdir', WORK, '--remount-ro', '/'],
     '--',
     // In a user namespace of its own making bubblewrap leaves no right by itself.
@@ -88,22 +100,22 @@ export function bubblewrapArguments(plan: SandboxPlan): string[] {
   ];
 }
 
-/**
- * Arguments of `unshare`: the same new root, built by a script. `root` is an empty folder. Without
- * a uid of its own the program runs in a user namespace of its own.
- */
-export function unshareArguments(plan: SandboxPlan, root: string): string[] {
+/** How `unshare` makes the namespaces. Without a uid of its own the program gets a user namespace. */
+export function unshareArguments(plan: Pick<SandboxPlan, 'uid'>): string[] {
   const user = plan.uid === null ? ['--user', '--map-root-user'] : [];
-  return [
-    ...user,
-    ...['--mount', '--pid', '--net', '--ipc', '--uts', '--fork', '--kill-child=SIGKILL'],
-    ...['sh', '-c', unshareScript(plan, root), 'inside', ...droppedCommand(plan)],
-  ];
+  const kinds = ['--mount', '--pid', '--net', '--ipc', '--uts'];
+  return [...user, ...kinds, '--fork', '--kill-child=SIGKILL', '--'];
 }
 
-function unshareScript(plan: SandboxPlan, root: string): string {
+/** What runs in them in the end, with the environment of the plan alone. */
+export function insideCommand(plan: SandboxPlan): string[] {
+  const environment = Object.entries(plan.environment).map(([name, value]) => `${name}=${value}`);
+  return ['env', '-i', ...environment, ...droppedCommand(plan)];
+}
+
+/** Builds the same new root in them. `root` is an empty folder. */
+export function unshareScript(plan: SandboxPlan, root: string): string {
   const at = (path: string) => quote(`${root}${path}`);
-  const environment = Object.entries(plan.environment).map(([k, v]) => quote(`${k}=${v}`));
   const showReadOnly = (path: string) => [
     `if [ -d ${quote(path)} ]; then mkdir -p ${at(path)}; else : > ${at(path)}; fi`,
     `mount --rbind ${quote(path)} ${at(path)}`,
@@ -127,13 +139,13 @@ function unshareScript(plan: SandboxPlan, root: string): string {
     `mount -t proc proc ${at('/proc')}`,
     `for device in null zero full random urandom; do : > ${at('/dev')}/$device; ` +
       `mount --bind /dev/$device ${at('/dev')}/$device; done`,
-    `mkdir ${at('/dev/shm')}; mount -t tmpfs -o mode=1777,size=64m tmpfs ${at('/dev/shm')}`,
+    `mkdir ${at('/dev/shm')}; mount -t tmpfs -o mode=1777,size=${plan.limits.sharedMemoryBytesMax} tmpfs ${at('/dev/shm')}`,
     `ln -s /proc/self/fd ${at('/dev/fd')}`,
     `mount --bind ${quote(plan.work)} ${at(WORK)}`,
     '{ ip link set lo up || ifconfig lo up; } >/dev/null 2>&1 || true',
     `cd ${quote(root)}; pivot_root . .old; cd ${WORK}; umount -l /.old; rmdir /.old`,
     'mount -o remount,bind,ro /',
-    `exec env -i ${environment.join(' ')} "$@"`,
+    'exec "$@"',
   ].join('\n');
 }
 

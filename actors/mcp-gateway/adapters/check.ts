@@ -117,6 +117,7 @@ function notesOn(
     timeout: `ended after ${request.timeout_s} s`,
     memory: 'ended: it used too much memory',
     processes: 'ended: it started too many processes',
+    disk: 'ended: it wrote too much into its folder',
     not_started: `${request.command[0]} could not be started`,
   };
   const end = ends[result.end];

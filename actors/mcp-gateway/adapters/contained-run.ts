@@ -5,15 +5,25 @@
  * R1: the program leads its own process group, which is killed at the end in every case.
  * R2: output is read always and kept only at its tail, so a flood neither blocks nor fills memory.
  * R3: where the kernel does not bound the sums of memory and processes, a watcher does: it counts
- *     the descendants every 200 ms and ends them all when they are too many or too large.
+ *     the descendants every 200 ms and ends them all when they are too many or too large. Another
+ *     one does so when their folder grows too large.
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, statfs } from 'node:fs/promises';
+import { Writable } from 'node:stream';
 import type { Clock } from '../../../runtime/clock.ts';
 import { type ChildProcess, startProgram } from '../../../runtime/spawn.ts';
 import type { SandboxLimits } from '../sandbox-plan.ts';
 import { isErrno } from './disk.ts';
+import { folderBytes } from './folder-bytes.ts';
 
-export type RunEnd = 'exited' | 'timeout' | 'memory' | 'processes' | 'cancelled' | 'not_started';
+export type RunEnd =
+  | 'exited'
+  | 'timeout'
+  | 'memory'
+  | 'processes'
+  | 'disk'
+  | 'cancelled'
+  | 'not_started';
 
 export interface ContainedResult {
   readonly end: RunEnd;
@@ -32,6 +42,10 @@ export interface ContainedRun {
   readonly cwd: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly limits: SandboxLimits;
+  /** The folder that it may write to. */
+  readonly work: string;
+  /** What it can read at descriptor 3; null where there is no such descriptor. */
+  readonly third: Uint8Array | null;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -46,8 +60,10 @@ export async function runContained(run: ContainedRun, clock: Clock): Promise<Con
     cwd: run.cwd,
     env: run.environment,
     detached: true, // R1
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', ...(run.third === null ? [] : (['pipe'] as const))],
   });
+  const third = child.stdio[3];
+  if (third instanceof Writable) third.end(run.third);
   const output = tailOf(child);
   let end: RunEnd = 'exited';
   const stop = (why: RunEnd): void => {
@@ -59,13 +75,16 @@ export async function runContained(run: ContainedRun, clock: Clock): Promise<Con
   const timer = clock.setTimeout(() => stop('timeout'), run.limits.timeoutMs);
   run.signal?.addEventListener('abort', cancel, { once: true });
   const watching = new AbortController();
-  const watcher = watch(child, run.limits, clock, watching.signal, stop);
+  const watchers = [
+    watchProcesses(child, run.limits, clock, watching.signal, stop),
+    watchFolder(run, clock, watching.signal, stop),
+  ];
   if (run.signal?.aborted === true) cancel();
   const { code, signal, failure } = await endOf(child);
   clock.clearTimeout(timer);
   run.signal?.removeEventListener('abort', cancel);
   watching.abort();
-  await watcher;
+  await Promise.all(watchers);
   killGroup(child);
   await drained(child, clock);
   const { text, bytes } = output();
@@ -141,7 +160,7 @@ function tailOf(child: ChildProcess): () => { text: string; bytes: number } {
 }
 
 /** R3. */
-async function watch(
+async function watchProcesses(
   child: ChildProcess,
   limits: SandboxLimits,
   clock: Clock,
@@ -157,10 +176,42 @@ async function watch(
   }
 }
 
+/** How much less room on the disk makes a look into the folder worth its while. */
+const LOOK_AFTER_SHARE = 0.25;
+/** Others may make room meanwhile, so it is looked at from time to time anyway. */
+const LOOK_EVERY_MS = 5_000;
+
+/** R3. Looking into a large folder takes a while; how much room the disk has is known at once. */
+async function watchFolder(
+  { work, limits }: Pick<ContainedRun, 'work' | 'limits'>,
+  clock: Clock,
+  signal: AbortSignal,
+  stop: (why: RunEnd) => void,
+): Promise<void> {
+  let roomThen = await room(work);
+  let lookedMs = clock.monotonic();
+  while (!signal.aborted) {
+    await clock.sleep(WATCH_EVERY_MS, signal).catch(() => undefined); // Aborted: the loop ends.
+    const roomNow = await room(work);
+    const isDue =
+      roomThen - roomNow > LOOK_AFTER_SHARE * limits.workBytesMax ||
+      clock.monotonic() - lookedMs > LOOK_EVERY_MS;
+    if (signal.aborted || !isDue) continue;
+    if ((await folderBytes(work, limits.workBytesMax)) > limits.workBytesMax) stop('disk');
+    roomThen = roomNow;
+    lookedMs = clock.monotonic();
+  }
+}
+
+async function room(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
+}
+
 /** The sandbox's own processes around the program. */
 const HELPERS = 4;
 
-/** How many processes stand below `root`, and their private memory. */
+/** How many processes stand below `root`, and the memory that only they hold. */
 async function descendants(root: number): Promise<{ processes: number; bytes: number }> {
   const children = new Map<number, number[]>();
   const memory = new Map<number, number>();
@@ -169,9 +220,10 @@ async function descendants(root: number): Promise<{ processes: number; bytes: nu
     // A process may end between the listing and the reading; then it does not count any more.
     const status = await readFile(`/proc/${name}/status`, 'utf8').catch(() => '');
     const parent = Number(/^PPid:\t([0-9]+)/m.exec(status)?.[1] ?? 0);
-    const anonymous = Number(/^RssAnon:\s+([0-9]+) kB/m.exec(status)?.[1] ?? 0);
-    const shared = Number(/^RssShmem:\s+([0-9]+) kB/m.exec(status)?.[1] ?? 0);
-    memory.set(Number(name), (anonymous + shared) * 1024);
+    const kib = ['RssAnon', 'RssShmem', 'VmSwap', 'HugetlbPages'].map(of =>
+      Number(new RegExp(`^${of}:\\s+([0-9]+) kB`, 'm').exec(status)?.[1] ?? 0),
+    );
+    memory.set(Number(name), kib.reduce((sum, part) => sum + part, 0) * 1024);
     children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
   }
   const found: number[] = [];

@@ -13,12 +13,16 @@ import { runProgram } from '../../../runtime/run-program.ts';
 import { sandboxTrouble } from '../../../runtime/sandbox-trouble.ts';
 import {
   bubblewrapArguments,
+  insideCommand,
   limitedCommand,
   SANDBOX_LIMITS,
   type SandboxLimits,
   type SandboxPlan,
   unshareArguments,
+  unshareScript,
+  WORK,
 } from '../sandbox-plan.ts';
+import { seccompFilter } from '../seccomp-filter.ts';
 import { confined } from './confine.ts';
 import { type ContainedResult, runContained } from './contained-run.ts';
 import { type SandboxView, sandboxView } from './sandbox-view.ts';
@@ -59,6 +63,8 @@ interface Way {
   readonly rung: SandboxRung;
   /** As root the program becomes another user; otherwise a user namespace holds it. */
   readonly ownUser: boolean;
+  /** A seccomp filter; null where there is none. */
+  readonly filter: Uint8Array | null;
 }
 
 const TRIAL_TIMEOUT_MS = 10_000;
@@ -69,27 +75,30 @@ const UID_COUNT = 512;
 
 export async function findSandbox(options: SandboxOptions): Promise<Sandbox> {
   const refused: string[] = [];
-  for (const way of waysOf(options.ladder ?? ['bwrap', 'unshare', 'none'])) {
+  for (const way of waysOf(options)) {
     const sandbox = sandboxOf(way, options, refused);
-    if (way.rung === 'none') return sandbox;
+    if (way.rung === 'none' && way.filter === null) return sandbox;
     const failure = await trial(sandbox, options);
     if (failure === null) return sandbox;
-    refused.push(`${way.rung}${way.ownUser ? ' as root' : ''}: ${failure}`);
+    const user = way.ownUser ? ' as root' : '';
+    const filter = way.filter === null ? '' : ' with a seccomp filter';
+    refused.push(`${way.rung}${user}${filter}: ${failure}`);
   }
-  return sandboxOf({ rung: 'none', ownUser: false }, options, refused);
+  return sandboxOf({ rung: 'none', ownUser: false, filter: null }, options, refused);
 }
 
-function waysOf(ladder: readonly SandboxRung[]): Way[] {
-  const root = process.getuid?.() === 0;
+/** Each rung in each form, the strongest first. */
+function waysOf({ ladder = ['bwrap', 'unshare', 'none'], python }: SandboxOptions): Way[] {
+  const isLinux = process.platform === 'linux';
+  const isRoot = process.getuid?.() === 0;
   return ladder.flatMap((rung): Way[] => {
-    if (rung === 'none') return [{ rung, ownUser: false }];
-    if (process.platform !== 'linux') return [];
-    return root
-      ? [
-          { rung, ownUser: true },
-          { rung, ownUser: false },
-        ]
-      : [{ rung, ownUser: false }];
+    if (rung !== 'none' && !isLinux) return [];
+    const users = rung !== 'none' && isRoot ? [true, false] : [false];
+    // bubblewrap loads it by itself; on the other rungs Python does.
+    const canFilter = isLinux && (rung === 'bwrap' || python !== null);
+    const filter = canFilter ? seccompFilter(process.arch, { countsMemory: false }) : null;
+    const filters = filter === null ? [null] : [filter, null];
+    return users.flatMap(ownUser => filters.map(filter => ({ rung, ownUser, filter })));
   });
 }
 
@@ -98,7 +107,7 @@ function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]
   const why = refused.length === 0 ? '' : ` (${refused.join('; ')})`;
   return {
     rung: way.rung,
-    account: `${SENTENCES[way.rung]}${why}`,
+    account: `${SENTENCES[way.rung]}${way.filter === null ? ', without a seccomp filter' : ''}${why}`,
     remedy: remedyFor(refused),
     async run(run) {
       runs += 1;
@@ -111,7 +120,7 @@ function sandboxOf(way: Way, options: SandboxOptions, refused: readonly string[]
       const { readOnly, links } = run.view;
       const { work, command } = run;
       const plan: SandboxPlan = { readOnly, links, work, command, environment, limits, uid };
-      return launch(way.rung, plan, options, run.signal);
+      return launch(way, plan, options, run.signal);
     },
   };
 }
@@ -148,36 +157,53 @@ function environmentOf(view: SandboxView, home: string): Record<string, string> 
 }
 
 async function launch(
-  rung: SandboxRung,
+  { rung, filter }: Way,
   plan: SandboxPlan,
   options: SandboxOptions,
   signal: AbortSignal | undefined,
 ): Promise<ContainedResult> {
-  const { limits } = plan;
-  const start = (program: string, args: readonly string[], inside = false) =>
-    runContained(
-      {
-        ...confined(options.python, { program, args }),
-        cwd: inside ? plan.work : '/',
-        environment: inside ? plan.environment : { PATH: options.path },
-        limits,
-        signal,
-      },
-      options.clock,
-    );
-  if (rung === 'bwrap') return start('bwrap', bubblewrapArguments(plan));
+  const { limits, work } = plan;
+  const { python, path, clock } = options;
+  const outside = { cwd: '/', environment: { PATH: path }, limits, work, signal, third: null };
+  if (rung === 'bwrap') {
+    const args = bubblewrapArguments(plan, filter === null ? null : FILTER_DESCRIPTOR);
+    const keep = filter === null ? [] : [FILTER_DESCRIPTOR];
+    const command = confined(python, { program: 'bwrap', args }, { keep });
+    return runContained({ ...outside, ...command, third: filter }, clock);
+  }
   if (rung === 'none') {
     const [program = 'sh', ...args] = limitedCommand(plan);
-    return start(program, args, true);
+    const command = confined(python, { program, args }, { filter });
+    const inside = { ...outside, cwd: work, environment: plan.environment };
+    return runContained({ ...inside, ...command }, clock);
   }
   await mkdir(options.scratch, { recursive: true });
   const root = await mkdtemp(join(options.scratch, 'root-'));
   try {
-    const args = unshareArguments(plan, root);
-    return await start('setpriv', ['--pdeathsig', 'KILL', '--', 'unshare', ...args]);
+    const inner = insideNamespaces(plan, unshareScript(plan, root), python, filter);
+    const args = ['--pdeathsig', 'KILL', '--', 'unshare', ...unshareArguments(plan), ...inner];
+    const command = confined(python, { program: 'setpriv', args });
+    return await runContained({ ...outside, ...command }, clock);
   } finally {
     await rm(root, { recursive: true, force: true });
   }
+}
+
+/** Where bubblewrap reads the filter. */
+const FILTER_DESCRIPTOR = 3;
+
+/** The new root is built first, which the filter would forbid; then it is loaded. */
+function insideNamespaces(
+  plan: SandboxPlan,
+  script: string,
+  python: string | null,
+  filter: Uint8Array | null,
+): string[] {
+  const [program = 'env', ...args] = insideCommand(plan);
+  if (python === null) return ['sh', '-c', script, 'inside', program, ...args];
+  const setup = { command: ['sh', '-c', script, 'inside', 'true'], cwd: WORK };
+  const command = confined(python, { program, args }, { setup, filter });
+  return [command.program, ...command.args];
 }
 
 /** Null where a trial program ran; otherwise why not. */
