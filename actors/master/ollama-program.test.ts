@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -18,6 +18,7 @@ import {
   startRealOllama,
 } from '../../test/real-ollama/real-ollama.ts';
 import { SUITE_MODELS } from '../../test/real-ollama/test-models.ts';
+import { sourcePath } from '../../test/source-tree.ts';
 import { TestMaster } from './test-master.ts';
 import { TestNode } from './test-node.ts';
 
@@ -43,7 +44,10 @@ describe("Ollama's own program", { skip, timeout: 300_000 }, () => {
     const started = await startRealOllama({ models: SUITE_MODELS });
     assert.ok(started.kind === 'running');
     server = started.ollama;
-    master = await TestMaster.start({ url: nats.url, aliases: { 'gpt-4o': 'tiny' } });
+    master = await TestMaster.start({
+      url: nats.url,
+      aliases: { 'gpt-4o': 'tiny', 'qwen2.5-coder:7b': 'tiny' },
+    });
     node = await TestNode.start({ url: nats.url, id: 'node-a', host: server.host });
     await until(async () => (await program('list')).stdout.includes('tiny:latest'));
   });
@@ -80,6 +84,16 @@ describe("Ollama's own program", { skip, timeout: 300_000 }, () => {
       assert.notEqual(stdout.trim(), '', model);
       assert.match(stderr, /eval rate:/, model);
     }
+  });
+
+  test('the line that the documentation prints answers', async () => {
+    const page = await readFile(sourcePath('docs/pool.md'), 'utf8');
+    const [, host, line] = /`OLLAMA_HOST=(\S+) ollama ([^`]+)`/.exec(page) ?? [];
+    assert.ok(host !== undefined && line !== undefined, 'there is such a line');
+    const base = master.http.url + new URL(host).pathname.replace(/\/$/, '');
+    const { code, stdout, stderr } = await ollama([...line.split(' '), 'Hello'], base);
+    assert.equal(code, 0, stderr);
+    assert.notEqual(stdout.trim(), '');
   });
 
   test('run of a model that embeds gives its numbers, as the server itself does', async () => {

@@ -58,7 +58,7 @@ export class TestNode {
     const { url, id, models = [], env = {}, vramGib = 24, labels = {} } = options;
     const cards = [{ totalBytes: vramGib * GIB }];
     const isReal = options.host !== undefined;
-    const ollama = isReal ? null : await startFakeNode({ models, cards, env });
+    const ollama = isReal ? null : await startFakeNode({ models, registry: models, cards, env });
     const host = options.host ?? ollama?.url ?? '';
     const bus = await connectNats({ servers: [url], name: `worker-${id}`, clock: systemClock });
     await advertise(bus, id, vramGib);

@@ -13,8 +13,8 @@ import {
   numbersOf,
   refusal,
   refuseGiven,
-  textField,
   textOf,
+  wordField,
 } from './fields.ts';
 import { chatFields, ForcedCall } from './forced-call.ts';
 import { type Effort, effortOf, thinkOf } from './reasoning.ts';
@@ -71,7 +71,7 @@ function effortWanted(body: Fields): Effort {
   if (thinking !== 'enabled' && thinking !== 'adaptive') {
     throw refusal('thinking.type', 'is none of enabled, adaptive, disabled');
   }
-  const effort = textField(fieldsField(body, 'output_config') ?? {}, 'effort');
+  const effort = wordField(fieldsField(body, 'output_config') ?? {}, 'effort');
   return effort === undefined ? 'medium' : effortOf(effort, 'output_config.effort');
 }
 

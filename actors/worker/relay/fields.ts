@@ -59,6 +59,10 @@ export function textField(body: Fields, key: string): string | undefined {
   return value === undefined ? undefined : textOf(value, key);
 }
 
+/** One of a few words; an empty one counts as absent, as forms send what nobody chose. */
+export const wordField = (body: Fields, key: string): string | undefined =>
+  textField(body, key) || undefined;
+
 export function listField(body: Fields, key: string): readonly unknown[] | undefined {
   const value = body[key] ?? undefined;
   return value === undefined ? undefined : listOf(value, key);

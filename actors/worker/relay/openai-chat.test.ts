@@ -47,6 +47,10 @@ describe('a chat request of OpenAI', () => {
     });
   });
 
+  it('may leave words empty that nobody chose', () => {
+    assert.deepEqual(native({ reasoning_effort: '' }), native({}));
+  });
+
   it('may say that there is no limit to the answer', () => {
     const none = native({ max_tokens: -1 })['options'] as Fields;
     assert.equal(none['num_predict'], -1);

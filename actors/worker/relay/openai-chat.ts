@@ -17,7 +17,7 @@ import {
   numbersOf,
   refusal,
   refuseGiven,
-  textField,
+  wordField,
 } from './fields.ts';
 import { chatFields, ForcedCall } from './forced-call.ts';
 import type { NativeLine, NativeToolCall } from './native.ts';
@@ -48,7 +48,7 @@ export const openaiChat: DialectTranslator = (body, asked) => {
   if ((countField(body, 'n') ?? 1) !== 1) throw refusal('n', 'can only be 1');
   const wish = toolWish(body);
   const chat = chatFields(nativeMessages(body), wish, () => formatOf(body));
-  const effort = textField(body, 'reasoning_effort');
+  const effort = wordField(body, 'reasoning_effort');
   const think =
     effort === undefined ? undefined : thinkOf(effortOf(effort, 'reasoning_effort'), asked.facts);
   const limit = limitField(body, 'max_completion_tokens') ?? limitField(body, 'max_tokens');

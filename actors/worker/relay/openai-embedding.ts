@@ -2,12 +2,12 @@
 import type { CodeGodError } from '../../../protocol/errors.ts';
 import { answerOfLines, type LineTranslator } from './answer-lines.ts';
 import { type DialectTranslator, toldName } from './dialect.ts';
-import { countField, type Fields, refusal, textField } from './fields.ts';
+import { countField, type Fields, refusal, wordField } from './fields.ts';
 import type { NativeLine } from './native.ts';
 import { errorEvent, JSON_TEXT } from './openai-parts.ts';
 
 export const openaiEmbedding: DialectTranslator = (body, asked) => {
-  const encoding = textField(body, 'encoding_format') ?? 'float';
+  const encoding = wordField(body, 'encoding_format') ?? 'float';
   if (encoding !== 'float' && encoding !== 'base64') {
     throw refusal('encoding_format', 'is neither float nor base64');
   }

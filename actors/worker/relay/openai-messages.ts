@@ -114,7 +114,7 @@ export interface ToolWish {
 
 export function toolWish(body: Fields): ToolWish {
   const tools = (listField(body, 'tools') ?? []).map(nativeTool);
-  const choice = body['tool_choice'] ?? 'auto';
+  const choice = body['tool_choice'] || 'auto';
   if (choice === 'none') return { tools: [], forced: false };
   if (choice === 'auto') return { tools, forced: false };
   if (choice === 'required') return forcedOf(tools);

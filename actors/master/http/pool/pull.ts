@@ -78,7 +78,7 @@ function targetOf(
   const pinned = policies.of(model)?.nodes ?? [];
   const views = nodes.views().filter(isReady);
   const allowed = views.filter(({ node }) => pinned.length === 0 || pinned.includes(node));
-  if (named !== undefined) {
+  if (named !== undefined && named !== null && named !== '') {
     const view = views.find(({ node }) => node === named);
     if (view !== undefined) return view.node;
     throw new CodeGodError('no_capacity', `there is no ready node ${String(named).slice(0, 63)}`);
