@@ -30,7 +30,6 @@ export async function readRequest(
     name: options.name,
     model: options.model,
     tech_stack: options.stack === undefined ? undefined : { backend: BACKENDS[options.stack] },
-    no_sandbox: options.sandbox ? undefined : true,
     plan_mode: options.approve ? 'approve' : undefined,
   });
   if (parsed.success) return JSON.parse(JSON.stringify(parsed.data));

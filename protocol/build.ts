@@ -35,8 +35,6 @@ export const BuildRequest = z.looseObject({
     .optional(),
   /** `approve`: stop after planning until somebody approves. */
   plan_mode: z.enum(['auto', 'approve']).optional(),
-  /** Run the checks of a model's project without a sandbox. */
-  no_sandbox: z.boolean().optional(),
   /** Whether models outside the house may be used. */
   fallback: z.enum(['deny', 'allow']).optional(),
   max_parallel_tasks: z.int().min(1).max(64).optional(),

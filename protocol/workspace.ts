@@ -61,9 +61,6 @@ export const CheckRequest = z.looseObject({
   command: z.array(z.string()).min(1).max(32),
   stack: z.string().max(32),
   timeout_s: z.int().min(1).max(3_600),
-  /** True where nothing but the scaffold engine wrote the project. */
-  trusted: z.boolean(),
-  no_sandbox: z.boolean(),
 });
 export type CheckRequest = z.infer<typeof CheckRequest>;
 export const CheckReply = CheckSummary;

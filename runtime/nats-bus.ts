@@ -54,7 +54,7 @@ export interface NatsOptions {
   /** Shown by the server's monitoring. */
   readonly name: string;
   readonly credentials?: NatsCredentials;
-  /** Where replies to this process go; default `_INBOX`, and for a guest what he may listen to. */
+  /** Where replies to this process go; default `_INBOX`, and with a key one of its own. */
   readonly inboxPrefix?: string;
   /** The server's monitoring address, such as `http://127.0.0.1:8222`. */
   readonly monitorUrl?: string;
@@ -100,10 +100,9 @@ export async function connectNats(options: NatsOptions): Promise<Bus> {
   return bus;
 }
 
-function inboxPrefix({ inboxPrefix: given, isGuest, credentials }: NatsOptions): string {
+function inboxPrefix({ inboxPrefix: given, credentials }: NatsOptions): string {
   if (given !== undefined) return given;
-  if (isGuest !== true || credentials === undefined || !('nkeySeed' in credentials))
-    return '_INBOX';
+  if (credentials === undefined || !('nkeySeed' in credentials)) return '_INBOX';
   return inboxOf(publicKeyOf(credentials.nkeySeed, 'what was given'));
 }
 

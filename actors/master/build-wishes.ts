@@ -139,10 +139,9 @@ function workspaceWish(context: BuildContext): Wishes {
 }
 
 function checkWish(context: BuildContext): Wishes {
-  const { plan, workspace, request } = context;
+  const { plan, workspace } = context;
   if (plan === null || workspace === null || context.check_error !== null) return {};
   const round = context.checks.length;
-  const merged = context.tasks.filter(task => task.state === 'merged' && task.kind !== 'plan');
   return {
     [`check:${round}`]: {
       kind: 'check',
@@ -152,8 +151,6 @@ function checkWish(context: BuildContext): Wishes {
         command: plan.check.command,
         stack: plan.stack,
         timeout_s: plan.check.timeout_s,
-        trusted: merged.every(task => task.engine === 'scaffold'),
-        no_sandbox: request?.no_sandbox === true,
       },
     },
   };

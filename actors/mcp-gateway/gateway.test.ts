@@ -115,7 +115,8 @@ async function gatewayWorld(t: TestContext) {
     ) => ask(nodeWorkspaceSubject(gateway, verb, node), request, schema),
     /** As the master gives an attempt to a node. */
     give: async ({ build, task, attempt } = scopeOf(), node = WORKER) => {
-      await bus.streams.append(taskSubject(node, build, task, attempt), encode({}));
+      const message = { build, task, attempt, node, engine: 'scaffold' };
+      await bus.streams.append(taskSubject(node, build, task, attempt), encode(message));
     },
     kill9: async (): Promise<void> => {
       child.kill('SIGKILL');
@@ -173,8 +174,6 @@ test('a project from creation to archive, through real tools and the sandbox', a
     command: ['node', '--test'],
     stack: 'node',
     timeout_s: 60,
-    trusted: true,
-    no_sandbox: false,
   };
   const checked = await workspace('check', check, CheckReply);
   assert.equal(checked.passed, true, checked.output);
@@ -207,8 +206,6 @@ test('a Python project is checked with the checks environment', async t => {
       command: ['python', '-m', 'pytest', '-q'],
       stack: 'fastapi',
       timeout_s: 60,
-      trusted: false,
-      no_sandbox: true,
     },
     CheckReply,
   );
@@ -286,11 +283,14 @@ test('an error of a workspace reaches the caller with its code', async t => {
 });
 
 test('an attempt is worked on by the node that it was given to, and by no other', async t => {
-  const { call, workspace, attempt, give } = await gatewayWorld(t);
+  const { call, workspace, attempt, give, bus } = await gatewayWorld(t);
   const [own, foreign] = [scopeOf('store', 1, 'b8'), scopeOf('view', 1, 'b8')];
   const other = NodeId.parse('cellar');
   await give(own);
   await give(foreign, other);
+  // What the server can be made to say on any subject is no task.
+  const answer = { stream: 'CODEGOD_REPORT', seq: 7 };
+  await bus.streams.append(taskSubject(WORKER, own.build, own.task, 3), encode(answer));
   await workspace('create', { build: own.build, name: 'bound' }, CreateWorkspaceReply);
   await attempt('open', own, OpenAttemptReply);
   const write = (scope = own) =>
@@ -306,6 +306,8 @@ test('an attempt is worked on by the node that it was given to, and by no other'
     "the id of another's call": () => call(stolenId),
     'an attempt that nobody was given': () =>
       attempt('open', { ...own, attempt: 2 }, OpenAttemptReply),
+    'an attempt whose task is none': () =>
+      attempt('open', { ...own, attempt: 3 }, OpenAttemptReply),
   })) {
     await assert.rejects(asked(), { code: 'denied' }, what);
   }

@@ -46,12 +46,14 @@ import type { Subscription } from '../../runtime/bus.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Messenger, RequestContext } from '../../runtime/messages.ts';
+import type { GivenAttempt, GivenTo } from './adapters/attempt-nodes.ts';
+import type { ProjectAuthors } from './adapters/project-authors.ts';
 import type { GatewayWorkspaces } from './ports.ts';
 
 /** What stands behind the subjects. */
 export interface GatewayParts {
-  /** Whether the master gave this attempt to this node. */
-  readonly isHeldBy: (scope: AttemptScope, node: NodeId) => Promise<boolean>;
+  readonly givenTo: GivenTo;
+  readonly authors: Pick<ProjectAuthors, 'begins' | 'writes'>;
   readonly workspaces: GatewayWorkspaces;
   readonly check: (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
   readonly archive: (build: BuildId) => Promise<ArchiveReply>;
@@ -76,7 +78,10 @@ export function serveGateway(
     ...serveNodes(messenger, gateway, parts),
     messenger.serve(mcp('list'), ListRequest, (request, { signal }) => parts.list(request, signal)),
     messenger.serve(mcp('status'), z.looseObject({}), () => parts.status()),
-    messenger.serve(at('create'), CreateWorkspaceRequest, request => workspaces.create(request)),
+    messenger.serve(at('create'), CreateWorkspaceRequest, async request => {
+      await parts.authors.begins(request.build);
+      return await workspaces.create(request);
+    }),
     messenger.serve(at('merge'), MergeRequest, request => workspaces.merge(request)),
     messenger.serve(at('check'), CheckRequest, (request, { signal }) =>
       parts.check(request, signal),
@@ -98,34 +103,37 @@ export function serveGateway(
 function serveNodes(
   messenger: Messenger,
   gateway: GatewayId,
-  { workspaces, isHeldBy, ...parts }: GatewayParts,
+  { workspaces, givenTo, authors, ...parts }: GatewayParts,
 ): Subscription[] {
   const mcp = (verb: NodeMcpVerb) => nodeMcpSubject(gateway, verb, '*');
   const at = (verb: NodeWorkspaceVerb) => nodeWorkspaceSubject(gateway, verb, '*');
-  const requireHeld = async (scope: AttemptScope, { subject }: RequestContext): Promise<void> => {
+  const given = async (scope: AttemptScope, { subject }: RequestContext): Promise<GivenAttempt> => {
     const node = NodeId.safeParse(subject.split('.').at(-1));
-    if (node.success && (await isHeldBy(scope, node.data))) return;
+    const attempt = node.success ? await givenTo(scope, node.data) : null;
+    if (attempt !== null) return attempt;
     const key = attemptKey(scope.build, scope.task, scope.attempt);
     throw new CodeGodError('denied', `the attempt ${key} was not given to this node`);
   };
   const serve = <S extends ZodType<AttemptScope>>(
     verb: NodeWorkspaceVerb,
     schema: S,
-    answer: (request: output<S>) => Promise<unknown>,
+    answer: (request: output<S>, by: GivenAttempt) => Promise<unknown>,
   ): Subscription =>
-    messenger.serve(at(verb), schema, async (request, context) => {
-      await requireHeld(request, context);
-      return await answer(request);
-    });
+    messenger.serve(at(verb), schema, async (request, context) =>
+      answer(request, await given(request, context)),
+    );
   return [
     serve('open', OpenAttemptRequest, request => workspaces.open(request)),
     serve('read', ReadFilesRequest, request => workspaces.read(request)),
-    serve('commit', CommitRequest, request => workspaces.commit(request)),
+    serve('commit', CommitRequest, async (request, by) => {
+      await authors.writes(request.build, by);
+      return await workspaces.commit(request);
+    }),
     messenger.serve(mcp('list'), ListRequest, (request, { signal }) => parts.list(request, signal)),
     messenger.serve(mcp('call'), CallRequest, async (request, context) => {
       const { scope, call_id } = request;
       if (scope !== undefined) {
-        await requireHeld(scope, context);
+        await given(scope, context);
         // Else one node could take the ids, and so the answers, of another's calls.
         const own = `${attemptKey(scope.build, scope.task, scope.attempt)}.`;
         if (!call_id.startsWith(own)) {

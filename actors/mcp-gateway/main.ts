@@ -16,6 +16,7 @@ import { attemptNodes } from './adapters/attempt-nodes.ts';
 import { createCheck } from './adapters/check.ts';
 import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
 import { createGit } from './adapters/git.ts';
+import { projectAuthors } from './adapters/project-authors.ts';
 import { openSandbox } from './adapters/sandbox-setup.ts';
 import { viewForCheck } from './adapters/sandbox-view.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
@@ -88,31 +89,31 @@ async function start(context: ActorContext): Promise<RunningActor> {
     log,
   });
   const sandbox = await openSandbox({
-    wanted: config.sandbox,
-    scratch: roots.scratch,
-    path,
-    python: confiner,
-    clock,
-    log,
-    env,
+    ...{ wanted: config.sandbox, scratch: roots.scratch, path, python: confiner },
+    ...{ clock, log, env },
   });
   const viewFor = (request: CheckRequest) =>
     viewForCheck(request, process.execPath, () => checksPython(environments, env));
   const status = async () => ({ servers: await servers.status() });
-  const schemas = createArgumentSchemas();
+  const authors = projectAuthors(journal, context.node);
   const served = serveGateway(messenger, GatewayId.parse(context.node), {
-    isHeldBy: attemptNodes(context.bus.streams),
+    givenTo: attemptNodes(context.bus.streams),
+    authors,
     workspaces,
     check: createCheck({
       ...{ workspaces, journal, viewFor, scratch: roots.scratch },
       sandbox: sandbox.current,
+      mayRunBare: async build => config.sandbox === 'none' || (await authors.isOurs(build)),
     }),
     archive: build => storeArchive(workspaces, context.bus, build),
     finish: async build => {
       await workspaces.finish(build);
       await forgetCalls(journal, build);
     },
-    call: createCallTool({ servers, workspaces, schemas, journal, log, resolve: resolveHost }),
+    call: createCallTool({
+      ...{ servers, workspaces, journal, log, resolve: resolveHost },
+      schemas: createArgumentSchemas(),
+    }),
     list: (request, signal) => listTools(servers, request, signal),
     status,
   });

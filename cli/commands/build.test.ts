@@ -118,7 +118,7 @@ function tarOf(folder: string, name: string): Uint8Array {
 
 test('a build tells its tasks, who wrote it and where it lies', OPTIONS, async t => {
   const { master, build } = await open(t, {});
-  const { code, stdout, stderr } = await build('--stack', 'fastapi', '--no-sandbox');
+  const { code, stdout, stderr } = await build('--stack', 'fastapi');
   assert.equal(code, 0, stderr);
   assert.match(stderr, /^build b\d+$/m);
   assert.match(stderr, /no model found: the scaffold engine writes this/);
@@ -129,10 +129,17 @@ test('a build tells its tasks, who wrote it and where it lies', OPTIONS, async t
   assert.deepEqual(request, {
     prompt: 'Create a todo list',
     tech_stack: { backend: 'FastAPI' },
-    no_sandbox: true,
   });
   // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
   assert.doesNotMatch(stdout + stderr, /\x1b/);
+});
+
+test('a request has no say in the sandbox of a system that runs', OPTIONS, async t => {
+  const { master, build } = await open(t, {});
+  const { code, stderr } = await build('--no-sandbox');
+  assert.equal(code, 2);
+  assert.match(stderr, /sandbox: none/);
+  assert.deepEqual(master.requests, []);
 });
 
 test('with --json each fact is a line and the summary is the last', OPTIONS, async t => {

@@ -38,7 +38,7 @@ export async function build(
   words: readonly string[],
   options: BuildOptions,
 ): Promise<number> {
-  const config = await context.config();
+  const config = bareWhereAsked(await context.config(), options.sandbox);
   const request = await readRequest(words, options);
   if (options.out !== undefined) checkTarget(options.out, options.name);
   const publishId = randomUUID(); // B1
@@ -69,6 +69,24 @@ export async function build(
     run.progress.end();
   }
 }
+
+/**
+ * With `--no-sandbox` the system that this command starts is told so, as in its configuration. One that
+ * runs already is not: what runs unconfined on a machine is for its owner to say, not for a request.
+ */
+function bareWhereAsked(config: Config, sandbox: boolean): Config {
+  if (sandbox || config.sandbox === 'none') return config;
+  if (busUrl(config) !== null) {
+    throw new CliError(
+      'usage',
+      'the system that runs already decides about its sandbox',
+      BARE_HINT,
+    );
+  }
+  return { ...config, sandbox: 'none', origins: { ...config.origins, sandbox: 'flag' } };
+}
+
+const BARE_HINT = 'put `sandbox: none` into config.yaml, then `codegod down && codegod up -d`';
 
 /** Follows the build on the system there is, or on one of its own (B2). */
 async function followSomewhere(run: BuildRun): Promise<number | 'lost' | 'held'> {

@@ -1,16 +1,20 @@
 /**
  * What a joined node may do on the bus: what its resource-monitor and its worker need, and nothing
- * else. A list of subjects, which the server itself enforces.
+ * else; and what any program of this machine may that shows no key. Lists of subjects, which the
+ * server itself enforces.
  *
  * P1  Whatever is not listed is denied.
  * P2  Where a subject can name the node, it names this one.
  * P3  A node creates no consumer on a stream whose content it writes: the server would publish that
  *     content wherever the consumer asks it to, past every permission. It reads by asking.
+ * P4  A visitor hands in builds and sees who is there. He steers and follows nothing, and hears no
+ *     answer but those to visitors.
  */
 import type { NodeId } from '../../protocol/ids.ts';
 import { ARTIFACTS, BUCKETS, STREAMS } from '../../protocol/streams.ts';
 import {
   advertKey,
+  BUILD_SUBJECT,
   deadSubject,
   nodeMcpSubject,
   nodeSubject,
@@ -23,12 +27,17 @@ import {
 export interface Permissions {
   readonly publish: readonly string[];
   readonly subscribe: readonly string[];
+  /** Of what may be subscribed, what is kept back. */
+  readonly unheard?: readonly string[];
 }
 
 /** The server tells a user who he is and what he may. */
 export const WHO_AM_I = '$SYS.REQ.USER.INFO';
 
-/** Before the replies that go to a user; he knows his key before he is told his node. */
+/**
+ * Before the replies that go to a user; he knows his key before he is told his node. Visitors are
+ * denied it (P4).
+ */
 export const inboxOf = (publicKey: string): string => `_INBOX.${publicKey}`;
 
 const ACTORS = ['codegod-resource-monitor', 'codegod-worker'] as const;
@@ -74,6 +83,19 @@ export function nodePermissions(node: NodeId, publicKey: string): Permissions {
     ],
   };
 }
+
+/**
+ * @param inboxes of everybody else. They are denied by name: the server takes a subscription to
+ * `_INBOX.>` for one that `_INBOX.*` allows, and only keeps back what is denied.
+ */
+export const visitorPermissions = (inboxes: readonly string[]): Permissions => ({
+  publish: [
+    BUILD_SUBJECT,
+    ...['PING', 'INFO', 'STATS'].flatMap(verb => [`$SRV.${verb}`, `$SRV.${verb}.>`]),
+  ],
+  subscribe: ['_INBOX.>'],
+  unheard: inboxes.map(inbox => `${inbox}.>`),
+});
 
 /** The node whose permissions these are; null where they are not those of a joined node. */
 export function nodeOf(subscribe: readonly string[]): string | null {

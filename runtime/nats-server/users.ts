@@ -2,20 +2,22 @@
  * Who may connect to the bus server of this machine, and how a running server is told that this has
  * changed.
  *
- *   loopback, never a token   anybody on this machine
- *   `bus.token`               whoever presents it, with all rights
- *   else                      this machine itself, by its own key, with all rights; and one user per
- *                             join token, with those of a node (node-permissions.ts)
+ *   the owner      by the key of this machine, with all rights
+ *   a joined node  by the key of its token, with the rights of a node (node-permissions.ts)
+ *   a visitor      any other program of this machine, where the bus listens on loopback only: it may
+ *                  hand in builds and ask who is there
+ *   `bus.token`    where one is configured: whoever presents it, with all rights, and nobody else
  *
  * U1  The server's files hold public keys; the seed of this machine's own key lies in a private file
  *     of its own, made at first need.
- * U2  Nobody else listens at another address than loopback without being let in: there is no
- *     combination of settings that opens it to all.
- * U3  A bus that has had tokens stays guarded when the last is gone: else who was put out would find
- *     it open. Removing `join-tokens.json` opens it again.
+ * U2  There is no combination of settings under which somebody without a key may do more than a
+ *     visitor, and none under which a visitor comes from another machine.
+ * U3  A visitor may not listen where answers to the owner and to nodes go: theirs carry their
+ *     key (`inboxOf`) and are kept back from him.
  * U4  An expired token is no user. The supervisor looks again and again, and also makes good what a
  *     command that died half-way did not tell the server.
  */
+import { createHash } from 'node:crypto';
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CodeGodError } from '../../protocol/errors.ts';
@@ -24,12 +26,19 @@ import { createUserKey, publicKeyOf } from '../nats-keys.ts';
 import { readIfThere } from '../read-if-there.ts';
 import { quote, replaceFile } from './configure.ts';
 import { isExpired, lockTokens, readTokens } from './join-tokens.ts';
-import { nodePermissions } from './node-permissions.ts';
+import {
+  inboxOf,
+  nodePermissions,
+  type Permissions,
+  visitorPermissions,
+} from './node-permissions.ts';
 import { runningPid, serverFile } from './orphan.ts';
 import { readVarz } from './verify.ts';
 
 /** How long a node may take over one answer, such as a long generation. */
 const ANSWER_MAX = '1h';
+/** Whoever presents nothing is taken for this user; nobody is told his password. */
+const VISITOR = 'visitor';
 
 export interface Door {
   /** Absolute: where the server's files and the tokens lie. */
@@ -82,22 +91,39 @@ export function readSeed(file: string): string | null {
 /** The text of the users file. @throws CodeGodError `config_invalid` where a file is damaged */
 export function renderUsers({ configDir, host, token }: UsersDoor, now: number): string {
   if (token !== undefined) return `authorization { token: ${quote(token)} }\n`;
-  const known = readTokens(configDir);
-  if (isLoopback(host) && known === null) return '# Anybody on this machine.\n';
-  const tokens = (known ?? []).filter(one => !isExpired(one, now)); // U4
+  const tokens = (readTokens(configDir) ?? []).filter(one => !isExpired(one, now)); // U4
   const owner = publicKeyOf(ensureOwnerKey(configDir), ownerKeyFile(configDir));
-  const users = tokens.map(({ node, public_key }) => {
-    const { publish, subscribe } = nodePermissions(node, public_key);
-    return [
-      `  { nkey: ${public_key}, permissions: {`,
-      `    publish: { allow: [${publish.map(quote).join(', ')}] }`,
-      `    subscribe: { allow: [${subscribe.map(quote).join(', ')}] }`,
-      `    allow_responses: { max: -1, expires: ${quote(ANSWER_MAX)} }`,
-      '  } }',
-    ].join('\n');
-  });
-  return ['authorization { users: [', `  { nkey: ${owner} }`, ...users, '] }', ''].join('\n');
+  const answers = `allow_responses: { max: -1, expires: ${quote(ANSWER_MAX)} }`;
+  const nodes = tokens.map(({ node, public_key }) =>
+    user(`nkey: ${public_key}`, nodePermissions(node, public_key), answers),
+  );
+  const visitors = isLoopback(host); // U2
+  const keys = tokens.map(({ public_key }) => public_key);
+  const inboxes = ['owner', owner, ...keys].map(inboxOf); // U3
+  // The server wants a password; it is known to nobody, and another at each writing would be a change.
+  const unknown = createHash('sha256').update(ensureOwnerKey(configDir)).digest('hex');
+  const visitor = user(`user: ${VISITOR}, password: "${unknown}"`, visitorPermissions(inboxes), '');
+  return [
+    'authorization { users: [',
+    `  { nkey: ${owner} }`,
+    ...(visitors ? [visitor] : []),
+    ...nodes,
+    '] }',
+    ...(visitors ? [`no_auth_user: ${VISITOR}`] : []),
+    '',
+  ].join('\n');
 }
+
+const user = (name: string, { publish, subscribe, unheard }: Permissions, more: string): string =>
+  [
+    `  { ${name}, permissions: {`,
+    `    publish: { allow: [${publish.map(quote).join(', ')}] }`,
+    `    subscribe: { allow: [${subscribe.map(quote).join(', ')}]${
+      unheard === undefined ? '' : `, deny: [${unheard.map(quote).join(', ')}]`
+    } }`,
+    ...(more === '' ? [] : [`    ${more}`]),
+    '  } }',
+  ].join('\n');
 
 /** Writes the users file and answers its text. */
 export function writeUsers(door: UsersDoor, now: number): string {

@@ -21,6 +21,7 @@ import { BUILD_ENDS, BuildSummary } from '../../protocol/build.ts';
 import type { Bus, BusMessage } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
+import { ownerKeyFile } from '../../runtime/nats-server/users.ts';
 import { pathsFor } from '../../runtime/paths.ts';
 import { programOf } from '../source-tree.ts';
 
@@ -154,10 +155,12 @@ export class TestSystem {
 
   /** A client of the system's own bus; the caller closes it. */
   bus(): Promise<Bus> {
-    return connectNats({ servers: [this.busUrl], name: 'e2e', clock: systemClock });
+    const seed = readFileSync(ownerKeyFile(pathsFor(this.env, this.home).config), 'utf8').trim();
+    const credentials = { nkeySeed: seed };
+    return connectNats({ servers: [this.busUrl], name: 'e2e', clock: systemClock, credentials });
   }
 
-  /** Listens on a subject as anybody on the bus could. */
+  /** Listens on a subject as its owner can. */
   async wiretap(subject: string): Promise<Wiretap> {
     const bus = await this.bus();
     const heard: BusMessage[] = [];

@@ -23,9 +23,11 @@ async function checkWorld(t: TestContext, files: Record<string, string>, ladder?
     clock: systemClock,
     ...(ladder === undefined ? {} : { ladder }),
   });
+  const bare = { allowed: true };
   const check = createCheck({
     workspaces: world.workspaces,
     sandbox: () => sandbox,
+    mayRunBare: async () => bare.allowed,
     journal: await memoryJournal(),
     viewFor: () => sandboxView({ node: process.execPath, python: null }),
     scratch,
@@ -38,13 +40,11 @@ async function checkWorld(t: TestContext, files: Record<string, string>, ladder?
         command: ['node', '--test'],
         stack: 'node',
         timeout_s: 30,
-        trusted: true,
-        no_sandbox: false,
         ...request,
       },
       new AbortController().signal,
     );
-  return { ...world, run, sandbox };
+  return { ...world, run, sandbox, bare };
 }
 
 const PASSING = "require('node:test')('a', () => {});";
@@ -102,14 +102,17 @@ test('only the end of a long output is kept', async t => {
   assert.match(output, /# pass 1/);
 });
 
-test("without a sandbox a model's project is not run unless a person allowed it", async t => {
-  const { run } = await checkWorld(t, { 'a.test.js': PASSING }, ['none']);
-  await assert.rejects(
-    run({ trusted: false }),
-    error => error instanceof CodeGodError && error.code === 'sandbox_required',
-  );
-  const allowed = await run({ trusted: false, no_sandbox: true });
+test('without a sandbox nothing runs that this machine does not vouch for, whatever is asked', async t => {
+  const { run, bare } = await checkWorld(t, { 'a.test.js': PASSING }, ['none']);
+  bare.allowed = false;
+  for (const claim of [{}, { trusted: true }, { no_sandbox: true }]) {
+    await assert.rejects(
+      run(claim),
+      error => error instanceof CodeGodError && error.code === 'sandbox_required',
+    );
+  }
+  bare.allowed = true;
+  const allowed = await run();
   assert.deepEqual([allowed.passed, allowed.sandbox], [true, 'none']);
-  const trusted = await run({ round: 1 });
-  assert.match(trusted.output, /\[check\] ran without a sandbox/);
+  assert.match(allowed.output, /\[check\] ran without a sandbox/);
 });

@@ -4,12 +4,14 @@
  * C1: the copy is thrown away: a check cannot change the project.
  * C2: a check of (build, round) runs once; its result is journalled and given again.
  * C3: a check that died with this process runs again: it has no effect outside its copy.
- * C4: without a sandbox only what the scaffold engine wrote runs, or what a person allowed; either
- *     way the result says so.
+ * C4: without a sandbox only what the scaffold engine of this machine wrote runs, or everything where
+ *     the owner of the machine has switched the sandbox off. Whoever asks has no say in it. Either way
+ *     the result says so.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import type { BuildId } from '../../../protocol/ids.ts';
 import { CHECK_OUTPUT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CheckReply, type CheckRequest } from '../../../protocol/workspace.ts';
 import type { Journal } from '../../../runtime/journal.ts';
@@ -27,6 +29,8 @@ export interface CheckOptions {
   readonly workspaces: Pick<Workspaces, 'checkout'>;
   /** The best sandbox that this machine has by now. */
   readonly sandbox: () => Sandbox;
+  /** Whether a build's project may run without any sandbox (C4). */
+  readonly mayRunBare: (build: BuildId) => Promise<boolean>;
   /** What the command needs to see; makes the checks environment where it is one of Python. */
   readonly viewFor: (request: CheckRequest) => Promise<SandboxView>;
   readonly journal: Pick<Journal, 'get' | 'put'>;
@@ -64,10 +68,10 @@ async function checkOnce(
   signal: AbortSignal,
 ): Promise<CheckReply> {
   const sandbox = options.sandbox();
-  if (sandbox.rung === 'none' && !request.trusted && !request.no_sandbox) {
+  if (sandbox.rung === 'none' && !(await options.mayRunBare(request.build))) {
     // C4
     throw new CodeGodError('sandbox_required', `a model wrote this project; ${sandbox.account}`, {
-      hint: `${sandbox.remedy}; or allow it with --no-sandbox`,
+      hint: `${sandbox.remedy}; or set "sandbox: none" in the configuration of this machine`,
     });
   }
   await mkdir(options.scratch, { recursive: true });
