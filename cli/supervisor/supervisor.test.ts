@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../runtime/clock.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
+import { ensureOwnerKey } from '../../runtime/nats-server/users.ts';
 import { modulePath, sourceLoader } from '../../runtime/paths.ts';
 import { identityOf } from '../../runtime/process-identity.ts';
 import {
@@ -139,7 +140,10 @@ test('a full disk ends nothing, is told, and with room again everything can be s
   });
   try {
     const { bus: server } = await system.ready();
-    const bus = await connectNats({ servers: [server.url ?? ''], name: 't', clock: systemClock });
+    const bus = await connectNats({
+      ...{ servers: [server.url ?? ''], name: 't', clock: systemClock },
+      credentials: { nkeySeed: ensureOwnerKey(join(folder, 'bus')) },
+    });
     t.after(() => bus.close());
     await bus.streams.ensure({
       name: 'FULL',

@@ -13,7 +13,6 @@ import { SERVER_VERSION_MIN } from './find.ts';
 const Info = z.object({
   version: z.string().max(64),
   jetstream: z.boolean().default(false),
-  auth_required: z.boolean().default(false),
 });
 
 const Varz = z.object({
@@ -39,7 +38,6 @@ export interface BusVerdict {
   /** Null when the bus does not answer. */
   readonly version: string | null;
   readonly jetstream: boolean;
-  readonly auth_required: boolean;
   /** Null when no monitoring port tells. */
   readonly sync_always: boolean | null;
   /** What forbids durable work, worst first; empty for a good bus. */
@@ -60,7 +58,6 @@ export async function verifyBus(url: string, monitoringUrl: string | null): Prom
     return {
       version: null,
       jetstream: false,
-      auth_required: false,
       sync_always: null,
       problems: [{ code: 'bus_unavailable', message }],
     };
@@ -77,7 +74,6 @@ export async function verifyBus(url: string, monitoringUrl: string | null): Prom
   return {
     version: info.version,
     jetstream: info.jetstream,
-    auth_required: info.auth_required,
     sync_always: syncAlways,
     problems: messages.map(message => ({ code: 'durability_refused' as const, message })),
   };
