@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { CheckSummary } from './build.ts';
 import { type Attempt, BuildId, type TaskId } from './ids.ts';
-import { FILE_BYTES_MAX, OWNS_MAX } from './limits.ts';
+import { FILE_BYTES_MAX, OWNS_MAX, PATH_LENGTH_MAX } from './limits.ts';
 import { AttemptScope } from './mcp.ts';
 import { ArtifactReference, Bytes, ProjectPath, Sha } from './text.ts';
 
@@ -34,14 +34,19 @@ export const ReadFilesReply = z.looseObject({
 });
 export type ReadFilesReply = z.infer<typeof ReadFilesReply>;
 
-/** One commit on the attempt's branch; refuses paths outside `owns` and an unchanged tree. */
+/** One commit on the attempt's branch; refuses paths outside `owns`, an unchanged tree, broken files. */
 export const CommitRequest = AttemptScope.extend({
   title: z.string().min(1).max(256),
   model: z.string().max(128),
   owns: z.array(ProjectPath).min(1).max(OWNS_MAX),
 });
 export type CommitRequest = z.infer<typeof CommitRequest>;
-export const CommitReply = z.looseObject({ commit: Sha, files: z.array(z.string()) });
+export const CommitReply = z.looseObject({
+  commit: Sha,
+  files: z.array(z.string()),
+  /** Files that nobody could parse; absent where there are none, and from older gateways. */
+  unchecked: z.array(z.string().max(PATH_LENGTH_MAX)).max(64).optional(),
+});
 export type CommitReply = z.infer<typeof CommitReply>;
 
 /** Brings the attempt's commit onto main. Linear history; a conflict leaves main as it was. */

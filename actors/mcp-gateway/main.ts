@@ -19,6 +19,7 @@ import { createGit } from './adapters/git.ts';
 import { projectAuthors } from './adapters/project-authors.ts';
 import { openSandbox } from './adapters/sandbox-setup.ts';
 import { viewForCheck } from './adapters/sandbox-view.ts';
+import { createSyntaxCheck } from './adapters/syntax-check.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
 import { createCallTool, forgetCalls } from './adapters/tool-calls.ts';
 import { listTools } from './adapters/tool-list.ts';
@@ -62,7 +63,6 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const git = createGit({ path, now: () => clock.now() });
   // The git server insists on a repository above all worktrees that it is allowed to touch.
   await git.run(null, ['init', '--quiet', '--template=', roots.worktrees]);
-  const workspaces = createWorkspaces(git, roots);
   const environments = join(paths.data, 'environments');
   const env = wholeEnvironment();
   const tools = findEnvironment({ name: 'tools', dir: environments })?.python ?? null;
@@ -92,6 +92,9 @@ async function start(context: ActorContext): Promise<RunningActor> {
     ...{ wanted: config.sandbox, scratch: roots.scratch, path, python: confiner },
     ...{ clock, log, env },
   });
+  const python = () => findEnvironment({ name: 'checks', dir: environments })?.python ?? confiner;
+  const parsing = { sandbox: sandbox.current, scratch: roots.scratch, log, python };
+  const workspaces = createWorkspaces(git, roots, createSyntaxCheck({ ...parsing, path }));
   const viewFor = (request: CheckRequest) =>
     viewForCheck(request, process.execPath, () => checksPython(environments, env));
   const status = async () => ({ servers: await servers.status() });

@@ -23,6 +23,8 @@ export interface ViewOptions {
   readonly node: string;
   /** The interpreter of the checks environment; null where there is none. */
   readonly python: string | null;
+  /** Further files and folders to show. */
+  readonly also?: readonly string[];
 }
 
 const SYSTEM_FOLDERS = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/nix/store'];
@@ -50,6 +52,7 @@ export async function sandboxView(options: ViewOptions): Promise<SandboxView> {
   for (const part of [node, modules, join(dirname(node), 'npm'), join(dirname(node), 'npx')]) {
     await show(part); // V1
   }
+  for (const part of options.also ?? []) await show(part);
   path.push(dirname(node), ...SYSTEM_PATH);
   return { readOnly, links, path: [...new Set(path)].join(':') };
 }

@@ -5,6 +5,7 @@
  * C1: built from the files, through an index of its own; what tools did to branches, HEAD or the
  *     index does not matter.
  * C2: nothing is committed when a changed path is not owned, or is a link or a nested repository.
+ * C4: nothing is committed that does not parse, as far as somebody here can parse it.
  * C3: the same files give the same commit: repeating is answered with what is there.
  */
 import { rm } from 'node:fs/promises';
@@ -15,6 +16,7 @@ import type { CommitReply, CommitRequest } from '../../../protocol/workspace.ts'
 import { type AttemptTrailers, attemptMessage } from '../trailers.ts';
 import type { Git, GitPlace } from './git.ts';
 import { moveRef, readCommit, resolveRef } from './git-refs.ts';
+import type { CheckSyntax } from './syntax-check.ts';
 import { type AttemptNames, attemptPlace, type Project } from './workspace-place.ts';
 
 const FILE_MODES = new Set(['100644', '100755', '000000']);
@@ -25,15 +27,20 @@ interface Change {
   readonly mode: string;
 }
 
+export interface CommitOptions {
+  readonly request: CommitRequest;
+  readonly checkSyntax: CheckSyntax;
+}
+
 /**
- * @throws CodeGodError `not_found` without an open worktree, `outside_owned`, `denied` for a link,
+ * @throws CodeGodError `answer_invalid` for files that do not parse, `not_found` without an open worktree, `outside_owned`, `denied` for a link,
  *   `nothing_changed`, `disk_full`; each is handled by the worker.
  */
 export async function commitAttempt(
   git: Git,
   project: Project,
   names: AttemptNames,
-  request: CommitRequest,
+  { request, checkSyntax }: CommitOptions,
 ): Promise<CommitReply> {
   const base = await resolveRef(git, project.bare, names.base);
   if (base === null) {
@@ -47,14 +54,52 @@ export async function commitAttempt(
   const files = changes.map(change => change.path);
   const trailers = { ...request, model: request.model };
   const present = await presentCommit(git, project.bare, { names, base, tree, trailers });
+  const { error, unchecked } =
+    present === null
+      ? await checkSyntax(plainPaths(changes), folder =>
+          exportPaths(git, project, { tree, paths: plainPaths(changes), folder }),
+        )
+      : PARSED;
+  if (error !== null) throw new CodeGodError('answer_invalid', `does not parse:\n${error}`); // C4
   const commit = present ?? (await newCommit(git, project.bare, { base, tree, request }));
   if (present === null) {
     const from = await resolveRef(git, project.bare, names.branch);
     await moveRef(git, project.bare, names.branch, { from, to: commit });
   }
   await settleWorktree(git, attemptPlace(project, names), names);
-  return { commit, files };
+  const named = unchecked.slice(0, LISTED_MAX);
+  return named.length === 0 ? { commit, files } : { commit, files, unchecked: named };
 }
+
+const PARSED = { error: null, unchecked: [] } as const;
+const DELETED = '000000';
+
+const plainPaths = (changes: readonly Change[]): string[] =>
+  changes.filter(change => change.mode !== DELETED).map(change => change.path);
+
+interface Export {
+  readonly tree: string;
+  readonly paths: readonly string[];
+  readonly folder: string;
+}
+
+/** The given files of a tree, and its package.json files: they say what kind of module a file is. */
+async function exportPaths(git: Git, project: Project, { tree, paths, folder }: Export) {
+  const indexFile = `${folder}.index`;
+  const place = { gitDir: project.bare.gitDir, workTree: folder, indexFile };
+  try {
+    await git.run(place, ['read-tree', tree]);
+    const manifests = await git.text(place, ['ls-files', '-z', '--', '*package.json']);
+    const wanted = new Set([...paths, ...manifests.split('\0').filter(isManifest).slice(0, 64)]);
+    const input = [...wanted].map(path => `${path}\0`).join('');
+    const args = ['checkout-index', '--quiet', '--force', '-z', '--stdin'];
+    await git.run(place, args, { input });
+  } finally {
+    await rm(indexFile, { force: true });
+  }
+}
+
+const isManifest = (path: string): boolean => /(?:^|\/)package\.json$/.test(path);
 
 async function treeOfFiles(git: Git, project: Project, names: AttemptNames, base: string) {
   const indexFile = join(project.bare.gitDir, 'worktrees', names.leaf, 'codegod-index');

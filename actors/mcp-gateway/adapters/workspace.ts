@@ -25,6 +25,7 @@ import { createKeyedQueue } from '../keyed-queue.ts';
 import { onDisk } from './disk.ts';
 import type { Git } from './git.ts';
 import { moveRef, resolveRef } from './git-refs.ts';
+import type { CheckSyntax } from './syntax-check.ts';
 import { type Archive, archiveProject } from './workspace-archive.ts';
 import { commitAttempt } from './workspace-commit.ts';
 import { checkOutMain, mergeAttempt } from './workspace-merge.ts';
@@ -58,7 +59,11 @@ export interface Workspaces {
   worktree(request: OpenAttemptRequest): Promise<string | null>;
 }
 
-export function createWorkspaces(git: Git, roots: WorkspaceRoots): Workspaces {
+export function createWorkspaces(
+  git: Git,
+  roots: WorkspaceRoots,
+  checkSyntax: CheckSyntax = parsesNothing,
+): Workspaces {
   const queue = createKeyedQueue(); // W1
   const inTurn = <T>(build: BuildId, what: string, turn: () => Promise<T>): Promise<T> =>
     queue.run(build, () => onDisk(what, turn));
@@ -78,7 +83,7 @@ export function createWorkspaces(git: Git, roots: WorkspaceRoots): Workspaces {
       }),
     commit: request =>
       withProject(request.build, 'committing', project =>
-        commitAttempt(git, project, attemptNames(roots, request), request),
+        commitAttempt(git, project, attemptNames(roots, request), { request, checkSyntax }),
       ),
     merge: request =>
       withProject(request.build, 'merging', project =>
@@ -99,6 +104,8 @@ export function createWorkspaces(git: Git, roots: WorkspaceRoots): Workspaces {
     },
   };
 }
+
+const parsesNothing: CheckSyntax = async () => ({ error: null, unchecked: [] });
 
 async function createProject(
   git: Git,
