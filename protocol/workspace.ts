@@ -17,8 +17,15 @@ export type CreateWorkspaceRequest = z.infer<typeof CreateWorkspaceRequest>;
 export const CreateWorkspaceReply = z.looseObject({ path: z.string().max(4_096), head: Sha });
 export type CreateWorkspaceReply = z.infer<typeof CreateWorkspaceReply>;
 
-/** A worktree for one attempt, on its own branch, from the present head of main. */
-export const OpenAttemptRequest = AttemptScope;
+/**
+ * A worktree for one attempt, on its own branch, from the present head of main. Before a further turn
+ * of the attempt: the same worktree without what the turn before it spoiled, once per turn.
+ */
+export const OpenAttemptRequest = AttemptScope.extend({
+  turn: z.int().min(1).max(999).optional(),
+  /** What the task owns, with `turn`. */
+  owns: z.array(ProjectPath).max(OWNS_MAX).optional(),
+});
 export type OpenAttemptRequest = z.infer<typeof OpenAttemptRequest>;
 export const OpenAttemptReply = z.looseObject({ path: z.string().max(4_096), base: Sha });
 export type OpenAttemptReply = z.infer<typeof OpenAttemptReply>;

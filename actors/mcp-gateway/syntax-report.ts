@@ -15,12 +15,6 @@ export interface SyntaxFault {
   readonly message: string;
 }
 
-export interface SyntaxReport {
-  readonly faults: readonly SyntaxFault[];
-  /** Files of languages that nobody here can parse, and those that a parser did not come to. */
-  readonly unchecked: readonly string[];
-}
-
 const CHECKERS: readonly (readonly [RegExp, SyntaxChecker])[] = [
   [/\.(?:[mc]?[jt]s|[jt]sx|json|jsonc|json5|webmanifest|geojson|ipynb|ya?ml)$/i, 'node'],
   [/\.(?:py|pyi|toml)$/i, 'python'],

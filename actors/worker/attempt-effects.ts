@@ -130,8 +130,9 @@ async function perform(
     case 'call':
       return callTool(ports, effect, signal);
     case 'commit': {
-      const { commit, files } = await gateway.commit(effect.gateway, effect.request, signal);
-      return { type: 'attempt.committed', at: clock.now(), commit, files };
+      const reply = await gateway.commit(effect.gateway, effect.request, signal);
+      const { commit, files, unchecked = [] } = reply;
+      return { type: 'attempt.committed', at: clock.now(), commit, files, unchecked };
     }
     case 'report':
       await ports.reports.send(effect.report);
@@ -145,6 +146,7 @@ async function callTool(
   signal: AbortSignal,
 ): Promise<AttemptFact> {
   const { turn, index } = effect;
+  if (effect.tidy !== undefined) await gateway.open(effect.gateway, effect.tidy, signal);
   const reply = await gateway.call(effect.gateway, effect.request, signal);
   const error = reply.ok ? null : reply.error;
   // Nothing has been fired: the same call may still succeed.

@@ -10,7 +10,11 @@ import type { WireError } from '../../protocol/errors.ts';
 import type { AttemptScope, CallRequest, ToolDescription } from '../../protocol/mcp.ts';
 import type { Plan } from '../../protocol/plan.ts';
 import type { TaskMessage, TaskReport, ToolCallRecord } from '../../protocol/task.ts';
-import type { CommitRequest, ReadFilesRequest } from '../../protocol/workspace.ts';
+import type {
+  CommitRequest,
+  OpenAttemptRequest,
+  ReadFilesRequest,
+} from '../../protocol/workspace.ts';
 import type { FrozenState } from '../../runtime/durable-fold.ts';
 import type { Migrations } from '../../runtime/durable-snapshots.ts';
 import type { AnswerCall } from './answer/answer.ts';
@@ -54,6 +58,8 @@ export type AttemptFact =
       readonly at: number;
       readonly commit: string;
       readonly files: readonly string[];
+      /** Files that nobody could parse; absent in facts of older releases. */
+      readonly unchecked?: readonly string[];
     }
   | {
       readonly type: 'step.failed';
@@ -97,6 +103,8 @@ export type AttemptEffect =
       readonly index: number;
       readonly gateway: string;
       readonly request: CallRequest;
+      /** Asked of the workspace before the call, on the first one of a further turn. */
+      readonly tidy?: OpenAttemptRequest;
     }
   | { readonly kind: 'commit'; readonly gateway: string; readonly request: CommitRequest }
   | { readonly kind: 'report'; readonly report: TaskReport };

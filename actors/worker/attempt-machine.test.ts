@@ -347,6 +347,26 @@ describe('the end of an attempt', () => {
       assert.deepEqual([walk.report.error?.code, walk.report.blame], [code, 'model']);
     }
   });
+  it('committing: files that do not parse are asked for again, within the bound', () => {
+    const broken = (): AttemptFact => ({
+      ...{ type: 'step.failed', at: AT, key: 'commit' },
+      error: {
+        code: 'answer_invalid',
+        message: 'does not parse:\nsrc/a.js line 3: Unexpected token',
+      },
+    });
+    const walk = calling().tell(called(1, 0), called(1, 1), broken());
+    assert.match(walk.error, /What you wrote does not parse:\nsrc\/a\.js line 3/);
+    assert.match(walk.error, /all files of the task, each one whole: src\/a\.js, src\/b\.js/);
+    walk.tell(answered(2, GOOD));
+    const { tidy } = walk.effect('call');
+    assert.deepEqual([tidy?.turn, tidy?.owns], [2, ['src/a.js', 'src/b.js']]);
+    walk.tell(called(2, 0));
+    assert.equal(walk.effect('call').tidy, undefined);
+    walk.tell(called(2, 1), broken(), answered(3, GOOD), called(3, 0), called(3, 1), broken());
+    const { error, blame } = walk.report;
+    assert.deepEqual([error?.code, blame], ['answer_invalid', 'model']);
+  });
   it('reporting: cancelled or late, it still reports what it came to', () => {
     const walk = calling().tell(called(1, 0), called(1, 1), committed);
     walk.tell(

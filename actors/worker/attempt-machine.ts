@@ -17,7 +17,7 @@ import {
   NEW_ATTEMPT,
 } from './attempt-facts.ts';
 import * as steps from './attempt-steps.ts';
-import { CANCELLED, endOfStep, late } from './verdict.ts';
+import { CANCELLED, endOfStep, judgeCommit, late } from './verdict.ts';
 
 type Arguments = { readonly context: AttemptContext; readonly event: AttemptFact };
 
@@ -52,6 +52,10 @@ const machineSetup = setup({
       }
       return true;
     },
+    canMend: ({ context, event }) =>
+      event.type === 'step.failed' &&
+      isPending({ context, event }, event.key) &&
+      judgeCommit(context, event.error) !== null,
     knowsTools: ({ context }) => context.tools !== null,
     mustEnd: ({ context }) => context.verdict?.kind === 'end',
     mustAsk: ({ context }) => context.verdict?.kind === 'again',
@@ -72,6 +76,7 @@ const machineSetup = setup({
     keepCall: keep('call.ended', steps.keepCall),
     commit: step(steps.commit),
     keepCommit: keep('attempt.committed', steps.keepCommit),
+    keepRefusal: keep('step.failed', steps.keepRefusal),
     endDone: step(context => steps.finish(context, steps.done(context))),
     endByVerdict: step(context =>
       context.verdict?.kind === 'end' ? steps.finish(context, context.verdict.end) : context,
@@ -150,6 +155,7 @@ export const attemptMachine = machineSetup.createMachine({
         committing: {
           entry: 'commit',
           on: {
+            'step.failed': { guard: 'canMend', target: 'judging', actions: 'keepRefusal' },
             'attempt.committed': {
               target: '#attempt.reporting',
               actions: ['keepCommit', 'endDone'],

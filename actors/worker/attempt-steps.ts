@@ -16,7 +16,7 @@ import type {
   Verdict,
 } from './attempt-facts.ts';
 import { buildPrompt } from './prompt/build-prompt.ts';
-import { failed, isRemote, judge, judgeCall } from './verdict.ts';
+import { failed, isRemote, judge, judgeCall, judgeCommit } from './verdict.ts';
 
 const REPEATED_FAILURE_HEAT = 0.2;
 const RECORDED_ERROR_LENGTH_MAX = 512;
@@ -184,9 +184,19 @@ export function call(context: AttemptContext): Step {
     scope: scopeOf(task),
     timeout_ms: CALL_TIMEOUT_MS,
   };
-  const effect: AttemptEffect = { kind: 'call', turn, index, gateway: task.gateway, request };
+  const effect: AttemptEffect = {
+    ...{ kind: 'call', turn, index, gateway: task.gateway, request },
+    ...(turn > 1 && index === 0 ? { tidy: tidyOf(task, turn) } : {}),
+  };
   return { ...awaiting(context, callKey(turn, index), effect), verdict: null };
 }
+
+/** Before the first call of a further turn: what the turn before it left must not spoil this one. */
+const tidyOf = (task: TaskMessage, turn: number) => ({
+  ...scopeOf(task),
+  turn,
+  owns: [...(task.card?.owns ?? [])],
+});
 
 export function keepCall(context: AttemptContext, fact: FactOf<'call.ended'>): Step {
   const task = taskOf(context);
@@ -236,11 +246,23 @@ export function commit(context: AttemptContext): Step {
   return awaiting(context, 'commit', { kind: 'commit', gateway: task.gateway, request });
 }
 
+/** A refused commit that the model can mend. */
+export function keepRefusal(context: AttemptContext, fact: FactOf<'step.failed'>): Step {
+  const verdict = judgeCommit(context, fact.error);
+  if (verdict === null) return context;
+  const next = { ...context, pending: {}, calls: [], called: 0 };
+  return { ...follow(next, verdict), formatRepairs: context.formatRepairs + 1 };
+}
+
 export const keepCommit = (context: AttemptContext, fact: FactOf<'attempt.committed'>): Step => ({
   ...context,
   commit: fact.commit,
   committed: fact.files,
+  summary: `${context.summary.slice(0, 3_000)}${unparsed(fact.unchecked ?? [])}`,
 });
+
+const unparsed = (paths: readonly string[]): string =>
+  paths.length === 0 ? '' : ` (syntax not checked: ${paths.slice(0, 8).join(', ')})`;
 
 /** The end is decided; what is under way stops, and the report goes out. */
 export function finish(context: AttemptContext, end: AttemptEnd): Step {

@@ -111,6 +111,16 @@ export function judgeCall(context: AttemptContext, error: WireError): Verdict {
   return { kind: 'again', error: `The tool call ${name} failed:\n${explain(error)}` };
 }
 
+/** What a refused commit calls for: files that do not parse are written again, within the bound. */
+export function judgeCommit(context: AttemptContext, error: WireError): Verdict | null {
+  if (error.code !== 'answer_invalid' || context.formatRepairs >= FORMAT_REPAIRS_MAX) return null;
+  const written = [...new Set(context.calls.map(call => call.arguments['path']))]
+    .filter(path => typeof path === 'string')
+    .slice(0, 64);
+  const again = `Answer again with all files of the task, each one whole: ${written.join(', ')}`;
+  return { kind: 'again', error: `What you wrote ${error.message}\n${again}` };
+}
+
 /** The error with everything that helps to do better. */
 function explain(error: WireError): string {
   const lines = [`${error.code}: ${error.message}`];
@@ -127,7 +137,7 @@ function explain(error: WireError): string {
 /** Codes of a step's failure that follow from what the model wrote. */
 const MODEL_FAULTS: Readonly<Partial<Record<AttemptEffect['kind'], readonly ErrorCode[]>>> = {
   generate: ['answer_truncated', 'answer_invalid', 'model_refused'],
-  commit: ['outside_owned', 'nothing_changed', 'denied'],
+  commit: ['outside_owned', 'nothing_changed', 'denied', 'answer_invalid'],
 };
 
 /** The end that a step's failure means. */

@@ -50,6 +50,7 @@ export interface SyntaxOptions {
 export interface SyntaxVerdict {
   /** Faults as text for a model; null where everything that was parsed is well-formed. */
   readonly error: string | null;
+  readonly broken: readonly string[];
   readonly unchecked: readonly string[];
 }
 
@@ -75,7 +76,7 @@ export function createSyntaxCheck(options: SyntaxOptions): CheckSyntax {
   return async (paths, fill) => {
     const unchecked = paths.filter(path => checkerFor(path) === null && hasSyntax(path));
     const asked = paths.filter(path => checkerFor(path) !== null);
-    if (asked.length === 0) return { error: null, unchecked };
+    if (asked.length === 0) return { error: null, broken: [], unchecked };
     await mkdir(options.scratch, { recursive: true });
     const folder = await mkdtemp(join(options.scratch, 'syntax-'));
     try {
@@ -98,7 +99,8 @@ export function createSyntaxCheck(options: SyntaxOptions): CheckSyntax {
       }
       const error =
         faults.length === 0 ? null : describeFaults(faults, path => texts.get(path) ?? null);
-      return { error, unchecked: [...unchecked, ...left] };
+      const broken = [...new Set(faults.map(fault => fault.path))];
+      return { error, broken, unchecked: [...unchecked, ...left] };
     } finally {
       await rm(folder, { recursive: true, force: true });
     }

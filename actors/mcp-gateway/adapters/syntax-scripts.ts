@@ -25,7 +25,10 @@ function manifestOf(file) {
   for (let folder = path.dirname(file); ; folder = path.dirname(folder)) {
     try {
       return JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-    } catch {}
+    } catch (error) {
+      // A broken manifest is a fault of its own; without one the kind is not known.
+      if (error.code !== 'ENOENT') return null;
+    }
     if (folder === '.' || folder === path.dirname(folder)) return null;
   }
 }

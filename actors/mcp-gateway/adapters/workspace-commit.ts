@@ -19,10 +19,10 @@ import { moveRef, readCommit, resolveRef } from './git-refs.ts';
 import type { CheckSyntax } from './syntax-check.ts';
 import { type AttemptNames, attemptPlace, type Project } from './workspace-place.ts';
 
-const FILE_MODES = new Set(['100644', '100755', '000000']);
+export const FILE_MODES = new Set(['100644', '100755', '000000']);
 const LISTED_MAX = 50;
 
-interface Change {
+export interface Change {
   readonly path: string;
   readonly mode: string;
 }
@@ -71,10 +71,10 @@ export async function commitAttempt(
   return named.length === 0 ? { commit, files } : { commit, files, unchecked: named };
 }
 
-const PARSED = { error: null, unchecked: [] } as const;
+const PARSED = { error: null, broken: [], unchecked: [] } as const;
 const DELETED = '000000';
 
-const plainPaths = (changes: readonly Change[]): string[] =>
+export const plainPaths = (changes: readonly Change[]): string[] =>
   changes.filter(change => change.mode !== DELETED).map(change => change.path);
 
 interface Export {
@@ -84,7 +84,7 @@ interface Export {
 }
 
 /** The given files of a tree, and its package.json files: they say what kind of module a file is. */
-async function exportPaths(git: Git, project: Project, { tree, paths, folder }: Export) {
+export async function exportPaths(git: Git, project: Project, { tree, paths, folder }: Export) {
   const indexFile = `${folder}.index`;
   const place = { gitDir: project.bare.gitDir, workTree: folder, indexFile };
   try {
@@ -101,7 +101,7 @@ async function exportPaths(git: Git, project: Project, { tree, paths, folder }: 
 
 const isManifest = (path: string): boolean => /(?:^|\/)package\.json$/.test(path);
 
-async function treeOfFiles(git: Git, project: Project, names: AttemptNames, base: string) {
+export async function treeOfFiles(git: Git, project: Project, names: AttemptNames, base: string) {
   const indexFile = join(project.bare.gitDir, 'worktrees', names.leaf, 'codegod-index');
   await rm(indexFile, { force: true });
   await rm(`${indexFile}.lock`, { force: true });
@@ -115,7 +115,7 @@ async function treeOfFiles(git: Git, project: Project, names: AttemptNames, base
   }
 }
 
-async function changesBetween(git: Git, place: GitPlace, base: string, tree: string) {
+export async function changesBetween(git: Git, place: GitPlace, base: string, tree: string) {
   const args = ['diff-tree', '-r', '-z', '--raw', '--no-renames', base, tree];
   const fields = (await git.text(place, args)).split('\0');
   const changes: Change[] = [];

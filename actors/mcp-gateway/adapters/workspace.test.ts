@@ -11,6 +11,8 @@ import type { ErrorCode } from '../../../protocol/error-codes.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { runProgram } from '../../../runtime/run-program.ts';
 import { gitIn, scopeOf, tempDir, workspaceWorld, write } from '../test-world.ts';
+import type { CheckSyntax } from './syntax-check.ts';
+import { createWorkspaces } from './workspace.ts';
 
 const fails = (code: ErrorCode) => (error: unknown) =>
   error instanceof CodeGodError && error.code === code;
@@ -45,6 +47,44 @@ test('opening twice gives the same worktree, and leaves what is in it', async t 
   assert.deepEqual(await workspaces.open(scopeOf()), first);
   assert.equal(first.base, head);
   assert.equal(await readFile(join(first.path, 'a.txt'), 'utf8'), 'kept');
+});
+
+test('a further turn finds whole files that are owned, and nothing else of the turn before', async t => {
+  const { git, roots, attempt } = await workspaceWorld(t);
+  const checkSyntax: CheckSyntax = async paths => {
+    const broken = paths.filter(path => path.includes('broken'));
+    return { error: broken.join(), broken, unchecked: [] };
+  };
+  const workspaces = createWorkspaces(git, roots, checkSyntax);
+  await attempt(scopeOf('base'), { 'kept.md': 'as it was', 'src/broken.js': 'as it was' });
+  await workspaces.merge(scopeOf('base'));
+  const { path } = await workspaces.open(scopeOf());
+  await write(path, {
+    ...{ 'package.json/odd.txt': 'a folder', 'src/a.js': 'whole', 'src/broken.js': 'half' },
+    ...{ 'kept.md': 'changed', 'foreign.txt': 'of others' },
+  });
+  await mkdir(join(path, 'index.html/deep'), { recursive: true });
+  const owns = ['package.json', 'index.html', 'src/**'];
+  await workspaces.open({ ...scopeOf(), turn: 2, owns });
+  const files = (await readdir(path, { recursive: true })).filter(name => name !== '.git').sort();
+  assert.deepEqual(files, ['kept.md', 'src', 'src/a.js', 'src/broken.js']);
+  assert.equal(await readFile(join(path, 'kept.md'), 'utf8'), 'as it was');
+  assert.equal(await readFile(join(path, 'src/broken.js'), 'utf8'), 'as it was');
+  await write(path, { 'foreign.txt': 'of this turn' });
+  await workspaces.open({ ...scopeOf(), turn: 2, owns });
+  assert.equal(await readFile(join(path, 'foreign.txt'), 'utf8'), 'of this turn');
+});
+
+test('a worktree that cannot be mended is made anew for the next turn', async t => {
+  const { workspaces } = await workspaceWorld(t);
+  const { path } = await workspaces.open(scopeOf());
+  await write(path, { 'a.js': 'of the turn before' });
+  await rm(join(path, '.git'));
+  await write(path, { 'nested/.git/HEAD': 'no repository' });
+  await workspaces.open({ ...scopeOf(), turn: 2, owns: ['**'] });
+  await write(path, { 'b.js': 'of this turn' });
+  const request = { ...scopeOf(), title: 'Write', model: 'm', owns: ['**'] };
+  assert.ok((await workspaces.commit(request)).files.includes('b.js'));
 });
 
 test('an opening that was killed in its middle is done over', async t => {

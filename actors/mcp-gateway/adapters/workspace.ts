@@ -41,6 +41,7 @@ import {
   type WorkspaceRoots,
 } from './workspace-place.ts';
 import { readWorktree } from './workspace-read.ts';
+import { tidyWorktree } from './workspace-tidy.ts';
 
 export interface Workspaces {
   create(request: CreateWorkspaceRequest): Promise<CreateWorkspaceReply>;
@@ -74,7 +75,7 @@ export function createWorkspaces(
       inTurn(request.build, 'creating a workspace', () => createProject(git, roots, request)),
     open: request =>
       withProject(request.build, 'opening a worktree', project =>
-        openAttempt(git, project, attemptNames(roots, request)),
+        openForTurn(git, project, { names: attemptNames(roots, request), request, checkSyntax }),
       ),
     read: request =>
       withProject(request.build, 'reading files', async project => {
@@ -105,7 +106,7 @@ export function createWorkspaces(
   };
 }
 
-const parsesNothing: CheckSyntax = async () => ({ error: null, unchecked: [] });
+const parsesNothing: CheckSyntax = async () => ({ error: null, broken: [], unchecked: [] });
 
 async function createProject(
   git: Git,
@@ -147,14 +148,39 @@ async function openAttempt(
   // Whatever a kill left of this worktree goes first: without its base reference it is not whole.
   await removeWorktree(project, names);
   const base = await headOf(git, project);
+  await addWorktree(git, project, names, base);
+  await moveRef(git, project.bare, names.base, { from: null, to: base }); // W3
+  return { path: names.path, base };
+}
+
+async function addWorktree(git: Git, project: Project, names: AttemptNames, base: string) {
   await mkdir(join(names.path, '..'), { recursive: true });
   const branch = names.branch.slice('refs/heads/'.length);
   await git.run(project.checkout, [
     ...['worktree', 'add', '--quiet', '--force', '-B', branch],
     ...[names.path, base],
   ]);
-  await moveRef(git, project.bare, names.base, { from: null, to: base }); // W3
-  return { path: names.path, base };
+}
+
+interface Turn {
+  readonly names: AttemptNames;
+  readonly request: OpenAttemptRequest;
+  readonly checkSyntax: CheckSyntax;
+}
+
+async function openForTurn(git: Git, project: Project, turn: Turn): Promise<OpenAttemptReply> {
+  const { names, request, checkSyntax } = turn;
+  const opened = await openAttempt(git, project, names);
+  if (request.turn === undefined || request.turn < 2) return opened;
+  const { base } = opened;
+  await tidyWorktree(git, project, names, {
+    ...{ base, checkSyntax, turn: request.turn, owns: request.owns ?? [] },
+    remake: async () => {
+      await removeWorktree(project, names);
+      await addWorktree(git, project, names, base);
+    },
+  });
+  return opened;
 }
 
 async function isOpen(git: Git, project: Project, names: AttemptNames): Promise<boolean> {
