@@ -8,8 +8,8 @@
  * O2: what was sent to a node counts until it is over, or until the caller has noted its lease.
  * O3: waiting is bounded in number and in time; builds, which are bounded elsewhere, in time only.
  * O4: an inference on a node that is gone, or whose worker was started again, is over at once.
- * O6: a client whose model went away with all its nodes is told so when they do not come back.
  * O5: a build that says aloud why it waits keeps its place in the queue while it does so.
+ * O6: a client whose model went away with all its nodes is told so when they do not come back.
  */
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import type { InferUsage } from '../../../protocol/inference.ts';
@@ -81,7 +81,8 @@ interface Entry {
 interface Look {
   readonly views: readonly NodeView[];
   readonly lives: Lives;
-  readonly held: ReadonlySet<string>;
+  /** Null until somebody asks. */
+  held: ReadonlySet<string> | null;
 }
 
 /** How long a place in the queue is kept that nobody attends. */
@@ -382,7 +383,9 @@ export class Pool {
     for (const entry of [...this.#entries.values()]) {
       const { job } = entry;
       if (job.request.kind !== 'inference') continue;
-      entry.missingSince = this.#isHeld(job) ? null : (entry.missingSince ?? now);
+      // Whoever knows how long it waits has a node to wait for.
+      const isHeld = (entry.wait?.expected_ms ?? null) !== null || this.#isHeld(job);
+      entry.missingSince = isHeld ? null : (entry.missingSince ?? now);
       if (entry.missingSince === null) continue;
       const at = entry.missingSince + RETURN_MS;
       if (at > now) nextAt = earliest(nextAt, at);
@@ -396,7 +399,9 @@ export class Pool {
   }
 
   #isHeld({ request: { model } }: Job): boolean {
-    const held = this.#look().held;
+    const look = this.#look();
+    look.held ??= heldModels(look.views);
+    const { held } = look;
     return model === null ? held.size > 0 : held.has(canonicalModelName(model));
   }
 
@@ -430,9 +435,7 @@ export class Pool {
 
   #look(): Look {
     const views = this.#options.nodes.views();
-    if (this.#seen?.views !== views) {
-      this.#seen = { views, lives: livesOf(views), held: heldModels(views) };
-    }
+    if (this.#seen?.views !== views) this.#seen = { views, lives: livesOf(views), held: null };
     return this.#seen;
   }
 }
