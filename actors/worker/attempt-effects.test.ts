@@ -170,6 +170,19 @@ describe('a turn', () => {
     assert.equal(fact?.type === 'step.failed' && fact.error.code, 'engine_unavailable');
   });
 
+  it('whose memory is not measured as free yet is asked for again for some seconds', async () => {
+    // biome-ignore lint/correctness/useYield: an engine that fails before its first chunk.
+    const { clock, perform } = world({}, async function* () {
+      throw new CodeGodError('reservation_refused', 'needs 9 GiB, 1 GiB can be had');
+    });
+    await assert.rejects(perform(GENERATE), { code: 'reservation_refused' });
+    await clock.advance(9_000);
+    await assert.rejects(perform(GENERATE), { code: 'reservation_refused' });
+    await clock.advance(2_000);
+    const [fact] = await perform(GENERATE);
+    assert.equal(fact?.type === 'step.failed' && fact.error.code, 'reservation_refused');
+  });
+
   it('may have worked for minutes before its engine goes, and waits for it all the same', async () => {
     const { clock, perform } = world({}, async function* () {
       yield { kind: 'text', text: 'a' };

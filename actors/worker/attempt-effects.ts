@@ -35,6 +35,8 @@ export interface AttemptPorts {
 
 /** How long the same step may fail before its attempt is given up. */
 const PATIENCE_MS = 60_000;
+/** Figures of the memory are seconds old: of a runner that has just died it is free with the next. */
+const MEMORY_PATIENCE_MS = 10_000;
 /** May pass by itself: the host asks again under the same key. */
 const PASSING: ReadonlySet<ErrorCode> = new Set([
   'bus_unavailable',
@@ -46,7 +48,11 @@ const PASSING: ReadonlySet<ErrorCode> = new Set([
   'internal',
 ]);
 /** The same of a turn: its other failures are told at once, after minutes that it may have taken. */
-const PASSING_IN_TURN: ReadonlySet<ErrorCode> = new Set(['engine_unavailable', 'bus_unavailable']);
+const PASSING_IN_TURN: ReadonlySet<ErrorCode> = new Set([
+  'engine_unavailable',
+  'bus_unavailable',
+  'reservation_refused',
+]);
 
 /** `context` as it is while the key is pending. */
 export type PerformAttempt = (
@@ -72,7 +78,8 @@ export function performAttempts(ports: AttemptPorts): PerformAttempt {
       // A turn may have waited for its slot and written for minutes: only pauses count for it.
       const untilMs = effect.kind === 'generate' ? beganMs : failedAtMs;
       const waitedMs = wait.waitedMs + Math.max(0, untilMs - wait.failedAtMs);
-      const patient = effect.kind === 'report' || waitedMs < PATIENCE_MS;
+      const patienceMs = wire.code === 'reservation_refused' ? MEMORY_PATIENCE_MS : PATIENCE_MS;
+      const patient = effect.kind === 'report' || waitedMs < patienceMs;
       const passing = effect.kind === 'generate' ? PASSING_IN_TURN : PASSING;
       if (passing.has(wire.code) && patient) {
         waits.set(signal, { waitedMs, failedAtMs });
