@@ -212,6 +212,14 @@ test('without a rung the program still has a bound and a clear environment', asy
   assert.equal(result.output, `${work}/.home\n`);
 });
 
+test('a program that takes its own folder away comes to its own end', async t => {
+  const { work, sandbox } = await sandboxWorld(t, 'none');
+  const command = ['sh', '-c', 'rm -rf "$PWD"; sleep 0.6; echo done'];
+  const result = await sandbox.run({ work, command });
+  assert.equal(result.end, 'exited');
+  assert.match(result.output, /done/);
+});
+
 test('a ladder whose rungs fail says why', async t => {
   const folder = await tempDir(t);
   const sandbox = await findSandbox({
