@@ -4,10 +4,11 @@
  *     node --import tsx bench/start.ts [ended] [open]     # default: 50 and 55
  *
  * The store is made by a master and stand-ins for worker and gateway: `ended` builds that went well,
- * `open` ones that wait, most of them for their turn. Then a master is started on it, three times
- * with its journal and once without.
+ * `open` ones whose last task is at work. Then a master is started on it, three times with its
+ * journal and once without.
  */
 import { rm } from 'node:fs/promises';
+import { planOf } from '../actors/master/test-build.ts';
 import { TestMaster } from '../actors/master/test-master.ts';
 import { TestPeers } from '../actors/master/test-peers.ts';
 import { BUILD_ENDS } from '../protocol/build.ts';
@@ -36,7 +37,15 @@ const messenger = createMessenger(bus, { source: '/node/node-a/actor/worker', cl
 await ensureStores(bus);
 const peers = new TestPeers(messenger, systemClock, 'node-a');
 await peers.start();
-const first = await (await TestMaster.start({ url: nats.url })).settled();
+peers.plan = planOf(
+  Array.from({ length: 8 }, (_, index) => ({
+    id: `task-${index}`,
+    type: 'testing',
+    depends_on: index === 0 ? [] : [`task-${index - 1}`],
+  })),
+);
+const buildsMax = ended + open;
+const first = await (await TestMaster.start({ url: nats.url, buildsMax })).settled();
 const submit = (count: number): Promise<string[]> =>
   Promise.all(
     Array.from({ length: count }, (_, index) =>
@@ -46,10 +55,10 @@ const submit = (count: number): Promise<string[]> =>
 for (const id of await submit(ended)) {
   await first.until(id, ({ state }) => BUILD_ENDS.includes(state), WAIT_MS);
 }
-peers.work = () => null;
-await submit(open);
-// Those that have their turn are at work; what they ask for is never answered.
-await systemClock.sleep(2_000);
+peers.work = ({ task }) => (task === 'task-7' ? null : {});
+for (const id of await submit(open)) {
+  await first.until(id, ({ tasks }) => tasks.at(-1)?.state === 'running', WAIT_MS);
+}
 await first.stop();
 
 console.log(`a store of ${ended} ended and ${open} open builds`);

@@ -6,6 +6,7 @@
  *     written is listed, and only what others wrote has to be looked for: after `scanned`.
  * X2: of a build that nobody drives the list says `recovering`.
  */
+import type { z } from 'zod';
 import { BUILD_ENDS, BuildSummary } from '../../../protocol/build.ts';
 import { toWireError } from '../../../protocol/errors.ts';
 import type { BuildId } from '../../../protocol/ids.ts';
@@ -17,6 +18,9 @@ const SCANNED = 'scanned';
 const DIGITS = 16;
 /** Builds that are listed; older ones are dropped when the list is opened. */
 const ROWS_MAX = 10_000;
+
+/** As much of a summary as the list needs; the rest is read when somebody asks for it. */
+const ListedRow = BuildSummary.pick({ id: true, state: true });
 
 interface Row {
   readonly build: BuildId;
@@ -43,8 +47,8 @@ export class BuildIndex {
     const scanned = await journal.get(SCANNED);
     index.#scanned = typeof scanned === 'number' ? scanned : 0;
     for await (const [, value] of journal.entries(BUILDS)) {
-      const summary = BuildSummary.safeParse(value);
-      if (summary.success) index.#remember(summary.data);
+      const row = ListedRow.safeParse(value);
+      if (row.success) index.#remember(row.data);
     }
     index.#drop(index.page(Number.POSITIVE_INFINITY, null).slice(ROWS_MAX));
     return index;
@@ -97,9 +101,8 @@ export class BuildIndex {
     await this.#queue;
   }
 
-  #remember(summary: BuildSummary): void {
-    const ended = BUILD_ENDS.includes(summary.state);
-    this.#rows.set(summary.id, { build: summary.id, ended });
+  #remember({ id, state }: z.infer<typeof ListedRow>): void {
+    this.#rows.set(id, { build: id, ended: BUILD_ENDS.includes(state) });
   }
 
   #drop(builds: readonly BuildId[]): void {

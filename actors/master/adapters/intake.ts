@@ -9,6 +9,7 @@ import { type BuildId, buildIdOf } from '../../../protocol/ids.ts';
 import { CONSUMERS, STREAMS } from '../../../protocol/streams.ts';
 import { BUILD_SUBJECT, REPORTS } from '../../../protocol/subjects.ts';
 import { TaskReport } from '../../../protocol/task.ts';
+import { eachAtOnce } from '../../../runtime/at-once.ts';
 import type {
   ConsumeOptions,
   Outcome,
@@ -80,7 +81,9 @@ export class Intake {
     const { host, index } = this.#options;
     await this.#reports.catchUp(open, signal);
     const listed = open.filter(build => host.context(build)?.created_at === 0).map(numberOf);
-    for (const seq of listed) await this.#receiveRange({ from_seq: seq, to_seq: seq, signal });
+    await eachAtOnce(listed, CONCURRENCY, seq =>
+      this.#receiveRange({ from_seq: seq, to_seq: seq, signal }),
+    );
     const [latest] = index.page(1, null);
     const from_seq = latest === undefined ? 1 : numberOf(latest) + 1;
     await this.#receiveRange({ from_seq, signal });
@@ -89,9 +92,8 @@ export class Intake {
   async #receiveRange(range: Omit<ReadOptions, 'filter'>): Promise<void> {
     const { streams } = this.#options.messenger.bus;
     const options = { filter: BUILD_SUBJECT, ...range };
-    for await (const message of streams.read(STREAMS.build.name, options)) {
-      await this.#receive(message);
-    }
+    const messages = streams.read(STREAMS.build.name, options);
+    await eachAtOnce(messages, CONCURRENCY, message => this.#receive(message));
   }
 
   #consumerOf(

@@ -19,6 +19,7 @@ import {
   reportSubject,
 } from '../../../protocol/subjects.ts';
 import { TaskReport } from '../../../protocol/task.ts';
+import { eachAtOnce } from '../../../runtime/at-once.ts';
 import type { Outcome, StoredMessage } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { DurableHost } from '../../../runtime/durable-host.ts';
@@ -26,6 +27,8 @@ import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { BuildContext, Lease } from '../build-context.ts';
 import { reportCounts } from '../build-fold.ts';
+
+const LOOKED_UP_AT_ONCE = 32;
 
 export interface ReportsOptions {
   readonly messenger: Messenger;
@@ -46,14 +49,18 @@ export class Reports {
   /** What a predecessor had pulled and not acknowledged, looked up for each attempt at work. */
   async catchUp(open: readonly BuildId[], signal: AbortSignal): Promise<void> {
     const { host } = this.#options;
-    for (const build of open) {
-      for (const { id, attempt, state, lease } of host.context(build)?.tasks ?? []) {
-        signal.throwIfAborted();
-        if (lease === null || (state !== 'leased' && state !== 'running')) continue;
-        await this.#replay(reportSubject(lease.node, build, id, attempt));
-        await this.#replay(namelessReportSubject(build, id, attempt));
-      }
-    }
+    const atWork = open.flatMap(build =>
+      (host.context(build)?.tasks ?? []).flatMap(({ id, attempt, state, lease }) =>
+        lease !== null && (state === 'leased' || state === 'running')
+          ? [{ build, id, attempt, node: lease.node }]
+          : [],
+      ),
+    );
+    await eachAtOnce(atWork, LOOKED_UP_AT_ONCE, async ({ build, id, attempt, node }) => {
+      signal.throwIfAborted();
+      await this.#replay(reportSubject(node, build, id, attempt));
+      await this.#replay(namelessReportSubject(build, id, attempt));
+    });
   }
 
   async #replay(subject: string): Promise<void> {

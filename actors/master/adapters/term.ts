@@ -13,6 +13,7 @@ import type { FactBody } from '../../../protocol/fact.ts';
 import { BuildId, type NodeId } from '../../../protocol/ids.ts';
 import { STREAMS } from '../../../protocol/streams.ts';
 import { controlSubject, eventsOf } from '../../../protocol/subjects.ts';
+import { eachAtOnce } from '../../../runtime/at-once.ts';
 import type { Subscription } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import { createDurableHost, type DurableHost } from '../../../runtime/durable-host.ts';
@@ -45,6 +46,8 @@ const SCHEMA_VERSION = 1;
 /** Builds that wait for their turn hold an effect each; those at work are few. */
 const EFFECTS_MAX = 100_000;
 const LOOK_AT_NODES_MS = 1_000;
+/** Builds that are opened at once after a start: most of it is waiting for the bus and the disk. */
+const OPENED_AT_ONCE = 4;
 
 export interface TermOptions {
   readonly messenger: Messenger;
@@ -81,6 +84,11 @@ export class Term {
   readonly #subscriptions: Subscription[] = [];
   #watching: Promise<void> = Promise.resolve();
   readonly #ending = new AbortController();
+  #allOpen: () => void = () => {};
+  /** Until all builds are open again. */
+  readonly #opened = new Promise<void>(resolve => {
+    this.#allOpen = resolve;
+  });
   readonly #beganMs: number;
   /** The state of each open build as the list has it. */
   readonly #listed = new Map<BuildId, string>();
@@ -114,7 +122,12 @@ export class Term {
       clock,
       logger: log,
       effectsMax: EFFECTS_MAX,
-      perform,
+      // What the first builds want done would only be in the way of the others.
+      perform: async (...effect) => {
+        await this.#opened;
+        if (this.#ending.signal.aborted) throw termOver('overloaded');
+        return await perform(...effect);
+      },
       failed: (_entity, _key, effect, error, at) => failedEffect(effect, error, at),
       onDeadline: (key, at, build) => this.#onDeadline(BuildId.parse(build), key, at),
       resumed: context =>
@@ -145,8 +158,9 @@ export class Term {
   }
 
   async end(): Promise<void> {
+    this.#allOpen(); // Whoever waits for it is aborted below.
     this.#options.pool.onLoads = null;
-    this.#ending.abort(new CodeGodError('cancelled', 'the term of office is over'));
+    this.#ending.abort(termOver('cancelled'));
     await Promise.all(this.#subscriptions.map(subscription => subscription.stop()));
     await this.#watching;
     await this.#host.stop();
@@ -176,20 +190,23 @@ export class Term {
       const build = BuildId.safeParse(message.subject.split('.')[2]);
       if (build.success) builds.add(build.data);
     }
-    for (const build of builds) {
-      signal.throwIfAborted();
-      try {
-        await this.#host.open(build);
-        this.#note(build, this.#host.state(build)?.position.seq ?? 0);
-      } catch (error) {
-        const wire = toWireError(error);
-        if (wire.code !== 'log_corrupt' && wire.code !== 'internal') throw error;
-        // Set aside, never guessed at: the others go on.
-        log.error('build.set_aside', { build, error: wire });
-      }
-    }
+    await eachAtOnce(builds, OPENED_AT_ONCE, build => this.#reopen(build, signal));
+    this.#allOpen();
     await this.#intake.catchUp(this.openBuilds(), signal);
     log.info('master.recovered', { builds: builds.size });
+  }
+
+  async #reopen(build: BuildId, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    try {
+      await this.#host.open(build);
+      this.#note(build, this.#host.state(build)?.position.seq ?? 0);
+    } catch (error) {
+      const wire = toWireError(error);
+      if (wire.code !== 'log_corrupt' && wire.code !== 'internal') throw error;
+      // Set aside, never guessed at: the others go on.
+      this.#options.log.error('build.set_aside', { build, error: wire });
+    }
   }
 
   #onDeadline(build: BuildId, key: string, at: number): FactBody {
@@ -325,3 +342,6 @@ export class Term {
     this.#options.log.warn('build.unforgotten', { build, error: toWireError(error) });
   }
 }
+
+const termOver = (code: 'cancelled' | 'overloaded'): CodeGodError =>
+  new CodeGodError(code, 'the term of office is over');
