@@ -22,7 +22,7 @@ const CHECKERS: readonly (readonly [RegExp, SyntaxChecker])[] = [
 ];
 /** Files that have no syntax which could be wrong for those who run the project. */
 const PLAIN =
-  /(?:^|\/)(?:LICENSE|README|CHANGELOG|NOTICE|AUTHORS|Makefile|Dockerfile|Procfile|\.[\w-]+|[\w.-]*requirements[\w.-]*)$|\.(?:md|mdx|rst|txt|csv|tsv|html?|css|svg|xml|sql|ini|cfg|conf|env|example|lock|log|png|jpe?g|gif|ico|webp|woff2?|ttf|pdf|gitkeep)$/i;
+  /(?:^|\/)(?:LICENSE|README|CHANGELOG|NOTICE|AUTHORS|Makefile|Dockerfile|Procfile|\.[\w-]+)$|\.(?:md|in|mdx|rst|txt|csv|tsv|html?|css|svg|xml|sql|ini|cfg|conf|env|example|lock|log|png|jpe?g|gif|ico|webp|woff2?|ttf|pdf|gitkeep)$/i;
 
 /** Templates that become another language only when they are filled in. */
 const TEMPLATE = /(?:^|\/)templates?\/.*\.ya?ml$|\.(?:j2|jinja2?|tmpl|tpl|hbs|ejs|erb)(?:\.|$)/i;

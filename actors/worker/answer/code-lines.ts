@@ -155,4 +155,4 @@ const plainComment = (text: string): string =>
   text
     .slice(0, 400)
     .replace(/^[\s/#*!;-]+/, '')
-    .replace(/[\s*/-]+$/, '');
+    .replace(/(?<![\s*/-])[\s*/-]+$/, '');

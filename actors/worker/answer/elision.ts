@@ -83,17 +83,14 @@ function isHoleComment(lines: readonly CodeLine[], index: number, comment: strin
   if (continuesComment(lines, index) && continuesComment(lines, index + 2)) {
     if (/^(?:[.…\s]*|etc\.?)$/.test(comment)) return false;
   }
-  const plain = comment.replace(/^[[(<{]+|[\])>}]+$/g, '').trim();
-  const words = plain
-    .replace(/^(?:\.{2,}|…)+\s*|\s*(?:\.{2,}|…)+$/g, '')
-    .replace(/[.!:]+$/, '')
-    .trim();
+  const plain = withoutEnd(comment.replace(/^[[(<{]+/, ''), '])>}').trim();
+  const words = withoutEnd(plain.replace(/^(?:\.\.+|…)[.…]*\s*/, ''), ' .…!:').trim();
   if (words === '') return DOTS.test(plain) && !goesOn(lines, index);
   if (isTailOfSentence(lines, index, plain)) return false;
   if (SURE.test(words)) return true;
   if (SAID.test(words) && words.length < 120) return true;
   const leads = /^(?:\.{2,}|…)/.test(plain);
-  const ends = /(?:\.{2,}|…)$/.test(plain);
+  const ends = plain.endsWith('..') || plain.endsWith('…');
   if (leads && (DOTTED.test(words) || STAYS_SO.test(words)) && !goesOn(lines, index)) return true;
   if (!leads && ends && words.length < 80 && FORETOLD.test(words)) return isBare(lines, index);
   return SECTION.test(words) && isBare(lines, index);
@@ -107,6 +104,12 @@ const SECTION = new RegExp(
   `^(?:(?:and |the |all |similar(?:ly)? |same (?:as above )?(?:but )?)*(?:for )?(?:the )?(?:rest of (?:the |this |your )?|other |remaining |existing )(?:[a-z]+ )?${THINGS})(?: (?:here|go here|below))*$|^(?:similar|same) (?:for|as|to|logic|code)\\b.{0,60}$`,
   'i',
 );
+
+function withoutEnd(text: string, units: string): string {
+  let end = text.length;
+  while (end > 0 && units.includes(text[end - 1] ?? ' ')) end -= 1;
+  return text.slice(0, end);
+}
 
 /** The second line of a sentence, as in "first this ... / ... and then that". */
 function continuesComment(lines: readonly CodeLine[], index: number): boolean {
@@ -124,7 +127,7 @@ function isTailOfSentence(lines: readonly CodeLine[], index: number, plain: stri
 const goesOn = (lines: readonly CodeLine[], index: number): boolean =>
   continuesComment(lines, index) &&
   !/^(?:\.{2,}|…)\s*(?:more|rest|other|existing|remaining)\b/i.test(lines[index]?.comment ?? '') &&
-  /(?:\.{2,}|…|,)$/.test(lines[index - 1]?.comment ?? '');
+  /(?:\.\.|…|,)$/.test((lines[index - 1]?.comment ?? '').slice(-2));
 
 /** Whether no code follows at the comment's own depth: the block, or the file, ends there. */
 function isBare(lines: readonly CodeLine[], index: number): boolean {

@@ -280,10 +280,14 @@ const isMeant = (candidate: JsonCandidate, knows: KnowsTool): boolean =>
   /["']?(?:success|tool_calls)["']?\s*:/.test(candidate.text) ||
   knows(CALL_START.exec(candidate.text.slice(0, 200))?.[1] ?? '');
 
+/** Blocks among which the one is looked for. */
+const SINGLE_AMONG_MAX = 64;
+
 /** One block of code without a path, for a task that owns exactly one file. */
 function singleBlock(split: Split, context: AnswerContext, knows: KnowsTool): Partial<Reading> {
   const [path] = context.owns;
   if (context.owns.length !== 1 || path === undefined || !isLiteral(path)) return {};
+  if (split.blocks.length > SINGLE_AMONG_MAX) return {};
   const judged = split.blocks.map(block => ({ block, unfit: unfitSingle(path, block, knows) }));
   const [only, second] = judged.filter(({ unfit }) => unfit === null);
   if (only === undefined) {
