@@ -7,11 +7,16 @@ import { basename, dirname, join } from 'node:path';
 import type { ModelProfile } from '../protocol/model-profile.ts';
 import {
   type ByteSource,
+  type GgufHeader,
   HEADER_BYTES_MAX,
-  profileOfGguf,
+  inputOfGguf,
   readGgufHeader,
 } from '../scheduling/gguf.ts';
-import { profileOfShow } from '../scheduling/profile-show.ts';
+import { profileOfSize } from '../scheduling/memory.ts';
+import { sizeOfName } from '../scheduling/name-size.ts';
+import { allBytes, type ProfileInput, profileOf } from '../scheduling/profile.ts';
+import { shapeDoubt, sizeDoubt } from '../scheduling/profile-doubts.ts';
+import { inputOfShow } from '../scheduling/profile-show.ts';
 import { CliError } from './exit-code.ts';
 
 export interface EstimateSource {
@@ -25,6 +30,8 @@ export interface EstimatedModel {
   readonly profile: ModelProfile;
   /** Of the Ollama that was asked; null where none was. */
   readonly engine_version: string | null;
+  /** What is doubtful about it, as sentences. */
+  readonly doubts: readonly string[];
 }
 
 const SHOW_BYTES_MAX = 64 * 2 ** 20;
@@ -48,7 +55,28 @@ export async function readModel(
   if (source.gguf !== undefined || named.endsWith('.gguf') || (await isFile(named))) {
     return ofGguf(named);
   }
-  return ofOllama(named, await ollamaHost());
+  try {
+    return await ofOllama(named, await ollamaHost());
+  } catch (error) {
+    const isAbsent = error instanceof CliError && ABSENT.has(error.code);
+    const guess = isAbsent ? ofName(named, error.message) : null;
+    if (guess === null) throw error;
+    return guess;
+  }
+}
+
+const ABSENT: ReadonlySet<string> = new Set(['not_found', 'engine_unavailable']);
+
+/** Of a model that nobody has downloaded yet; null where its name does not tell its size. */
+function ofName(name: string, why: string): EstimatedModel | null {
+  const size_bytes = sizeOfName(name);
+  if (size_bytes === null) return null;
+  return {
+    name,
+    profile: profileOfSize({ size_bytes, context_max: 0, family: 'unknown' }),
+    engine_version: null,
+    doubts: [`an upper guess from its name alone: ${why}`],
+  };
 }
 
 async function isFile(path: string): Promise<boolean> {
@@ -71,16 +99,24 @@ async function ofShow(file: string): Promise<EstimatedModel> {
   if (size !== undefined && !(Number.isSafeInteger(size) && Number(size) > 0)) {
     throw new CliError('usage', '--show: `size` is no number of bytes', SIZE_HINT);
   }
-  const profile = profileOfShow(show, size === undefined ? null : Number(size));
-  if (profile === null) {
+  const input = inputOfShow(show, size === undefined ? null : Number(size));
+  if (input === null) {
     throw new CliError('usage', '--show: neither `size` nor `tensors` is in the answer', SIZE_HINT);
   }
   const called = [model, name].find(value => typeof value === 'string');
   return {
     name: called ?? (file === '-' ? 'stdin' : basename(file)),
-    profile,
     engine_version: null,
+    ...profiled(input),
   };
+}
+
+/** The profile, and why it may be wrong. */
+function profiled(input: ProfileInput): Pick<EstimatedModel, 'profile' | 'doubts'> {
+  const shape = shapeDoubt(input);
+  const size = sizeDoubt(allBytes(input.tensors ?? []), input.file_bytes);
+  const guess = shape === null ? [] : [`an upper guess from its size alone: ${shape}`];
+  return { profile: profileOf(input), doubts: [...guess, ...(size === null ? [] : [size])] };
 }
 
 const SIZE_HINT = 'add the `size` of the model from /api/tags at the top, in bytes';
@@ -88,13 +124,21 @@ const SIZE_HINT = 'add the `size` of the model from /api/tags at the top, in byt
 async function textOf(file: string): Promise<string> {
   if (file === '-') {
     const bytes = await readStdin(SHOW_BYTES_MAX + 1);
-    if (bytes.length <= SHOW_BYTES_MAX) return new TextDecoder().decode(bytes);
+    if (bytes.length <= SHOW_BYTES_MAX) return decoded(bytes);
     throw new CliError('too_large', `stdin is longer than ${SHOW_BYTES_MAX} bytes`);
   }
   const { size } = await statOf(file);
   if (size > SHOW_BYTES_MAX)
     throw new CliError('too_large', `${file} is longer than ${SHOW_BYTES_MAX} bytes`);
-  return readFile(file, 'utf8');
+  return decoded(await readFile(file));
+}
+
+/** UTF-8 or UTF-16, as its byte order mark says: some shells write redirected output as UTF-16. */
+function decoded(bytes: Uint8Array): string {
+  const [first, second] = bytes;
+  const isLittle = first === 0xff && second === 0xfe;
+  const isBig = first === 0xfe && second === 0xff;
+  return new TextDecoder(isLittle ? 'utf-16le' : isBig ? 'utf-16be' : 'utf-8').decode(bytes);
 }
 
 /** The first bytes of stdin, no more than asked for. */
@@ -127,10 +171,16 @@ async function ofGguf(file: string): Promise<EstimatedModel> {
       size_bytes: bytes.length,
       read: async (offset, length) => bytes.subarray(offset, offset + length),
     });
-    return { name: 'stdin', profile: profileOfGguf([header], null), engine_version: null };
+    return { name: 'stdin', engine_version: null, ...profiled(inputOfGguf([header], null)) };
   }
   const shard = /^(.+)-\d{5}-of-(\d{5})\.gguf$/.exec(basename(file));
-  const count = Math.min(SHARDS_MAX, Number(shard?.[2] ?? 1));
+  const count = Number(shard?.[2] ?? 1);
+  if (count > SHARDS_MAX) {
+    throw new CliError(
+      'usage',
+      `${file} calls itself one of ${count} parts; at most ${SHARDS_MAX}`,
+    );
+  }
   const digits = (value: number): string => String(value).padStart(5, '0');
   const files =
     shard === null
@@ -138,14 +188,21 @@ async function ofGguf(file: string): Promise<EstimatedModel> {
       : Array.from({ length: count }, (_, index) =>
           join(dirname(file), `${shard[1]}-${digits(index + 1)}-of-${digits(count)}.gguf`),
         );
-  const headers = [];
+  const headers: GgufHeader[] = [];
   let bytes = 0;
+  await statOf(file);
   for (const path of files) {
+    if (!(await isFile(path))) {
+      throw new CliError(
+        'usage',
+        `${file} is one of ${count} parts; ${basename(path)} is not beside it`,
+      );
+    }
     bytes += (await statOf(path)).size;
     headers.push(await headerOf(path));
   }
-  const profile = profileOfGguf(headers, bytes);
-  return { name: shard?.[1] ?? basename(file, '.gguf'), profile, engine_version: null };
+  const name = shard?.[1] ?? basename(file, '.gguf');
+  return { name, engine_version: null, ...profiled(inputOfGguf(headers, bytes)) };
 }
 
 async function headerOf(path: string): ReturnType<typeof readGgufHeader> {
@@ -183,9 +240,9 @@ async function ofOllama(model: string, host: string): Promise<EstimatedModel> {
     ask<unknown>(host, '/api/show', { model: found.name, verbose: true }),
     ask<{ version?: string }>(host, '/api/version'),
   ]);
-  const profile = profileOfShow(show, found.size);
-  if (profile === null) throw new CliError('internal', `Ollama tells no size of ${found.name}`);
-  return { name: found.name, profile, engine_version: version.version ?? null };
+  const input = inputOfShow(show, found.size);
+  if (input === null) throw new CliError('internal', `Ollama tells no size of ${found.name}`);
+  return { name: found.name, engine_version: version.version ?? null, ...profiled(input) };
 }
 
 async function ask<T>(host: string, path: string, body?: unknown): Promise<T> {

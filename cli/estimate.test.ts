@@ -46,6 +46,7 @@ const KEYS = [
   'fits',
   'largest_context_tokens',
   'source',
+  'doubts',
 ];
 
 test('an answer of /api/show: parts that add up, where it fits, the largest context', async t => {
@@ -81,7 +82,96 @@ test('a GGUF file is read by its header, by flag or by path; from stdin too', as
   assert.ok(byFlag.weights_bytes < SIZE && byFlag.weights_bytes > 0.9 * SIZE);
   const program = [...programOf('cli/test-cli.ts'), 'estimate', '--gguf', '-', ...flags];
   const piped = spawnSync(process.execPath, program, { input: header, encoding: 'utf8' });
-  assert.deepEqual(JSON.parse(piped.stdout), { ...byFlag, model: 'stdin' });
+  // Of a file the size is known too, and this one ends behind its header.
+  assert.match(byFlag.doubts[0], /^its tensors take \d+ bytes, but it has \d+: it is cut/);
+  assert.deepEqual(JSON.parse(piped.stdout), { ...byFlag, model: 'stdin', doubts: [] });
+});
+
+test('what does not say its shapes is guessed from its size, and that is said', async t => {
+  const { home, write } = openWorld(t);
+  const { metadata } = MODEL;
+  const without = (...names: string[]) =>
+    Object.fromEntries(Object.entries(metadata).filter(([key]) => !names.includes(key)));
+  const unfit: readonly (readonly [string, object])[] = [
+    ['no layers', without('llama.block_count')],
+    ['no width', without('llama.embedding_length')],
+    ['no heads', without('llama.attention.head_count', 'llama.attention.key_length')],
+    ['another prefix', { ...metadata, 'general.architecture': 'qwen9' }],
+    ['a number as text', { ...metadata, 'llama.block_count': '32' }],
+    ['a negative count', { ...metadata, 'llama.embedding_length': -4_096 }],
+    ['too many layers', { ...metadata, 'llama.block_count': 1_000_000 }],
+    ['too wide', { ...metadata, 'llama.embedding_length': 16_000_000 }],
+    ['one key', { 'general.architecture': 'llama' }],
+  ];
+  for (const [what, model_info] of unfit) {
+    const show = write('show.json', JSON.stringify({ model_info, size: SIZE }));
+    const { code, stdout } = await home.run('estimate', '--show', show, '--gpu', '8GiB', '--json');
+    assert.equal(code, 0, what);
+    const said = JSON.parse(stdout);
+    assert.equal(said.source, 'size', what);
+    assert.ok(said.kv_bytes > 0 && said.kv_bytes < 4 * 2 ** 30, `${what}: ${said.kv_bytes}`);
+    assert.match(said.doubts[0], /^an upper guess from its size alone: /, what);
+    const text = await home.run('estimate', '--show', show, '--gpu', '8GiB');
+    assert.match(text.stderr, /an upper guess from its size alone/, what);
+  }
+});
+
+test('sizes that cannot be those of the model are said', async t => {
+  const { home, write } = openWorld(t);
+  const doubtsOf = async (show: object): Promise<string[]> => {
+    const file = write('show.json', JSON.stringify(show));
+    const { stdout } = await home.run('estimate', '--show', file, '--json');
+    return JSON.parse(stdout).doubts;
+  };
+  assert.deepEqual(await doubtsOf({ ...SHOW, size: SIZE }), []);
+  assert.match((await doubtsOf({ ...SHOW, size: 1 }))[0] ?? '', /but it has 1: it is cut/);
+  const tensors = MODEL.tensors.slice(0, 1);
+  assert.match((await doubtsOf({ ...SHOW, tensors, size: SIZE }))[0] ?? '', /tensors take only/);
+});
+
+test('byte order marks, parts and flags of an engine', async t => {
+  const { home, write } = openWorld(t);
+  const json = JSON.stringify({ ...SHOW, size: SIZE });
+  const marked = Buffer.from(`\ufeff${json}`, 'utf8');
+  const wide = Buffer.from(`\ufeff${json}`, 'utf16le');
+  const plain = await home.run('estimate', '--show', write('show.json', json), '--json');
+  for (const bytes of [marked, wide, Buffer.from(wide).swap16()]) {
+    const { stdout } = await home.run('estimate', '--show', write('show.json', bytes), '--json');
+    assert.deepEqual(JSON.parse(stdout), JSON.parse(plain.stdout));
+  }
+  const show = write('show.json', json);
+  const partOf = async (...flags: string[]) =>
+    JSON.parse((await home.run('estimate', '--show', show, '--json', ...flags)).stdout);
+  const [known, old, narrow, slow] = [
+    await partOf(),
+    await partOf('--engine', '0.17.4'),
+    await partOf('--batch', '128'),
+    await partOf('--no-flash-attention'),
+  ];
+  // Room for the logits of all tokens of a batch, four bytes each.
+  assert.equal(old.compute_bytes, 512 * 4 * (128_256 + 4_096));
+  assert.ok(narrow.compute_bytes < known.compute_bytes / 4);
+  assert.ok(slow.compute_bytes > 4 * known.compute_bytes);
+  const inMain = await home.run('estimate', '--show', show, '--gpu', 'none', '--ram', '32GiB');
+  assert.match(inMain.stdout, /in main memory/);
+  assert.doesNotMatch(inMain.stdout, /cuda/);
+
+  const { header } = testGguf(MODEL);
+  const many = await home.run('estimate', write('m-00001-of-99999.gguf', header));
+  assert.match(many.stderr, /m-00001-of-99999\.gguf calls itself one of 99999 parts; at most 1000/);
+  const lonely = await home.run('estimate', write('m-00001-of-00003.gguf', header));
+  assert.match(lonely.stderr, /is one of 3 parts; m-00002-of-00003\.gguf is not beside it/);
+});
+
+test('a model that is not there is guessed from its name, where that tells its size', async t => {
+  const home = openHome(t, { OLLAMA_HOST: 'http://127.0.0.1:9' });
+  const flags = ['--gpu', '24GiB', '--json'];
+  const { code, stdout } = await home.run('estimate', 'qwen2.5-coder:14b', ...flags);
+  assert.equal(code, 0);
+  const said = JSON.parse(stdout);
+  assert.equal(said.fits.kind, 'single');
+  assert.match(said.doubts[0], /^an upper guess from its name alone: no Ollama answers/);
+  assert.notEqual((await home.run('estimate', 'chat', ...flags)).code, 0);
 });
 
 test('an installed model is asked of Ollama by its name', async t => {

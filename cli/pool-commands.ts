@@ -9,6 +9,7 @@ import type { PlaceOptions } from './commands/place.ts';
 
 const KV_TYPES = ['f16', 'q8_0', 'q4_0', 'bf16', 'f32', 'q5_1', 'q5_0', 'q4_1'];
 const SLOTS_MAX = 1_024;
+const BATCH_MAX = 65_536;
 const BACKENDS = ['cuda', 'rocm', 'metal', 'vulkan', 'cpu'];
 
 export function poolCommands(program: Command, run: Run): void {
@@ -59,11 +60,20 @@ function estimateCommand(program: Command, run: Run): void {
     .option('--gpu <sizes>', 'free memory of each card: 24GiB,8GiB or none; default: the own ones')
     .option('--ram <size>', 'free main memory, for what no card holds')
     .addOption(new Option('--backend <name>').choices(BACKENDS).default('cuda'))
+    .option('--engine <version>', 'version of the Ollama that will run it, such as 0.17.4')
+    .addOption(new Option('--batch <tokens>', 'tokens computed at once').argParser(batch))
+    .option('--no-flash-attention', 'as engines run it where that is off')
     .action((model: string | undefined, options: EstimateOptions) =>
       run(async context =>
         (await import('./commands/estimate.ts')).estimate(context, model, options),
       ),
     );
+}
+
+function batch(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value <= BATCH_MAX) return value;
+  throw new InvalidArgumentError(`expected a whole number from 1 to ${BATCH_MAX}`);
 }
 
 function slots(text: string): number {

@@ -9,7 +9,7 @@
 import { CodeGodError } from '../protocol/errors.ts';
 import type { ModelProfile } from '../protocol/model-profile.ts';
 import { ggmlTypeOfNumber } from './ggml-types.ts';
-import { allBytes, type ProfileTensor, profileOf } from './profile.ts';
+import { allBytes, type ProfileInput, type ProfileTensor, profileOf } from './profile.ts';
 
 /** Where the bytes come from; answers fewer bytes than asked for only at the end of the file. */
 export interface ByteSource {
@@ -81,18 +81,26 @@ export function profileOfGguf(
   headers: readonly GgufHeader[],
   fileBytes: number | null,
 ): ModelProfile {
+  return profileOf(inputOfGguf(headers, fileBytes));
+}
+
+/** @throws CodeGodError `bad_request` where the metadata names no architecture */
+export function inputOfGguf(
+  headers: readonly GgufHeader[],
+  fileBytes: number | null,
+): ProfileInput {
   const metadata = headers[0]?.metadata ?? {};
   if (typeof metadata['general.architecture'] !== 'string') {
     throw broken('general.architecture is missing in its metadata');
   }
   const tensors = headers.flatMap(header => header.tensors);
-  return profileOf({
+  return {
     metadata,
     tensors,
     file_bytes: fileBytes ?? allBytes(tensors),
     projector_apart: false,
     source: 'gguf',
-  });
+  };
 }
 
 function broken(what: string): CodeGodError {

@@ -68,6 +68,8 @@ export interface MemoryOptions {
    * most engines take, and the compute buffer is that of the largest one any of them takes there.
    */
   readonly engine?: EngineBatch;
+  /** Of Ollama, where the engine's batch is not known otherwise: it follows from version and context. */
+  readonly engine_version?: string | null;
 }
 
 export interface EngineBatch {
@@ -143,7 +145,7 @@ function projectorOf(profile: ModelProfile): number {
 function cellsOf(group: CacheGroup, options: MemoryOptions): number {
   const full = padded(options.context_tokens);
   if (group.kind !== 'sliding' || group.window_tokens === null) return full;
-  const batch = options.engine?.ubatch_tokens ?? UBATCH_TOKENS;
+  const batch = batchOf(options)?.ubatch_tokens ?? UBATCH_TOKENS;
   return Math.min(full, padded(group.window_tokens + batch));
 }
 
@@ -165,7 +167,7 @@ function cacheBytes(profile: ModelProfile, options: MemoryOptions): number {
  * are as long as the cache of one; windows have a mask of their own.
  */
 function computeBytes(profile: ModelProfile, options: MemoryOptions): number {
-  const { ubatch_tokens: batch, all_outputs } = options.engine ?? {
+  const { ubatch_tokens: batch, all_outputs } = batchOf(options) ?? {
     ubatch_tokens: largestBatch(padded(options.context_tokens) * options.slots),
     all_outputs: false,
   };
@@ -184,6 +186,10 @@ function computeBytes(profile: ModelProfile, options: MemoryOptions): number {
   return batch * Math.max(...steps);
 }
 
+const batchOf = (options: MemoryOptions): EngineBatch | undefined =>
+  options.engine ??
+  ollamaBatch(options.engine_version ?? null, padded(options.context_tokens) * options.slots);
+
 /** Ollama from 0.33 on; where memory is short it takes less. */
 function largestBatch(contextTokens: number): number {
   if (contextTokens <= 4_096) return UBATCH_TOKENS;
@@ -201,6 +207,7 @@ export function ollamaBatch(
   const match = /^v?(\d+)\.(\d+)/.exec(version ?? '');
   if (match === null) return undefined;
   const release = Number(match[1]) * 1_000 + Number(match[2]);
+  if (release === 0) return undefined; // A build of one's own.
   if (release < 32) return { ubatch_tokens: UBATCH_TOKENS, all_outputs: true };
   if (release < 33) return undefined; // The logits of all tokens went during this one.
   return { ubatch_tokens: largestBatch(contextTokens), all_outputs: false };

@@ -24,6 +24,7 @@ export function memoryOptionsOf(
     kv_type: environment?.kv_type ?? 'f16',
     flash_attention: environment?.flash_attention ?? true,
     backend,
+    engine_version: engine.version,
   };
 }
 
@@ -31,8 +32,8 @@ const needs = new WeakMap<ModelProfile, Map<string, MemoryNeed>>();
 
 /** `memoryNeed()`, computed once for a profile and a way to run it. */
 export function needOf(profile: ModelProfile, options: MemoryOptions): MemoryNeed {
-  const { context_tokens, slots, kv_type, flash_attention, backend } = options;
-  const way = `${context_tokens} ${slots} ${kv_type} ${flash_attention} ${backend}`;
+  const { context_tokens, slots, kv_type, flash_attention, backend, engine_version } = options;
+  const way = `${context_tokens} ${slots} ${kv_type} ${flash_attention} ${backend} ${engine_version}`;
   const known = needs.get(profile) ?? new Map<string, MemoryNeed>();
   needs.set(profile, known);
   const need = known.get(way) ?? memoryNeed(profile, options);

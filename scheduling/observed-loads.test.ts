@@ -123,7 +123,10 @@ test('what an engine does not tell is on neither side', () => {
   const told = need.weights_bytes + need.kv_bytes + need.compute_bytes;
   const said = { vram_bytes: told, ram_bytes: need.host_bytes, context_tokens: CONTEXT, cards: 1 };
   const copy = { engine, model, backend: 'cuda' as const };
-  assert.deepEqual(memoryOptionsOf(copy, copy, CONTEXT), OPTIONS);
+  assert.deepEqual(memoryOptionsOf(copy, copy, CONTEXT), {
+    ...OPTIONS,
+    engine_version: engine.version,
+  });
   const seen = observedLoad(copy, said);
   assert.deepEqual([seen?.measured_bytes, seen?.estimated_bytes], [told, told]);
   assert.equal(observedLoad(copy, { ...said, ram_bytes: GIB }), null, 'partly in main memory');

@@ -23,6 +23,13 @@ export class MetadataReader {
     return isCount(value) ? value : null;
   }
 
+  /** Whether there is a count, a list of counts, or one that was blanked. */
+  isGiven(name: string): boolean {
+    const value = this.#value(name);
+    if (Array.isArray(value)) return value.some(isCount);
+    return value === null || isCount(value);
+  }
+
   /** Whether there is such a value, but nobody was told which. */
   isBlanked(name: string): boolean {
     return this.#value(name) === null;

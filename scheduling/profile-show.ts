@@ -5,7 +5,7 @@
  */
 import { CodeGodError } from '../protocol/errors.ts';
 import type { ModelProfile } from '../protocol/model-profile.ts';
-import { allBytes, type ProfileTensor, profileOf } from './profile.ts';
+import { allBytes, type ProfileInput, type ProfileTensor, profileOf } from './profile.ts';
 
 const TENSORS_MAX = 200_000;
 
@@ -18,6 +18,12 @@ const TENSORS_MAX = 200_000;
 export function profileOfShow(show: unknown, sizeBytes: number): ModelProfile;
 export function profileOfShow(show: unknown, sizeBytes: number | null): ModelProfile | null;
 export function profileOfShow(show: unknown, sizeBytes: number | null): ModelProfile | null {
+  const input = inputOfShow(show, sizeBytes);
+  return input === null ? null : profileOf(input);
+}
+
+/** What {@link profileOfShow} goes by. */
+export function inputOfShow(show: unknown, sizeBytes: number | null): ProfileInput | null {
   const answer = recordOf(show);
   const metadata = recordOf(answer?.['model_info']);
   if (metadata === null || typeof metadata['general.architecture'] !== 'string') {
@@ -28,13 +34,13 @@ export function profileOfShow(show: unknown, sizeBytes: number | null): ModelPro
   }
   const tensors = tensorsOf(answer?.['tensors']);
   if (sizeBytes === null && tensors === null) return null;
-  return profileOf({
+  return {
     metadata,
     tensors,
     file_bytes: sizeBytes ?? allBytes(tensors ?? []),
     projector_apart: recordOf(answer?.['projector_info']) !== null,
     source: 'show',
-  });
+  };
 }
 
 function recordOf(value: unknown): Readonly<Record<string, unknown>> | null {
@@ -55,6 +61,7 @@ function tensorsOf(list: unknown): ProfileTensor[] | null {
     if (typeof name !== 'string' || typeof type !== 'string' || !Array.isArray(shape)) return null;
     if (!shape.every((size): size is number => Number.isSafeInteger(size) && size >= 0))
       return null;
+    if (!Number.isSafeInteger(shape.reduce((all, size) => all * size, 1))) return null;
     tensors.push({ name, type, shape });
   }
   return tensors;

@@ -4,12 +4,14 @@
  * model gives the same profile.
  *
  * R1: what the metadata says counts; what it leaves open follows llama.cpp's own defaults.
- * R2: without a list of tensors the size of the file and the shapes must do; it is never refused.
+ * R2: shapes that are missing or of no model are not gone by: the profile is then that of the size.
+ *     Without a list of tensors the size of the file and the shapes must do; it is never refused.
  * R3: layers that only predict further tokens (MTP) are neither loaded nor cached by default.
  */
 import type { CacheGroup, ModelProfile } from '../protocol/model-profile.ts';
 import { ggmlTypeOfName, tensorBytes } from './ggml-types.ts';
-import { UBATCH_TOKENS } from './memory.ts';
+import { profileOfSize, UBATCH_TOKENS } from './memory.ts';
+import { shapeDoubt } from './profile-doubts.ts';
 import { isLinearAttention, type LayerCache, layerCaches } from './profile-layers.ts';
 import { type Metadata, MetadataReader } from './profile-metadata.ts';
 import { TOKEN_BYTES, type Weights, weightsOfSize } from './profile-size.ts';
@@ -38,6 +40,13 @@ const GROUPS_MAX = 128;
 
 export function profileOf(input: ProfileInput): ModelProfile {
   const reader = new MetadataReader(input.metadata);
+  if (shapeDoubt(input) !== null) {
+    return profileOfSize({
+      size_bytes: input.file_bytes,
+      context_max: reader.number('context_length') ?? 0,
+      family: reader.architecture,
+    });
+  }
   const layers = layerCaches(reader, input.tensors);
   const embedding = reader.number('embedding_length') ?? 0;
   const vocabulary = vocabularyOf(reader, input.tensors);

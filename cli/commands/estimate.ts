@@ -27,6 +27,11 @@ export interface EstimateOptions {
   readonly gpu?: string;
   readonly ram?: string;
   readonly backend: Backend;
+  /** Version of Ollama that will run it; null where nobody said. */
+  readonly engine?: string;
+  /** Tokens computed at once. */
+  readonly batch?: number;
+  readonly flashAttention: boolean;
 }
 
 export async function estimate(
@@ -41,7 +46,9 @@ export async function estimate(
     readModel({ model, show, gguf }, host),
     readRoom(flags, () => context.config()),
   ]);
-  const options = optionsOf(flags, context_tokens, found);
+  // Where there is no card, the model runs in main memory.
+  const backend = room !== null && room.cards.length === 0 ? 'cpu' : flags.backend;
+  const options = optionsOf({ ...flags, backend }, context_tokens, found);
   const need = memoryNeed(found.profile, options);
   const offload = { offload: flags.ram !== undefined };
   const fitted = room === null ? null : fit(found.profile, options, room, offload);
@@ -50,6 +57,7 @@ export async function estimate(
   terminal.result(shape(found, options, need, fitted, largest), () =>
     view(found, options, need, fitted, largest),
   );
+  for (const doubt of found.doubts) terminal.note(`${found.name}: ${doubt}`);
   const { context_max } = found.profile;
   if (context_max > 0 && context_tokens > context_max) {
     terminal.note(`${found.name} was made for contexts up to ${context_max} tokens`);
@@ -63,15 +71,17 @@ function optionsOf(
   context_tokens: number,
   { engine_version }: EstimatedModel,
 ): MemoryOptions {
-  const { slots, kv, backend } = flags;
-  const engine = ollamaBatch(engine_version, context_tokens * slots);
+  const { slots, kv, backend, batch } = flags;
+  const version = flags.engine ?? engine_version;
+  const all_outputs = ollamaBatch(version, context_tokens * slots)?.all_outputs ?? false;
   return {
     context_tokens,
     slots,
     kv_type: kv,
-    flash_attention: true,
+    flash_attention: flags.flashAttention,
     backend,
-    ...(engine === undefined ? {} : { engine }),
+    engine_version: version,
+    ...(batch === undefined ? {} : { engine: { ubatch_tokens: batch, all_outputs } }),
   };
 }
 
@@ -89,7 +99,7 @@ function largestOf(
 }
 
 function shape(
-  { name, profile }: EstimatedModel,
+  { name, profile, doubts }: EstimatedModel,
   options: MemoryOptions,
   need: MemoryNeed,
   fitted: Fit | null,
@@ -124,6 +134,7 @@ function shape(
           },
     largest_context_tokens: largest,
     source: profile.source,
+    doubts,
   };
 }
 
