@@ -10,7 +10,7 @@
 import { z } from 'zod';
 import { BuildRequest, CheckSummary, ControlRequest } from './build.ts';
 import { WireError } from './errors.ts';
-import { Attempt, BuildId, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
+import { Attempt, BuildId, BuildStamp, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
 import { PlacementDecision } from './node.ts';
 import { Plan } from './plan.ts';
 import { EngineName, TaskReport } from './task.ts';
@@ -32,7 +32,11 @@ const fact = <T extends string, S extends z.ZodRawShape>(type: T, shape: S) =>
   z.looseObject({ ...head, type: z.literal(type), ...shape });
 
 export const Fact = z.discriminatedUnion('type', [
-  fact('build.received', { request: BuildRequest, name_hint: z.string().nullable() }),
+  fact('build.received', {
+    request: BuildRequest,
+    name_hint: z.string().nullable(),
+    stamp: BuildStamp.optional(),
+  }),
   fact('build.rejected', { error: WireError, excerpt: z.string().max(512) }),
   fact('build.admitted', {}),
   fact('build.controlled', { control: ControlRequest }),

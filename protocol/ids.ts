@@ -19,6 +19,32 @@ export const BuildId = z
   .brand<'BuildId'>();
 export type BuildId = z.infer<typeof BuildId>;
 
+/**
+ * What tells a build from every other of its number: numbers begin again where the bus's store is
+ * removed, replaced or put back to an older state. Made of the moment at which the bus stored the
+ * request, so it is the same whoever reads it. Builds that were received before there were stamps
+ * have none.
+ */
+export const BuildStamp = z
+  .string()
+  .regex(/^[a-z2-7]{8}$/, 'a stamp has eight characters of base32')
+  .brand<'BuildStamp'>();
+export type BuildStamp = z.infer<typeof BuildStamp>;
+
+/** A build, wherever it matters that it is this one: whatever outlives a request is keyed by it. */
+export interface StampedBuild {
+  readonly build: BuildId;
+  readonly stamp?: BuildStamp | undefined;
+}
+
+/** Names a build in journals, folders and git: `b42-k3x9a2bc`; without a stamp `b42`. */
+export const buildKey = ({ build, stamp }: StampedBuild): string =>
+  stamp === undefined ? build : `${build}-${stamp}`;
+
+/** The two fields that name a build, and nothing else of what carries them. */
+export const stampedBuild = ({ build, stamp }: StampedBuild): StampedBuild =>
+  stamp === undefined ? { build } : { build, stamp };
+
 /** A task of a plan: `plan`, `store`, `repair-1`. */
 export const TaskId = z
   .string()
@@ -48,6 +74,22 @@ export const leaseNameOf = (lease: LeaseId): LeaseId => LeaseId.parse(lease.spli
 /** Attempts are counted from 1 within a task. */
 export const Attempt = z.int().min(1).max(999);
 export type Attempt = z.infer<typeof Attempt>;
+
+export interface StampedAttempt extends StampedBuild {
+  readonly task: TaskId;
+  readonly attempt: Attempt;
+}
+
+/** The three fields or four that name an attempt, and nothing else of what carries them. */
+export const stampedAttempt = (scope: StampedAttempt) => ({
+  ...stampedBuild(scope),
+  task: scope.task,
+  attempt: scope.attempt,
+});
+
+/** Key of an attempt in journals: `b42-k3x9a2bc.store.1`. */
+export const attemptKey = (scope: StampedAttempt): string =>
+  `${buildKey(scope)}.${scope.task}.${scope.attempt}`;
 
 /** The one idempotency key of a tool call: build, task, attempt and its place in the answer. */
 export const CallId = z

@@ -1,11 +1,14 @@
 /** Requests to a gateway about tools: `codegod.mcp.<gateway>.*`. */
 import { z } from 'zod';
 import { WireError } from './errors.ts';
-import { Attempt, BuildId, CallId, TaskId } from './ids.ts';
+import { Attempt, BuildId, BuildStamp, CallId, TaskId } from './ids.ts';
 import { ToolServerState } from './node.ts';
 
+export const BuildScope = z.looseObject({ build: BuildId, stamp: BuildStamp.optional() });
+export type BuildScope = z.infer<typeof BuildScope>;
+
 /** The attempt whose worktree a call may touch. */
-export const AttemptScope = z.looseObject({ build: BuildId, task: TaskId, attempt: Attempt });
+export const AttemptScope = BuildScope.extend({ task: TaskId, attempt: Attempt });
 export type AttemptScope = z.infer<typeof AttemptScope>;
 
 /** Repeating a `call_id` gives the journalled result: nothing is fired twice. */

@@ -4,7 +4,7 @@
  * What is optional was not said by the release before this one.
  */
 import { z } from 'zod';
-import { Attempt, BuildId, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
+import { Attempt, BuildId, BuildStamp, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
 import { RequestId, Victims } from './inference.ts';
 import { NODES_MAX } from './limits.ts';
 import { KvType, ModelProfile } from './model-profile.ts';
@@ -179,6 +179,7 @@ export const LeaseAdvert = z.looseObject({
   /** Its name, not its id: `leaseNameOf`. */
   lease: LeaseId,
   build: BuildId.optional(),
+  stamp: BuildStamp.optional(),
   task: TaskId.optional(),
   attempt: Attempt.optional(),
   request: RequestId.optional(),
@@ -236,6 +237,7 @@ export type GatewayAdvert = z.infer<typeof GatewayAdvert>;
 /** `codegod.node.<node>.reserve`. Asking twice for the same attempt gives the same lease. */
 export const ReserveRequest = z.looseObject({
   build: BuildId,
+  stamp: BuildStamp.optional(),
   task: TaskId,
   attempt: Attempt,
   engine: EngineName,
@@ -263,7 +265,12 @@ export const ReleaseRequest = z.looseObject({ lease: LeaseId });
 export type ReleaseRequest = z.infer<typeof ReleaseRequest>;
 
 /** `codegod.node.<node>.cancel`: stop an attempt. Cancelling what is over is not an error. */
-export const CancelRequest = z.looseObject({ build: BuildId, task: TaskId, attempt: Attempt });
+export const CancelRequest = z.looseObject({
+  build: BuildId,
+  stamp: BuildStamp.optional(),
+  task: TaskId,
+  attempt: Attempt,
+});
 export type CancelRequest = z.infer<typeof CancelRequest>;
 
 export const Acknowledgement = z.looseObject({ ok: z.literal(true) });

@@ -6,7 +6,7 @@ import { BuildRequest } from './build.ts';
 import { acceptVersion, envelopeHeaders } from './envelope.ts';
 import { ERRORS } from './error-codes.ts';
 import { CodeGodError, fromWireError, toWireError } from './errors.ts';
-import { BuildId, buildIdOf, callIdOf, GatewayId, NodeId, TaskId } from './ids.ts';
+import { BuildId, BuildStamp, buildIdOf, callIdOf, GatewayId, NodeId, TaskId } from './ids.ts';
 import { BUCKETS, STREAMS } from './streams.ts';
 import * as subjects from './subjects.ts';
 import { pathFault } from './text.ts';
@@ -33,9 +33,13 @@ test('subjects are what scripts on the bus were told', () => {
   assert.equal(subjects.eventSubject(build, 'task.merged'), 'codegod.event.b7.task.merged');
   assert.equal(subjects.taskSubject(node, build, task, 2), 'codegod.task.attic.b7.store.2');
   const report = 'codegod.report.attic.b7.store.2';
-  assert.equal(subjects.reportSubject(node, build, task, 2), report);
+  assert.equal(subjects.reportSubject(node, { build, task, attempt: 2 }), report);
   assert.equal(subjects.namelessReportSubject(build, task, 2), 'codegod.report.b7.store.2');
   const attempt = { build, task, attempt: 2 };
+  const stamped = { ...attempt, stamp: BuildStamp.parse('k3x2a2bc') };
+  const told = subjects.reportSubject(node, stamped);
+  assert.equal(told, 'codegod.report.attic.b7-k3x2a2bc.store.2');
+  assert.deepEqual(subjects.reportedAttempt(told), { node, ...stamped });
   assert.deepEqual(subjects.reportedAttempt(report), { node, ...attempt });
   assert.deepEqual(subjects.reportedAttempt('codegod.report.b7.store.2'), {
     node: null,

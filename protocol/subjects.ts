@@ -2,7 +2,17 @@
  * Every subject of the bus, in one namespace: verb first, then identity.
  * Systems that share a server are kept apart by accounts of that server, not by prefixes.
  */
-import { Attempt, BuildId, type GatewayId, NodeId, TaskId } from './ids.ts';
+import {
+  Attempt,
+  attemptKey,
+  BuildId,
+  BuildStamp,
+  type GatewayId,
+  NodeId,
+  type StampedAttempt,
+  stampedBuild,
+  TaskId,
+} from './ids.ts';
 
 export const BUILD_SUBJECT = 'codegod.build';
 
@@ -18,13 +28,12 @@ export const taskSubject = (node: NodeId, build: BuildId, task: TaskId, attempt:
   `codegod.task.${node}.${build}.${task}.${attempt}`;
 export const tasksOf = (node: NodeId): string => `codegod.task.${node}.>`;
 
-/** The node stands in it, so that the server lets each one report for itself only. */
-export const reportSubject = (
-  node: NodeId,
-  build: BuildId,
-  task: TaskId,
-  attempt: Attempt,
-): string => `codegod.report.${node}.${build}.${task}.${attempt}`;
+/**
+ * The node stands in it, so that the server lets each one report for itself only; and the stamp of the
+ * build, so that a late report of another build of its number does not take the place of its own.
+ */
+export const reportSubject = (node: NodeId, scope: StampedAttempt): string =>
+  `codegod.report.${node}.${attemptKey(scope)}`;
 /** As the release before this one wrote it. */
 export const namelessReportSubject = (build: BuildId, task: TaskId, attempt: Attempt): string =>
   `codegod.report.${build}.${task}.${attempt}`;
@@ -32,29 +41,29 @@ export const REPORTS = 'codegod.report.>';
 /** All that a node may report. */
 export const reportsOf = (node: NodeId): string => `codegod.report.${node}.*.*.*`;
 
-export interface ReportedAttempt {
+export interface ReportedAttempt extends StampedAttempt {
   /** Null where the subject does not name it. */
   readonly node: NodeId | null;
-  readonly build: BuildId;
-  readonly task: TaskId;
-  readonly attempt: Attempt;
 }
 
 /** Which attempt a report's subject names; null where it is the subject of no report. */
 export function reportedAttempt(subject: string): ReportedAttempt | null {
   const [, , ...tokens] = subject.split('.');
-  const [build, task, attempt] = tokens.slice(-3);
+  const [key = '', task, attempt] = tokens.slice(-3);
+  const [build, stamp] = key.split('-', 2);
   const node = tokens.length === 4 ? NodeId.safeParse(tokens[0]) : null;
   if (tokens.length !== 3 && node?.success !== true) return null;
   const parsed = {
     build: BuildId.safeParse(build),
+    stamp: BuildStamp.optional().safeParse(stamp),
     task: TaskId.safeParse(task),
     attempt: Attempt.safeParse(Number(attempt)),
   };
   if (!parsed.build.success || !parsed.task.success || !parsed.attempt.success) return null;
+  if (!parsed.stamp.success) return null;
   return {
     node: node?.data ?? null,
-    build: parsed.build.data,
+    ...stampedBuild({ build: parsed.build.data, stamp: parsed.stamp.data }),
     task: parsed.task.data,
     attempt: parsed.attempt.data,
   };

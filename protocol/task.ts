@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { Usage } from './build.ts';
 import { WireError } from './errors.ts';
-import { Attempt, BuildId, CallId, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
+import { Attempt, BuildId, BuildStamp, CallId, GatewayId, LeaseId, NodeId, TaskId } from './ids.ts';
 import { FILES_PER_ANSWER_MAX, PROMPT_LENGTH_MAX, TOOL_CALLS_MAX } from './limits.ts';
 import { Plan, PlanTask, TaskType } from './plan.ts';
 import { EpochMs, Sentence, Sha } from './text.ts';
@@ -17,6 +17,7 @@ export type EngineName = z.infer<typeof EngineName>;
 export const TaskMessage = z.looseObject({
   kind: TaskKind,
   build: BuildId,
+  stamp: BuildStamp.optional(),
   task: TaskId,
   attempt: Attempt,
   node: NodeId,
@@ -68,6 +69,7 @@ export type ToolCallRecord = z.infer<typeof ToolCallRecord>;
 
 export const TaskReport = z.looseObject({
   build: BuildId,
+  stamp: BuildStamp.optional(),
   task: TaskId,
   attempt: Attempt,
   lease: LeaseId,

@@ -4,13 +4,11 @@
  */
 import { z } from 'zod';
 import { CheckSummary } from './build.ts';
-import { type Attempt, BuildId, type TaskId } from './ids.ts';
 import { FILE_BYTES_MAX, OWNS_MAX, PATH_LENGTH_MAX } from './limits.ts';
-import { AttemptScope } from './mcp.ts';
+import { AttemptScope, BuildScope } from './mcp.ts';
 import { ArtifactReference, Bytes, ProjectPath, Sha } from './text.ts';
 
-export const CreateWorkspaceRequest = z.looseObject({
-  build: BuildId,
+export const CreateWorkspaceRequest = BuildScope.extend({
   name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,49}$/),
 });
 export type CreateWorkspaceRequest = z.infer<typeof CreateWorkspaceRequest>;
@@ -66,8 +64,7 @@ export const MergeReply = z.discriminatedUnion('merged', [
 export type MergeReply = z.infer<typeof MergeReply>;
 
 /** Runs the project's own checks on a clean checkout of main, in the sandbox. */
-export const CheckRequest = z.looseObject({
-  build: BuildId,
+export const CheckRequest = BuildScope.extend({
   /** Together with the build the idempotency key: a repeated round gives the journalled result. */
   round: z.int().min(0).max(99),
   command: z.array(z.string()).min(1).max(32),
@@ -78,7 +75,7 @@ export type CheckRequest = z.infer<typeof CheckRequest>;
 export const CheckReply = CheckSummary;
 export type CheckReply = z.infer<typeof CheckReply>;
 
-export const ArchiveRequest = z.looseObject({ build: BuildId });
+export const ArchiveRequest = BuildScope;
 export type ArchiveRequest = z.infer<typeof ArchiveRequest>;
 export const ArchiveReply = z.looseObject({
   archive: ArtifactReference,
@@ -88,9 +85,5 @@ export const ArchiveReply = z.looseObject({
 export type ArchiveReply = z.infer<typeof ArchiveReply>;
 
 /** Removes the worktrees and branches of all attempts; the project stays. */
-export const FinishRequest = z.looseObject({ build: BuildId });
+export const FinishRequest = BuildScope;
 export type FinishRequest = z.infer<typeof FinishRequest>;
-
-/** Key of an attempt in names of branches, worktrees and journals. */
-export const attemptKey = (build: BuildId, task: TaskId, attempt: Attempt): string =>
-  `${build}.${task}.${attempt}`;

@@ -120,6 +120,8 @@ export interface StreamConfig {
 
 export interface StreamInfo {
   readonly name: string;
+  /** When it was made, ISO 8601: tells it from another one of its name. */
+  readonly created: string;
   readonly first_seq: number;
   readonly last_seq: number;
   readonly messages: number;

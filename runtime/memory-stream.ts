@@ -22,6 +22,7 @@ interface Entry extends StoredMessage {
 
 export class MemoryStream {
   config: StreamConfig;
+  readonly #created: string;
   readonly #clock: Clock;
   readonly #changed: () => void;
   /** In order of sequence. */
@@ -33,6 +34,7 @@ export class MemoryStream {
   constructor(config: StreamConfig, clock: Clock, changed: () => void) {
     this.config = config;
     this.#clock = clock;
+    this.#created = new Date(clock.now()).toISOString();
     this.#changed = changed;
   }
 
@@ -92,6 +94,7 @@ export class MemoryStream {
   info(): StreamInfo {
     return {
       name: this.config.name,
+      created: this.#created,
       first_seq: this.#entries[0]?.seq ?? this.#lastSeq + 1,
       last_seq: this.#lastSeq,
       messages: this.#entries.length,

@@ -25,6 +25,7 @@ import { tail } from './nats-tail.ts';
 const NANOS_PER_MS = 1_000_000;
 
 const StreamReply = z.object({
+  created: z.string(),
   config: z.record(z.string(), z.unknown()),
   state: z.object({
     first_seq: z.number(),
@@ -77,8 +78,9 @@ export class NatsStore implements Store {
 
   async info(stream: string): Promise<StreamInfo | null> {
     try {
-      const { state } = StreamReply.parse(await this.#parts.api.call(`STREAM.INFO.${stream}`));
-      return { name: stream, ...state };
+      const reply = await this.#parts.api.call(`STREAM.INFO.${stream}`);
+      const { created, state } = StreamReply.parse(reply);
+      return { name: stream, created, ...state };
     } catch (error) {
       if (isNumbered(error, API_ERROR.streamNotFound)) return null;
       throw explained(error, `stream ${stream}`);

@@ -14,7 +14,14 @@ import type {
 import { NO_USAGE } from '../../protocol/build.ts';
 import type { WireError } from '../../protocol/errors.ts';
 import type { FactBody } from '../../protocol/fact.ts';
-import type { Attempt, GatewayId, LeaseId, NodeId, TaskId } from '../../protocol/ids.ts';
+import type {
+  Attempt,
+  BuildStamp,
+  GatewayId,
+  LeaseId,
+  NodeId,
+  TaskId,
+} from '../../protocol/ids.ts';
 import type { Plan, PlanTask } from '../../protocol/plan.ts';
 import type { EngineName, TaskKind, TaskMessage } from '../../protocol/task.ts';
 import type { ArtifactReference } from '../../protocol/text.ts';
@@ -132,6 +139,8 @@ export interface BuildContext {
   readonly phase_at: number;
   readonly paused: boolean;
   readonly approved: boolean;
+  /** Absent in builds that were received before there were stamps. */
+  readonly stamp?: BuildStamp | undefined;
   readonly request: BuildRequest | null;
   readonly name: string | null;
   readonly created_at: number;

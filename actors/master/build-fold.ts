@@ -121,6 +121,7 @@ function received(context: BuildContext, fact: FactOf<'build.received'>): BuildC
   if (context.request !== null) return context;
   return {
     ...context,
+    ...(fact.stamp === undefined ? {} : { stamp: fact.stamp }),
     request: fact.request,
     name: fact.request.name ?? fact.name_hint,
     created_at: fact.at,

@@ -142,7 +142,7 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
       ...{ error: null, blame: 'model', summary: 'it lies', plan: null, commit: null },
       ...{ files: [], tool_calls: [], usage: NO_USAGE },
     };
-    const subject = reportSubject(stranger, build, task, attempt);
+    const subject = reportSubject(stranger, { build, task, attempt });
     const asOther = { ...forged, node: peers.node };
     await bus.streams.append(subject, encode(forged));
     await until(

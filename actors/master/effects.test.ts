@@ -76,6 +76,7 @@ class World {
       masterModel: this.masterModel,
       workerModel: this.workerModel,
       admission: { admit: async build => call(`admit ${build}`) },
+      stampOf: () => undefined,
       nodes: {
         views: () => this.views,
         gateways: () => this.gateways,
@@ -99,6 +100,7 @@ class World {
         release: async (node, lease) => call(`release ${node} ${lease}`),
         dispatch: async message => call(`dispatch ${message.task}.${message.attempt}`),
         withdraw: async (node, { task, attempt }) => call(`withdraw ${node} ${task}.${attempt}`),
+        stop: async (node, { task, attempt }) => call(`stop ${node} ${task}.${attempt}`),
       },
       gateways: {
         tools: async () => this.tools,

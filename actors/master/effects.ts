@@ -9,7 +9,13 @@
  */
 import { CodeGodError, toWireError, type WireError } from '../../protocol/errors.ts';
 import type { FactBody } from '../../protocol/fact.ts';
-import { BuildId, type GatewayId } from '../../protocol/ids.ts';
+import {
+  BuildId,
+  type BuildStamp,
+  type GatewayId,
+  type StampedBuild,
+  stampedBuild,
+} from '../../protocol/ids.ts';
 import type { PlacementDecision, ReserveReply } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
@@ -40,6 +46,8 @@ export interface EffectOptions {
   readonly nodes: NodesPort;
   readonly pool: PoolPort;
   readonly admission: AdmissionPort;
+  /** Of a build that is open; undefined where it has none. */
+  readonly stampOf: (build: BuildId) => BuildStamp | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   readonly taskTimeoutMs: number;
@@ -59,21 +67,23 @@ type Perform = (
 
 /** Carries effects out. The facts it answers are what happened. */
 export function createPerformer(options: EffectOptions): Perform {
-  return async (entity, _key, effect, signal) => [
-    await performOne(options, BuildId.parse(entity), effect, signal),
-  ];
+  return async (entity, _key, effect, signal) => {
+    const build = BuildId.parse(entity);
+    const stamped = stampedBuild({ build, stamp: options.stampOf(build) });
+    return [await performOne(options, stamped, effect, signal)];
+  };
 }
 
 async function performOne(
   options: EffectOptions,
-  build: BuildId,
+  build: StampedBuild,
   effect: BuildEffect,
   signal: AbortSignal,
 ): Promise<FactBody> {
   const { gateways, admission, clock } = options;
   switch (effect.kind) {
     case 'admit':
-      await admission.admit(build, signal);
+      await admission.admit(build.build, signal);
       return { type: 'build.admitted', at: clock.now() };
     case 'validate-plan':
       return await validatePlan(options, effect, signal);
@@ -90,13 +100,13 @@ async function performOne(
     }
     case 'merge': {
       const { task, attempt } = effect;
-      const reply = await gateways.merge(effect.gateway, { build, task, attempt }, signal);
+      const reply = await gateways.merge(effect.gateway, { ...build, task, attempt }, signal);
       const at = clock.now();
       if (reply.merged) return { type: 'task.merged', at, task, attempt, commit: reply.commit };
       return { type: 'task.conflicted', at, task, attempt, conflicts: reply.conflicts };
     }
     case 'check': {
-      const check = await gateways.check(effect.gateway, { ...effect.request, build }, signal);
+      const check = await gateways.check(effect.gateway, { ...effect.request, ...build }, signal);
       return { type: 'check.ended', at: clock.now(), check };
     }
     case 'archive':
@@ -111,11 +121,11 @@ async function performOne(
 /** Stops an attempt, or takes it back before it begins, and frees its place. */
 export async function withdraw(
   { workers, nodes }: Pick<EffectOptions, 'workers' | 'nodes'>,
-  build: BuildId,
+  build: StampedBuild,
   { node, lease, task, attempt }: Withdrawal,
   signal: AbortSignal,
 ): Promise<void> {
-  await workers.withdraw(node, { build, task, attempt }, signal);
+  await workers.withdraw(node, { ...build, task, attempt }, signal);
   await workers.release(node, lease);
   nodes.released(node, lease);
 }
@@ -143,12 +153,12 @@ async function validatePlan(
 
 async function createWorkspace(
   options: EffectOptions,
-  build: BuildId,
+  build: StampedBuild,
   effect: EffectOf<'create-workspace'>,
   signal: AbortSignal,
 ): Promise<FactBody> {
   const gateway = effect.gateway ?? anyGateway(options);
-  const reply = await options.gateways.create(gateway, { build, name: effect.name }, signal);
+  const reply = await options.gateways.create(gateway, { ...build, name: effect.name }, signal);
   const { path, head } = reply;
   return { type: 'workspace.created', at: options.clock.now(), gateway, path, head };
 }
@@ -163,14 +173,14 @@ function anyGateway(options: EffectOptions): GatewayId {
 
 async function dispatch(
   options: EffectOptions,
-  build: BuildId,
+  build: StampedBuild,
   effect: EffectOf<'dispatch'>,
 ): Promise<FactBody> {
   const { message } = effect;
   const deadline_at = options.clock.now() + options.taskTimeoutMs + (LOAD_MS[message.engine] ?? 0);
   await options.workers.dispatch({
     ...message,
-    build,
+    ...build,
     deadline_at,
     limit_ms: options.taskTimeoutMs,
     tech_stack: { ...message.tech_stack },
@@ -182,7 +192,7 @@ async function dispatch(
 
 async function archive(
   options: EffectOptions,
-  build: BuildId,
+  build: StampedBuild,
   effect: EffectOf<'archive'>,
   signal: AbortSignal,
 ): Promise<FactBody> {
@@ -191,7 +201,7 @@ async function archive(
     await options.gateways.finish(effect.gateway, build, signal);
   } catch (error) {
     // Left-over worktrees cost disk, not truth: the build ends well without this.
-    options.log.warn('build.finish_failed', { build, error });
+    options.log.warn('build.finish_failed', { ...build, error });
   }
   return {
     type: 'build.archived',
@@ -205,14 +215,14 @@ async function archive(
 /** Placing one attempt: wait for a place, reserve it, and where that fails wait for another. */
 class Placing {
   readonly #options: EffectOptions;
-  readonly #build: BuildId;
+  readonly #build: StampedBuild;
   readonly #effect: EffectOf<'place'>;
   readonly #signal: AbortSignal;
   readonly #patienceEndsMs: number;
 
   constructor(
     options: EffectOptions,
-    build: BuildId,
+    build: StampedBuild,
     effect: EffectOf<'place'>,
     signal: AbortSignal,
   ) {
@@ -257,8 +267,8 @@ class Placing {
   #asking(): Asking {
     const { task, attempt, request } = this.#effect;
     return {
-      id: `${this.#build}.${task}.${attempt}`,
-      share: this.#build,
+      id: `${this.#build.build}.${task}.${attempt}`,
+      share: this.#build.build,
       priority: 0,
       request: { ...request, model: this.#model() },
     };
@@ -291,7 +301,7 @@ class Placing {
     const { node, engine } = plan;
     const ttl_ms = Math.min(LEASE_MS_MAX, taskTimeoutMs + (LOAD_MS[engine] ?? 0) + LEASE_MARGIN_MS);
     try {
-      const request = { build: this.#build, task, attempt, ...termsOf(plan), ttl_ms };
+      const request = { ...this.#build, task, attempt, ...termsOf(plan), ttl_ms };
       return await workers.reserve(node, request);
     } catch (error) {
       return { granted: false, reason: toWireError(error).message.slice(0, 512) };
@@ -310,9 +320,8 @@ class Placing {
       this.#signal.throwIfAborted();
     }
     const at = clock.now();
-    const build = this.#build;
     const expires_at = at + taskTimeoutMs;
-    nodes.granted(node, { lease, build, task, attempt, model, bytes, expires_at });
+    nodes.granted(node, { lease, ...this.#build, task, attempt, model, bytes, expires_at });
     pool.handedOver(grant);
     const { decision } = grant;
     return {

@@ -2,7 +2,7 @@
  * What the master asks of the world, as interfaces. Adapters answer; tests answer by hand.
  * Every call may be repeated with the same arguments: the effect happens once.
  */
-import type { BuildId, GatewayId, LeaseId, NodeId } from '../../protocol/ids.ts';
+import type { BuildId, GatewayId, LeaseId, NodeId, StampedBuild } from '../../protocol/ids.ts';
 import type { LeaseAdvert, ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import type {
@@ -28,13 +28,12 @@ export interface GatewayPort {
   ): Promise<CreateWorkspaceReply>;
   merge(gateway: GatewayId, request: MergeRequest, signal: AbortSignal): Promise<MergeReply>;
   check(gateway: GatewayId, request: CheckRequest, signal: AbortSignal): Promise<CheckReply>;
-  archive(gateway: GatewayId, build: BuildId, signal: AbortSignal): Promise<ArchiveReply>;
+  archive(gateway: GatewayId, build: StampedBuild, signal: AbortSignal): Promise<ArchiveReply>;
   /** Removes what attempts left behind. */
-  finish(gateway: GatewayId, build: BuildId, signal: AbortSignal): Promise<void>;
+  finish(gateway: GatewayId, build: StampedBuild, signal: AbortSignal): Promise<void>;
 }
 
-export interface AttemptKey {
-  readonly build: BuildId;
+export interface AttemptKey extends StampedBuild {
   readonly task: TaskMessage['task'];
   readonly attempt: number;
 }
@@ -47,6 +46,8 @@ export interface NodePort {
   dispatch(message: TaskMessage): Promise<void>;
   /** Takes back a message that has not been read, and stops an attempt that runs. */
   withdraw(node: NodeId, attempt: AttemptKey, signal: AbortSignal): Promise<void>;
+  /** Stops an attempt of another build, which had the same number on a store that is no more. */
+  stop(node: NodeId, attempt: AttemptKey, signal: AbortSignal): Promise<void>;
 }
 
 /** What is known of the nodes now. */

@@ -1,14 +1,15 @@
 /** Which leases are astray, and from when on. Method: adverts and contexts by hand. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BuildId, LeaseId, TaskId } from '../../protocol/ids.ts';
+import { BuildId, BuildStamp, LeaseId, TaskId } from '../../protocol/ids.ts';
+import type { LeaseAdvert } from '../../protocol/node.ts';
 import type { NodeView } from '../../scheduling/node-view.ts';
 import { nodeView } from '../../scheduling/test-nodes.ts';
 import { StrayLeases } from './stray-leases.ts';
 import { TestBuild } from './test-build.ts';
 
 const BUILD = BuildId.parse('b1');
-const held = (lease: string, attempt: number) => ({
+const held = (lease: string, attempt: number): LeaseAdvert => ({
   ...{ lease: LeaseId.parse(lease), build: BUILD, task: TaskId.parse('store'), attempt },
   ...{ model: 'm', bytes: 1, expires_at: 0 },
 });
@@ -47,6 +48,18 @@ test('what another attempt or a build that is over holds is astray after three s
   assert.equal(isStray(build, held('other', 1)), true);
   assert.equal(isStray('ended', held('l', 1)), true);
   assert.equal(isStray('ended', held('l', 1), 2_999), false);
+});
+
+test('what was granted to another build of its number is astray', () => {
+  const build = new TestBuild().receive().runTo('executing');
+  const stamp = BuildStamp.parse('aaaaaaaa');
+  assert.equal(isStray(build, { ...held('l', 1), stamp }), true, 'placing, but another build');
+  const strays = new StrayLeases();
+  const lookup = () => build.context;
+  const views = showing({ ...held('l', 1), stamp });
+  strays.found(views, lookup, 0);
+  const [stray] = strays.found(views, lookup, 3_000);
+  assert.deepEqual([stray?.stamp, stray?.foreign], [stamp, true]);
 });
 
 test('what nobody here knows of is left to its time, and so is what clients hold', () => {

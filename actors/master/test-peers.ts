@@ -172,11 +172,7 @@ export class TestPeers {
       },
       ...more,
     };
-    await this.#messenger.append(
-      reportSubject(this.node, build, task, attempt),
-      'task.reported',
-      report,
-    );
+    await this.#messenger.append(reportSubject(this.node, report), 'task.reported', report);
   }
 
   #serveNode(): void {

@@ -9,7 +9,7 @@
 import type { output, ZodType } from 'zod';
 import { z } from 'zod';
 import { CodeGodError } from '../../protocol/errors.ts';
-import { type BuildId, type GatewayId, NodeId } from '../../protocol/ids.ts';
+import { attemptKey, type GatewayId, NodeId, type StampedBuild } from '../../protocol/ids.ts';
 import {
   type AttemptScope,
   type CallReply,
@@ -32,7 +32,6 @@ import {
 import {
   type ArchiveReply,
   ArchiveRequest,
-  attemptKey,
   type CheckReply,
   CheckRequest,
   CommitRequest,
@@ -56,9 +55,9 @@ export interface GatewayParts {
   readonly authors: Pick<ProjectAuthors, 'begins' | 'writes'>;
   readonly workspaces: GatewayWorkspaces;
   readonly check: (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
-  readonly archive: (build: BuildId) => Promise<ArchiveReply>;
+  readonly archive: (build: StampedBuild) => Promise<ArchiveReply>;
   /** Removes the attempts of a build and what is remembered of them. */
-  readonly finish: (build: BuildId) => Promise<void>;
+  readonly finish: (build: StampedBuild) => Promise<void>;
   readonly call: (request: CallRequest, signal: AbortSignal) => Promise<CallReply>;
   readonly list: (request: ListRequest, signal: AbortSignal) => Promise<ListReply>;
   readonly status: () => Promise<McpStatusReply>;
@@ -79,16 +78,16 @@ export function serveGateway(
     messenger.serve(mcp('list'), ListRequest, (request, { signal }) => parts.list(request, signal)),
     messenger.serve(mcp('status'), z.looseObject({}), () => parts.status()),
     messenger.serve(at('create'), CreateWorkspaceRequest, async request => {
-      await parts.authors.begins(request.build);
+      await parts.authors.begins(request);
       return await workspaces.create(request);
     }),
     messenger.serve(at('merge'), MergeRequest, request => workspaces.merge(request)),
     messenger.serve(at('check'), CheckRequest, (request, { signal }) =>
       parts.check(request, signal),
     ),
-    messenger.serve(at('archive'), ArchiveRequest, request => parts.archive(request.build)),
+    messenger.serve(at('archive'), ArchiveRequest, request => parts.archive(request)),
     messenger.serve(at('finish'), FinishRequest, async request => {
-      await parts.finish(request.build);
+      await parts.finish(request);
       return DONE;
     }),
   ];
@@ -111,8 +110,7 @@ function serveNodes(
     const node = NodeId.safeParse(subject.split('.').at(-1));
     const attempt = node.success ? await givenTo(scope, node.data) : null;
     if (attempt !== null) return attempt;
-    const key = attemptKey(scope.build, scope.task, scope.attempt);
-    throw new CodeGodError('denied', `the attempt ${key} was not given to this node`);
+    throw new CodeGodError('denied', `the attempt ${attemptKey(scope)} was not given to this node`);
   };
   const serve = <S extends ZodType<AttemptScope>>(
     verb: NodeWorkspaceVerb,
@@ -126,7 +124,7 @@ function serveNodes(
     serve('open', OpenAttemptRequest, request => workspaces.open(request)),
     serve('read', ReadFilesRequest, request => workspaces.read(request)),
     serve('commit', CommitRequest, async (request, by) => {
-      await authors.writes(request.build, by);
+      await authors.writes(request, by);
       return await workspaces.commit(request);
     }),
     messenger.serve(mcp('list'), ListRequest, (request, { signal }) => parts.list(request, signal)),
@@ -135,7 +133,8 @@ function serveNodes(
       if (scope !== undefined) {
         await given(scope, context);
         // Else one node could take the ids, and so the answers, of another's calls.
-        const own = `${attemptKey(scope.build, scope.task, scope.attempt)}.`;
+        const { build, task, attempt } = scope;
+        const own = `${attemptKey({ build, task, attempt })}.`;
         if (!call_id.startsWith(own)) {
           throw new CodeGodError('denied', `the call ${call_id} is none of the attempt ${own}`);
         }

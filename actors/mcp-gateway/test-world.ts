@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { Attempt, BuildId, CallId, TaskId } from '../../protocol/ids.ts';
+import { Attempt, BuildId, BuildStamp, CallId, TaskId } from '../../protocol/ids.ts';
 import type { AttemptScope, CallRequest } from '../../protocol/mcp.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
@@ -41,6 +41,12 @@ export function scopeOf(task = 'store', attempt = 1, build = 'b7'): AttemptScope
     attempt: Attempt.parse(attempt),
   };
 }
+
+/** The same attempt of another build of the same number: the bus had lost its store in between. */
+export const stampedScope = (stamp: string, task = 'store', attempt = 1): AttemptScope => ({
+  ...scopeOf(task, attempt),
+  stamp: BuildStamp.parse(stamp),
+});
 
 export async function write(root: string, files: Readonly<Record<string, string>>): Promise<void> {
   for (const [path, text] of Object.entries(files)) {

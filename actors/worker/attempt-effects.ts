@@ -256,8 +256,9 @@ async function generateOnce(
   throw new CodeGodError('engine_failed', 'the engine ended its stream without saying so');
 }
 
-/** The attempt that an entity of the durable host stands for: `b1.store.1`. */
+/** The attempt that an entity of the durable host stands for: `b1-k3x9a2bc.store.1`. */
 function scopeOfKey(entity: string): AttemptScope {
-  const [build, task, attempt] = entity.split('.');
-  return AttemptScope.parse({ build, task, attempt: Number(attempt) });
+  const [key = '', task, attempt] = entity.split('.');
+  const [build, stamp] = key.split('-');
+  return AttemptScope.parse({ build, stamp, task, attempt: Number(attempt) });
 }

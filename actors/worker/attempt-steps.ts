@@ -5,7 +5,7 @@
  * S1: an effect is in `pending` exactly while its result is awaited. Its key names it for good:
  *     whatever is started again under the same key is the same piece of work.
  */
-import { callIdOf } from '../../protocol/ids.ts';
+import { callIdOf, stampedAttempt } from '../../protocol/ids.ts';
 import type { TaskMessage, TaskReport, ToolCallRecord } from '../../protocol/task.ts';
 import { promptHash, readAnswer } from './attempt-answer.ts';
 import type {
@@ -40,8 +40,6 @@ function taskOf(context: AttemptContext): TaskMessage {
   return context.task;
 }
 
-const scopeOf = ({ build, task, attempt }: TaskMessage) => ({ build, task, attempt });
-
 export function receive(context: AttemptContext, fact: FactOf<'attempt.received'>): Step {
   return { ...context, task: fact.task, deadlines: { attempt: fact.task.deadline_at } };
 }
@@ -54,7 +52,7 @@ export const moveDeadline = (context: AttemptContext, fact: FactOf<'deadline.mov
 export function open(context: AttemptContext): Step {
   const task = taskOf(context);
   const { gateway } = task;
-  return awaiting(context, 'open', { kind: 'open', gateway, request: scopeOf(task) });
+  return awaiting(context, 'open', { kind: 'open', gateway, request: stampedAttempt(task) });
 }
 
 /** What the card reads and owns; in a further round, what the model asked for. */
@@ -63,7 +61,7 @@ export function read(context: AttemptContext): Step {
   const more = context.verdict?.kind === 'read_more' ? context.verdict.paths : null;
   const card = task.card;
   const paths = more ?? [...new Set([...(card?.reads ?? []), ...(card?.owns ?? [])])];
-  const request = { ...scopeOf(task), paths: [...paths], bytes_max: READ_BYTES_MAX };
+  const request = { ...stampedAttempt(task), paths: [...paths], bytes_max: READ_BYTES_MAX };
   const key = more === null ? 'read' : `read:${context.turn}`;
   return {
     ...awaiting(context, key, { kind: 'read', gateway: task.gateway, request }),
@@ -181,7 +179,7 @@ export function call(context: AttemptContext): Step {
     server,
     tool,
     arguments: { ...next.arguments },
-    scope: scopeOf(task),
+    scope: stampedAttempt(task),
     timeout_ms: CALL_TIMEOUT_MS,
   };
   const effect: AttemptEffect = {
@@ -193,7 +191,7 @@ export function call(context: AttemptContext): Step {
 
 /** Before the first call of a further turn: what the turn before it left must not spoil this one. */
 const tidyOf = (task: TaskMessage, turn: number) => ({
-  ...scopeOf(task),
+  ...stampedAttempt(task),
   turn,
   owns: [...(task.card?.owns ?? [])],
 });
@@ -238,7 +236,7 @@ export function commit(context: AttemptContext): Step {
   const card = task.card;
   if (card === null) throw new Error('only a task with a card is committed');
   const request = {
-    ...scopeOf(task),
+    ...stampedAttempt(task),
     title: card.title,
     model: task.model,
     owns: [...card.owns],
@@ -271,10 +269,11 @@ export function finish(context: AttemptContext, end: AttemptEnd): Step {
 }
 
 function reportOf(context: AttemptContext, end: AttemptEnd): TaskReport {
-  const { build, task, attempt, lease, node, engine, model } = taskOf(context);
+  const message = taskOf(context);
+  const { lease, node, engine, model } = message;
   const done = end.outcome === 'done';
   return {
-    ...{ build, task, attempt, lease, node, engine, model },
+    ...{ ...stampedAttempt(message), lease, node, engine, model },
     outcome: end.outcome,
     error: end.error,
     blame: end.blame,

@@ -7,9 +7,10 @@
  *     message has not come yet.
  */
 import { CodeGodError } from '../../protocol/errors.ts';
+import { attemptKey } from '../../protocol/ids.ts';
 import type { AttemptScope } from '../../protocol/mcp.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
-import { attemptKey } from '../../protocol/workspace.ts';
+
 import type { Clock } from '../../runtime/clock.ts';
 import { createDurableHost, type DurableHost } from '../../runtime/durable-host.ts';
 import { createJournalFactLog, type JournalFactLog } from '../../runtime/fact-log-journal.ts';
@@ -191,7 +192,7 @@ export class Attempts {
   }
 }
 
-const keyOf = ({ build, task, attempt }: AttemptScope): string => attemptKey(build, task, attempt);
+const keyOf = (scope: AttemptScope): string => attemptKey(scope);
 
 const atOf = (value: unknown): number =>
   typeof value === 'object' && value !== null && 'at' in value && typeof value.at === 'number'

@@ -10,7 +10,7 @@ import { NO_USAGE } from '../../protocol/build.ts';
 import { decode } from '../../protocol/codec.ts';
 import { HEADER } from '../../protocol/envelope.ts';
 import { CodeGodError, toWireError, type WireError } from '../../protocol/errors.ts';
-import { LeaseId, type NodeId } from '../../protocol/ids.ts';
+import { BuildStamp, LeaseId, type NodeId, stampedBuild } from '../../protocol/ids.ts';
 import { AttemptScope } from '../../protocol/mcp.ts';
 import { CONSUMERS, STREAMS } from '../../protocol/streams.ts';
 import { taskSubject, tasksOf } from '../../protocol/subjects.ts';
@@ -93,6 +93,7 @@ async function refuse(
       failedReport(
         {
           ...scope,
+          ...stampedBuild({ ...scope, stamp: BuildStamp.safeParse(said['stamp']).data }),
           node,
           lease: LeaseId.safeParse(said['lease']).data ?? LeaseId.parse('none'),
           engine: engine.data ?? 'scaffold',
@@ -124,12 +125,15 @@ function readable(delivery: Delivery): Readonly<Record<string, unknown>> {
   }
 }
 
-type Named = Pick<TaskReport, 'build' | 'task' | 'attempt' | 'lease' | 'node' | 'engine' | 'model'>;
+type Named = Pick<
+  TaskReport,
+  'build' | 'stamp' | 'task' | 'attempt' | 'lease' | 'node' | 'engine' | 'model'
+>;
 
 const failedReport = (named: Named, error: WireError): TaskReport => {
-  const { build, task, attempt, lease, node, engine, model } = named;
+  const { task, attempt, lease, node, engine, model } = named;
   return {
-    ...{ build, task, attempt, lease, node, engine, model },
+    ...{ ...stampedBuild(named), task, attempt, lease, node, engine, model },
     outcome: 'failed',
     error,
     blame: 'infrastructure',

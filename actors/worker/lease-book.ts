@@ -63,7 +63,7 @@ export class LeaseBook {
   }
 
   /** Whether this lease was granted to this attempt and still holds. */
-  holds(task: Pick<TaskMessage, 'build' | 'task' | 'attempt' | 'lease'>): boolean {
+  holds(task: Pick<TaskMessage, 'build' | 'stamp' | 'task' | 'attempt' | 'lease'>): boolean {
     return this.#ledger.leases.some(
       held => held.lease === task.lease && holderKey(held) === holderKey(task),
     );

@@ -1,20 +1,21 @@
 /** Who holds the memory of a model, and on which terms. */
 import {
   type Attempt,
-  type BuildId,
+  attemptKey,
   type LeaseId,
   leaseNameOf,
+  type StampedBuild,
+  stampedAttempt,
   type TaskId,
 } from '../../protocol/ids.ts';
 import type { RequestId } from '../../protocol/inference.ts';
 import type { LeaseAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
-import { attemptKey } from '../../protocol/workspace.ts';
+
 import type { CardBytes } from '../../scheduling/node-resident.ts';
 
 /** Its lease is kept on disk: the master counts on it over restarts. */
-export interface AttemptHolder {
-  readonly build: BuildId;
+export interface AttemptHolder extends StampedBuild {
   readonly task: TaskId;
   readonly attempt: Attempt;
 }
@@ -59,7 +60,7 @@ export type LeaseRequest = Holder & Terms & { readonly ttl_ms: number };
 export const isAttempt = (holder: Holder): holder is AttemptHolder => 'attempt' in holder;
 
 export const holderKey = (holder: Holder): string =>
-  isAttempt(holder) ? attemptKey(holder.build, holder.task, holder.attempt) : holder.request;
+  isAttempt(holder) ? attemptKey(holder) : holder.request;
 
 /** `atWork`: of an attempt, whether it has begun. */
 export const leaseAdvert = (lease: Lease, atWork?: boolean): LeaseAdvert => {
@@ -70,6 +71,4 @@ export const leaseAdvert = (lease: Lease, atWork?: boolean): LeaseAdvert => {
 
 /** Who holds it, and nothing else of what carries it. */
 export const holderOf = (holder: Holder): Holder =>
-  isAttempt(holder)
-    ? { build: holder.build, task: holder.task, attempt: holder.attempt }
-    : { request: holder.request };
+  isAttempt(holder) ? stampedAttempt(holder) : { request: holder.request };

@@ -100,8 +100,8 @@ async function dispatch(changes: object): Promise<TaskMessage> {
   return message;
 }
 
-async function reported({ build, task, attempt }: TaskMessage): Promise<TaskReport | null> {
-  const subject = reportSubject(NODE, build, task, attempt);
+async function reported(task: TaskMessage): Promise<TaskReport | null> {
+  const subject = reportSubject(NODE, task);
   const stored = await bus.streams.last(STREAMS.report.name, subject);
   return stored === null ? null : messenger.decode(stored, TaskReport);
 }

@@ -93,3 +93,25 @@ test('a write that fails while others wait behind it leaves nothing out', async 
   assert.deepEqual(again.unended(), ['b2']);
   assert.ok(again.scanned < 5, 'or the first build would never be looked for');
 });
+
+test('the list is begun anew where the stream is another one, or lost its end', async () => {
+  const journal = await memoryJournal();
+  const filled = async (last_seq: number, created = 'then'): Promise<BuildIndex> => {
+    const index = await open(journal);
+    await index.listOf({ created, last_seq });
+    return index;
+  };
+  const first = await open(journal);
+  first.put(summary(1, 'executing'), 11);
+  await first.flush();
+  // The list of an earlier release names no stream: it is of the one that is there.
+  assert.deepEqual((await filled(11)).unended(), ['b1']);
+  assert.deepEqual((await filled(12)).unended(), ['b1']);
+  const other = await filled(12, 'later');
+  assert.deepEqual([other.unended(), other.scanned], [[], 0]);
+  other.put(summary(2, 'executing'), 9);
+  await other.flush();
+  const shorter = await filled(8, 'later');
+  assert.deepEqual([shorter.unended(), shorter.scanned], [[], 0]);
+  assert.deepEqual((await open(journal)).unended(), []);
+});

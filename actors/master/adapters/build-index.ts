@@ -4,17 +4,21 @@
  *
  * X1: a build is in the list before its first fact is in the stream. So whatever this master has
  *     written is listed, and only what others wrote has to be looked for: after `scanned`.
- * X2: of a build that nobody drives the list says `recovering`.
+ * X2: the list is of one stream. Where that was removed and made again, or is shorter than what was
+ *     read of it (an older state was put back), the list is begun anew.
+ * X3: of a build that nobody drives the list says `recovering`.
  */
 import type { z } from 'zod';
 import { BUILD_ENDS, BuildSummary } from '../../../protocol/build.ts';
 import { toWireError } from '../../../protocol/errors.ts';
 import type { BuildId } from '../../../protocol/ids.ts';
+import type { StreamInfo } from '../../../runtime/bus.ts';
 import type { Journal, JournalOperation } from '../../../runtime/journal.ts';
 import type { Logger } from '../../../runtime/log.ts';
 
 const BUILDS = 'build/';
 const SCANNED = 'scanned';
+const STREAM = 'stream';
 const DIGITS = 16;
 /** Builds that are listed; older ones are dropped when the list is opened. */
 const ROWS_MAX = 10_000;
@@ -54,6 +58,26 @@ export class BuildIndex {
     return index;
   }
 
+  /** To be called before the list is used by who drives builds (X2). */
+  async listOf({ created, last_seq }: Pick<StreamInfo, 'created' | 'last_seq'>): Promise<void> {
+    await this.flush();
+    const known = await this.#journal.get(STREAM);
+    // What was kept before streams were named is of the one that was there then.
+    const isOurs = (known ?? created) === created && this.#scanned <= last_seq;
+    if (isOurs && known === created) return;
+    if (!isOurs) {
+      this.#log.warn('index.other_stream', { known, created, scanned: this.#scanned, last_seq });
+      this.#scanned = 0;
+      this.#isWritable = true;
+      this.#drop(this.page(Number.POSITIVE_INFINITY, null));
+    }
+    this.#write([
+      { type: 'put', key: SCANNED, value: this.#scanned },
+      { type: 'put', key: STREAM, value: created },
+    ]);
+    await this.flush();
+  }
+
   /** Up to where in the stream of facts every build is listed. */
   get scanned(): number {
     return this.#scanned;
@@ -77,7 +101,7 @@ export class BuildIndex {
       .slice(0, limit);
   }
 
-  /** The summary as it was last kept (X2). */
+  /** The summary as it was last kept (X3). */
   async get(build: BuildId): Promise<BuildSummary | null> {
     const unwritten = this.#unwritten.get(build);
     const stored = BuildSummary.safeParse(unwritten ?? (await this.#journal.get(keyOf(build))));

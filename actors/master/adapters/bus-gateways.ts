@@ -65,10 +65,10 @@ export function createGatewayPort(messenger: Messenger, nodes: NodesPort): Gatew
       return ask(gateway, 'check', request, CheckReply, { timeout_ms, signal });
     },
     archive: (gateway, build, signal) =>
-      ask(gateway, 'archive', { build }, ArchiveReply, { timeout_ms: ARCHIVE_MS, signal }),
+      ask(gateway, 'archive', build, ArchiveReply, { timeout_ms: ARCHIVE_MS, signal }),
     async finish(gateway, build, signal) {
       const options = { timeout_ms: FINISH_MS, signal };
-      await ask(gateway, 'finish', { build }, Acknowledgement, options);
+      await ask(gateway, 'finish', build, Acknowledgement, options);
     },
   };
 }

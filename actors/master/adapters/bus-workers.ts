@@ -58,6 +58,7 @@ export function createWorkerPort(options: WorkerPortOptions): NodePort {
       await messenger.bus.streams.purge(STREAMS.task.name, subject);
       await cancel(options, nodeSubject(node, 'cancel'), attempt, signal);
     },
+    stop: (node, attempt, signal) => cancel(options, nodeSubject(node, 'cancel'), attempt, signal),
   };
 }
 

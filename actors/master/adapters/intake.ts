@@ -25,6 +25,7 @@ import { type BuildContext, NEW_BUILD } from '../build-context.ts';
 import { excerptOf, nameHint, type RequestDefaults, readBuildRequest } from '../build-request.ts';
 import { summaryOf } from '../build-summary.ts';
 import type { BuildIndex } from './build-index.ts';
+import { stampOf } from './build-stamp.ts';
 import { Reports } from './reports.ts';
 
 const CONCURRENCY = 16;
@@ -122,7 +123,8 @@ export class Intake {
     try {
       const request = readBuildRequest(message.body, message.headers, defaults);
       const name_hint = nameHint(request.prompt);
-      fact = { type: 'build.received', at: clock.now(), request, name_hint };
+      const stamp = stampOf(message);
+      fact = { type: 'build.received', at: clock.now(), request, name_hint, stamp };
     } catch (error) {
       if (!(error instanceof CodeGodError)) throw error;
       return await this.#reject(build, message, toWireError(error));

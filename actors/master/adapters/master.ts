@@ -6,10 +6,10 @@
  * S2: a lost lease ends the term, not the process: it waits for the next one.
  */
 import type { BuildSummary } from '../../../protocol/build.ts';
-import { toWireError } from '../../../protocol/errors.ts';
+import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import type { BuildId } from '../../../protocol/ids.ts';
 import type { PoolStatus } from '../../../protocol/pool.ts';
-import { BUCKETS } from '../../../protocol/streams.ts';
+import { BUCKETS, STREAMS } from '../../../protocol/streams.ts';
 import type { ActorContext } from '../../../runtime/actor.ts';
 import { steadyClock } from '../../../runtime/clock.ts';
 import { type Journal, openJournal } from '../../../runtime/journal.ts';
@@ -128,6 +128,14 @@ export class Master {
     await this.#journal.close();
   }
 
+  /** The list is of the stream of facts that is there now. */
+  async #keepList(): Promise<void> {
+    const { name } = STREAMS.event;
+    const stream = await this.#context.bus.streams.info(name);
+    if (stream === null) throw new CodeGodError('bus_unavailable', `the stream ${name} is missing`);
+    await this.index.listOf(stream);
+  }
+
   /** S2 */
   async #lead(): Promise<void> {
     const { log, clock } = this.#context;
@@ -149,8 +157,11 @@ export class Master {
   async #serveTerm(stopping: AbortSignal): Promise<void> {
     const { log, messenger, clock, node, epoch, config, metrics } = this.#context;
     this.#role = 'standby';
+    // The bus may have come back without anything of what it held.
+    await ensureStores(messenger.bus);
     const { fence, lost } = await this.#leadership.acquire(stopping);
     log.info('master.leading', { fence });
+    await this.#keepList();
     this.#role = 'recovering';
     const over = new AbortController();
     const signal = AbortSignal.any([stopping, lost, over.signal]);

@@ -49,17 +49,20 @@ export class Reports {
   /** What a predecessor had pulled and not acknowledged, looked up for each attempt at work. */
   async catchUp(open: readonly BuildId[], signal: AbortSignal): Promise<void> {
     const { host } = this.#options;
-    const atWork = open.flatMap(build =>
-      (host.context(build)?.tasks ?? []).flatMap(({ id, attempt, state, lease }) =>
+    const atWork = open.flatMap(build => {
+      const { stamp, tasks = [] } = host.context(build) ?? {};
+      return tasks.flatMap(({ id: task, attempt, state, lease }) =>
         lease !== null && (state === 'leased' || state === 'running')
-          ? [{ build, id, attempt, node: lease.node }]
+          ? [{ build, stamp, task, attempt, node: lease.node }]
           : [],
-      ),
-    );
-    await eachAtOnce(atWork, LOOKED_UP_AT_ONCE, async ({ build, id, attempt, node }) => {
+      );
+    });
+    await eachAtOnce(atWork, LOOKED_UP_AT_ONCE, async ({ build, stamp, task, attempt, node }) => {
       signal.throwIfAborted();
-      await this.#replay(reportSubject(node, build, id, attempt));
-      await this.#replay(namelessReportSubject(build, id, attempt));
+      await this.#replay(reportSubject(node, { build, stamp, task, attempt }));
+      // As workers of releases before this one wrote it.
+      if (stamp !== undefined) await this.#replay(reportSubject(node, { build, task, attempt }));
+      await this.#replay(namelessReportSubject(build, task, attempt));
     });
   }
 
@@ -116,6 +119,7 @@ export class Reports {
     if (
       about === null ||
       about.build !== report.build ||
+      about.stamp !== report.stamp ||
       about.task !== report.task ||
       about.attempt !== report.attempt ||
       (about.node !== null && about.node !== report.node)
@@ -129,8 +133,11 @@ export class Reports {
   }
 
   /** Where the attempt is; null where it is over or not placed, so that its report is a late one. */
-  #leaseOf({ build, task, attempt }: ReportedAttempt): Lease | null {
-    const tasks = this.#options.host.context(build)?.tasks ?? [];
+  #leaseOf({ build, stamp, task, attempt }: ReportedAttempt): Lease | null {
+    const context = this.#options.host.context(build);
+    // Of another build of its number, on a store of the bus that is no more.
+    if (stamp !== undefined && stamp !== context?.stamp) return null;
+    const tasks = context?.tasks ?? [];
     const found = tasks.find(({ id }) => id === task);
     return found?.attempt === attempt ? found.lease : null;
   }

@@ -10,7 +10,7 @@ import { encode, JSON_TYPE } from '../../../protocol/codec.ts';
 import { HEADER } from '../../../protocol/envelope.ts';
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import type { FactBody } from '../../../protocol/fact.ts';
-import { BuildId, type NodeId } from '../../../protocol/ids.ts';
+import { BuildId, type NodeId, stampedBuild } from '../../../protocol/ids.ts';
 import { STREAMS } from '../../../protocol/streams.ts';
 import { controlSubject, eventsOf } from '../../../protocol/subjects.ts';
 import { eachAtOnce } from '../../../runtime/at-once.ts';
@@ -105,6 +105,7 @@ export class Term {
       nodes,
       pool,
       admission: this.#admission,
+      stampOf: build => this.#host.context(build)?.stamp,
       clock,
       log,
       ...settings,
@@ -236,7 +237,8 @@ export class Term {
     const startedAt = nodes.now();
     const strays = new StrayLeases();
     const lookup = (build: BuildId) =>
-      this.#host.context(build) ?? (this.#options.index.hasEnded(build) ? 'ended' : null);
+      // Every build that has not ended is open, or was set aside: of others nobody here waits.
+      this.#host.context(build) ?? (this.setAside(build) === undefined ? 'ended' : null);
     const heardAt = (node: NodeId): number => Math.max(startedAt, nodes.heardAt(node));
     while (!signal.aborted) {
       for (const build of this.openBuilds()) {
@@ -259,7 +261,13 @@ export class Term {
     log.warn('lease.stray', { ...stray });
     nodes.released(stray.node, stray.lease); // Until its advert says so it is not found again.
     const parts = { workers: this.#workers, nodes };
-    withdraw(parts, stray.build, stray, this.#ending.signal).catch(error => {
+    const { signal } = this.#ending;
+    const taken = stray.foreign
+      ? this.#workers
+          .stop(stray.node, stray, signal)
+          .then(() => this.#workers.release(stray.node, stray.lease))
+      : withdraw(parts, stampedBuild(stray), stray, signal);
+    taken.catch(error => {
       log.warn('lease.stray_kept', { lease: stray.lease, error: toWireError(error) });
     });
   }

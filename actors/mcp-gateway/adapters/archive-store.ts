@@ -1,7 +1,7 @@
 /** A finished project's archive, put where everybody can fetch it: the object store of the bus. */
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import type { BuildId } from '../../../protocol/ids.ts';
+import type { StampedBuild } from '../../../protocol/ids.ts';
 import { ARTIFACTS } from '../../../protocol/streams.ts';
 import type { ArchiveReply } from '../../../protocol/workspace.ts';
 import type { Bus } from '../../../runtime/bus.ts';
@@ -16,11 +16,11 @@ async function* bytesOf(file: string): AsyncGenerator<Uint8Array> {
 export async function storeArchive(
   workspaces: Pick<Workspaces, 'archive'>,
   bus: Pick<Bus, 'objects'>,
-  build: BuildId,
+  build: StampedBuild,
 ): Promise<ArchiveReply> {
   const archive = await workspaces.archive(build);
   try {
-    const name = `${build}/${archive.name}`;
+    const name = `${build.build}/${archive.name}`;
     const store = bus.objects(ARTIFACTS.name);
     const { size, sha256 } = await store.put(name, bytesOf(archive.file));
     const reference = { bucket: ARTIFACTS.name, name, sha256, size };

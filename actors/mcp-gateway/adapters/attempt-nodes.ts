@@ -10,7 +10,7 @@ import type { z } from 'zod';
 import { decode } from '../../../protocol/codec.ts';
 import { HEADER } from '../../../protocol/envelope.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import { NodeId } from '../../../protocol/ids.ts';
+import { attemptKey, NodeId } from '../../../protocol/ids.ts';
 import { AttemptScope } from '../../../protocol/mcp.ts';
 import { STREAMS } from '../../../protocol/streams.ts';
 import { taskSubject } from '../../../protocol/subjects.ts';
@@ -34,14 +34,15 @@ export type GivenTo = (scope: AttemptScope, node: NodeId) => Promise<GivenAttemp
 export function attemptNodes(streams: Pick<Streams, 'last'>): GivenTo {
   const known = new Map<string, GivenAttempt>();
   return async (scope, node) => {
-    const subject = taskSubject(node, scope.build, scope.task, scope.attempt);
-    const before = known.get(subject);
+    const key = `${node} ${attemptKey(scope)}`;
+    const before = known.get(key);
     if (before !== undefined) return before;
+    const subject = taskSubject(node, scope.build, scope.task, scope.attempt);
     const message = await streams.last(STREAMS.task.name, subject);
     const task = message === null ? null : readTask(message);
     if (task === null || task.node !== node || !isSame(task, scope)) return null; // A1
     const given = { node, engine: task.engine };
-    known.set(subject, given);
+    known.set(key, given);
     for (const oldest of known.keys()) {
       if (known.size <= KNOWN_MAX) break;
       known.delete(oldest);
@@ -51,7 +52,7 @@ export function attemptNodes(streams: Pick<Streams, 'last'>): GivenTo {
 }
 
 const isSame = (task: AttemptScope, scope: AttemptScope): boolean =>
-  task.build === scope.build && task.task === scope.task && task.attempt === scope.attempt;
+  attemptKey(task) === attemptKey(scope);
 
 function readTask({ body, headers }: StoredMessage): z.infer<typeof Given> | null {
   try {

@@ -6,7 +6,14 @@ import { CodeGodError } from '../../../protocol/errors.ts';
 import type { CheckRequest } from '../../../protocol/workspace.ts';
 import { systemClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
-import { CONFINER, gitIn, scopeOf, TEST_PATH, workspaceWorld } from '../test-world.ts';
+import {
+  CONFINER,
+  gitIn,
+  scopeOf,
+  stampedScope,
+  TEST_PATH,
+  workspaceWorld,
+} from '../test-world.ts';
 import { createCheck } from './check.ts';
 import { findSandbox, type SandboxRung } from './sandbox.ts';
 import { sandboxView } from './sandbox-view.ts';
@@ -115,4 +122,15 @@ test('without a sandbox nothing runs that this machine does not vouch for, whate
   const allowed = await run();
   assert.deepEqual([allowed.passed, allowed.sandbox], [true, 'none']);
   assert.match(allowed.output, /\[check\] ran without a sandbox/);
+});
+
+test('a build of the same number has rounds of its own', async t => {
+  const { run, workspaces, attempt } = await checkWorld(t, { 'a.test.js': PASSING });
+  assert.equal((await run()).tests_passed, 1);
+  const scope = stampedScope('aaaaaaaa');
+  await workspaces.create({ ...scope, name: 'todo' });
+  await attempt(scope, { 'a.test.js': `${PASSING} ${PASSING.replace("'a'", "'b'")}` });
+  await workspaces.merge(scope);
+  const { stamp } = scope;
+  assert.equal((await run({ stamp })).tests_passed, 2);
 });

@@ -11,7 +11,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import type { BuildId } from '../../../protocol/ids.ts';
+import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
 import { CHECK_OUTPUT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CheckReply, type CheckRequest } from '../../../protocol/workspace.ts';
 import type { Journal } from '../../../runtime/journal.ts';
@@ -30,7 +30,7 @@ export interface CheckOptions {
   /** The best sandbox that this machine has by now. */
   readonly sandbox: () => Sandbox;
   /** Whether a build's project may run without any sandbox (C4). */
-  readonly mayRunBare: (build: BuildId) => Promise<boolean>;
+  readonly mayRunBare: (build: StampedBuild) => Promise<boolean>;
   /** What the command needs to see; makes the checks environment where it is one of Python. */
   readonly viewFor: (request: CheckRequest) => Promise<SandboxView>;
   readonly journal: Pick<Journal, 'get' | 'put'>;
@@ -40,6 +40,10 @@ export interface CheckOptions {
 /** Each may use several processors; more would only make each other's time limits strike. */
 const CHECKS_AT_ONCE = 2;
 
+/** Results are kept by build and round. */
+const checkKey = (request: StampedBuild & { readonly round: number }): string =>
+  `check.${buildKey(request)}.${request.round}`;
+
 export type Check = (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
 
 /** @throws CodeGodError `sandbox_required`, `not_found`, `cancelled`, `disk_full`. */
@@ -47,8 +51,8 @@ export function createCheck(options: CheckOptions): Check {
   const queue = createKeyedQueue();
   const slots = createSlots(CHECKS_AT_ONCE);
   return (request, signal) =>
-    queue.run(request.build, async () => {
-      const key = `check.${request.build}.${request.round}`;
+    queue.run(buildKey(request), async () => {
+      const key = checkKey(request);
       const known = await options.journal.get(key); // C2
       if (known !== undefined) return CheckReply.parse(known);
       const release = await slots.take();
@@ -68,7 +72,7 @@ async function checkOnce(
   signal: AbortSignal,
 ): Promise<CheckReply> {
   const sandbox = options.sandbox();
-  if (sandbox.rung === 'none' && !(await options.mayRunBare(request.build))) {
+  if (sandbox.rung === 'none' && !(await options.mayRunBare(request))) {
     // C4
     throw new CodeGodError('sandbox_required', `a model wrote this project; ${sandbox.account}`, {
       hint: `${sandbox.remedy}; or set "sandbox: none" in the configuration of this machine`,
@@ -79,7 +83,7 @@ async function checkOnce(
   try {
     const work = join(folder, 'work'); // C1
     await mkdir(work);
-    await options.workspaces.checkout(request.build, work);
+    await options.workspaces.checkout(request, work);
     const view = await options.viewFor(request);
     const limits = { timeoutMs: request.timeout_s * 1_000 };
     const result = await sandbox.run({ work, command: request.command, view, limits, signal });

@@ -6,7 +6,7 @@ import { memoryJournal } from '../../../runtime/journal.ts';
 import { projectAuthors } from './project-authors.ts';
 
 const OWN = NodeId.parse('hub');
-const [first, second] = [BuildId.parse('b1'), BuildId.parse('b2')];
+const [first, second] = [{ build: BuildId.parse('b1') }, { build: BuildId.parse('b2') }];
 
 test('a project is ours until anybody else writes in it, and never again', async () => {
   const journal = await memoryJournal();
@@ -21,6 +21,6 @@ test('a project is ours until anybody else writes in it, and never again', async
   for (const build of [first, second]) {
     await later.writes(build, { node: OWN, engine: 'scaffold' });
     await later.begins(build);
-    assert.equal(await later.isOurs(build), false, build);
+    assert.equal(await later.isOurs(build), false, build.build);
   }
 });

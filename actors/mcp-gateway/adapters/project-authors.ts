@@ -7,20 +7,20 @@
  * P2: a node's word is not asked: which engine an attempt was given is in the master's task, and what
  *     another machine sends may be anything.
  */
-import type { BuildId, NodeId } from '../../../protocol/ids.ts';
+import { buildKey, type NodeId, type StampedBuild } from '../../../protocol/ids.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import type { GivenAttempt } from './attempt-nodes.ts';
 
 export interface ProjectAuthors {
   /** Before the project is made. */
-  begins(build: BuildId): Promise<void>;
+  begins(build: StampedBuild): Promise<void>;
   /** Before a commit is taken. */
-  writes(build: BuildId, by: GivenAttempt): Promise<void>;
-  isOurs(build: BuildId): Promise<boolean>;
+  writes(build: StampedBuild, by: GivenAttempt): Promise<void>;
+  isOurs(build: StampedBuild): Promise<boolean>;
 }
 
 export function projectAuthors(journal: Pick<Journal, 'get' | 'put'>, own: NodeId): ProjectAuthors {
-  const keyOf = (build: BuildId): string => `ours.${build}`;
+  const keyOf = (build: StampedBuild): string => `ours.${buildKey(build)}`;
   return {
     async begins(build) {
       if ((await journal.get(keyOf(build))) === undefined) await journal.put(keyOf(build), true);

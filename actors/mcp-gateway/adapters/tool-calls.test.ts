@@ -8,6 +8,7 @@ import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { ErrorCode } from '../../../protocol/error-codes.ts';
+import { CallId } from '../../../protocol/ids.ts';
 import type { CallReply } from '../../../protocol/mcp.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import { sourcePath } from '../../../test/source-tree.ts';
@@ -17,10 +18,12 @@ import {
   gitIn,
   requestOf,
   scopeOf,
+  stampedScope,
   tempDir,
   toolsPython,
   write,
 } from '../test-world.ts';
+import { forgetCalls } from './tool-calls.ts';
 
 const ODD = sourcePath('actors/mcp-gateway/fixtures/odd-server.mjs');
 const FILES = CATALOG.filter(entry => entry.name === 'filesystem');
@@ -327,4 +330,39 @@ test('a link that is swapped in is caught at the next call', async t => {
   await symlink(data, join(worktree, 'dir/link'));
   refused(await call('filesystem', 'write_file', { path: 'dir/link/b', content: 'x' }), 'denied');
   assert.equal(existsSync(join(data, 'b')), false);
+});
+
+test('a call of a build of the same number is a call of its own', async t => {
+  const { call, workspaces, worktree } = await callWorld(t, { entries: FILES });
+  const extra = { call_id: CallId.parse('b7.store.1.1.0') };
+  const args = { path: 'a.txt', content: 'x' };
+  done(await call('filesystem', 'write_file', args, extra));
+  const scope = stampedScope('aaaaaaaa');
+  await workspaces.create({ ...scope, name: 'todo' });
+  const { path } = await workspaces.open(scope);
+  const second = await call('filesystem', 'write_file', args, { ...extra, scope });
+  done(second);
+  assert.ok(second.ok && !second.replayed);
+  assert.equal(await readFile(join(path, 'a.txt'), 'utf8'), 'x');
+  assert.notEqual(path, worktree);
+});
+
+test('what is remembered of calls is forgotten build by build', async t => {
+  const { call, journal, workspaces } = await callWorld(t, { entries: FILES });
+  const scope = stampedScope('aaaaaaaa');
+  await workspaces.create({ ...scope, name: 'todo' });
+  await workspaces.open(scope);
+  const args = { path: 'a.txt', content: 'x' };
+  done(await call('filesystem', 'write_file', args));
+  done(await call('filesystem', 'write_file', args, { scope }));
+  const kept = async () => {
+    const keys: string[] = [];
+    for await (const [key] of journal.entries('call.')) keys.push(key);
+    return keys;
+  };
+  assert.equal((await kept()).length, 2);
+  await forgetCalls(journal, scopeOf());
+  assert.match((await kept()).join(), /^call\.b7-aaaaaaaa\.b7\.store\.1\.1\.\d+$/);
+  await forgetCalls(journal, scope);
+  assert.deepEqual(await kept(), []);
 });

@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import type { BuildId } from '../../../protocol/ids.ts';
+import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
 import { TOOL_RESULT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CallReply, type CallRequest } from '../../../protocol/mcp.ts';
 import type { Journal, JournalOperation } from '../../../runtime/journal.ts';
@@ -51,7 +51,12 @@ interface CallRecord {
 /** Room for the envelope of a reply around its result. */
 const REPLY_BYTES = 4_096;
 
-const callKey = (callId: string): string => `call.${callId}`;
+/** Ids of calls begin with the number of their build; its stamp, where it has one, goes before that. */
+const callKey = ({ call_id, scope }: Pick<CallRequest, 'call_id' | 'scope'>): string =>
+  scope?.stamp === undefined ? `call.${call_id}` : `${callsOf(scope)}${call_id}`;
+
+/** Where the keys of all calls of a build begin. */
+const callsOf = (build: StampedBuild): string => `call.${buildKey(build)}.`;
 
 /** Expected failures are replies with `ok: false`; only bugs and a full disk are thrown. */
 export function createCallTool(options: ToolCallsOptions): CallTool {
@@ -60,7 +65,7 @@ export function createCallTool(options: ToolCallsOptions): CallTool {
   return (request, signal) =>
     request.scope === undefined
       ? askOutside(options, request, signal)
-      : queue.run(request.call_id, () => callOnce(options, request, signal));
+      : queue.run(callKey(request), () => callOnce(options, request, signal));
 }
 
 async function askOutside(
@@ -87,11 +92,18 @@ async function callOnce(
   const call = await prepareCall(options, request, limits);
   if ('error' in call) return { ok: false, error: call.error, replayed: false }; // C3
   const fired = known?.fired ?? 0;
-  return fireOnce(options, { call, limits, digest, fired, callId: request.call_id });
+  return fireOnce(options, {
+    call,
+    limits,
+    digest,
+    fired,
+    key: callKey(request),
+    callId: request.call_id,
+  });
 }
 
 async function recordOf(options: ToolCallsOptions, request: CallRequest) {
-  return ((await options.journal.get(callKey(request.call_id))) ?? null) as CallRecord | null;
+  return ((await options.journal.get(callKey(request))) ?? null) as CallRecord | null;
 }
 
 function differs(request: CallRequest): CallReply {
@@ -110,14 +122,16 @@ interface Firing {
   readonly digest: string;
   /** How often it was fired in earlier lives. */
   readonly fired: number;
+  /** In the journal. */
+  readonly key: string;
   readonly callId: string;
 }
 
 /** C1. */
 async function fireOnce(options: ToolCallsOptions, firing: Firing): Promise<CallReply> {
-  const { call, digest, callId } = firing;
+  const { call, digest, key, callId } = firing;
   const note = (state: CallRecord['state'], fired: number, reply: CallReply | null) =>
-    options.journal.put(callKey(callId), { state, digest, fired, reply } satisfies CallRecord);
+    options.journal.put(key, { state, digest, fired, reply } satisfies CallRecord);
   const conclude = async (fired: number, fate: Fate): Promise<CallReply> => {
     const reply = replyOf(fate, call);
     await note('done', fired, reply);
@@ -206,10 +220,10 @@ function digestOf(value: unknown): string {
 /** Drops what is remembered of a build's calls, once its attempts are gone. */
 export async function forgetCalls(
   journal: Pick<Journal, 'entries' | 'batch'>,
-  build: BuildId,
+  build: StampedBuild,
 ): Promise<void> {
   const operations: JournalOperation[] = [];
-  for await (const [key] of journal.entries(callKey(`${build}.`))) {
+  for await (const [key] of journal.entries(callsOf(build))) {
     operations.push({ type: 'del', key });
   }
   if (operations.length > 0) await journal.batch(operations);

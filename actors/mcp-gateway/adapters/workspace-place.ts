@@ -1,19 +1,22 @@
 /**
  * Where a build's project and its attempts lie on the disk, and the names of their git references.
  *
- *     <data>/projects/<name>-<build>            the project, branch main checked out
- *     <data>/worktrees/<build>/<task>.<attempt> an attempt, branch attempt/<task>.<attempt>
- *     <data>/scratch/                           half-made things; everything in it may be deleted
+ *     <data>/projects/<name>-<build>                    the project, branch main checked out
+ *     <data>/worktrees/<build>-<stamp>/<task>.<attempt> an attempt, branch attempt/<task>.<attempt>
+ *     <data>/scratch/                                   half-made things; everything in it may be deleted
  *
  * L1: ids come from `protocol/ids.ts`, parsed: no id can hold a slash, a dot or a leading dash.
+ * L2: a project is found by the mark in its git configuration, never by its folder's name alone: the
+ *     numbers of builds begin again where the bus has lost its store, and what a folder of that name
+ *     holds may be a person's.
  */
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import type { BuildId } from '../../../protocol/ids.ts';
+import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
 import type { AttemptScope } from '../../../protocol/mcp.ts';
 import { isErrno } from './disk.ts';
-import type { GitPlace } from './git.ts';
+import type { Git, GitPlace } from './git.ts';
 
 export const MAIN = 'refs/heads/main';
 
@@ -57,29 +60,112 @@ export function attemptNames(roots: WorkspaceRoots, scope: AttemptScope): Attemp
   const leaf = `${scope.task}.${scope.attempt}`;
   return {
     leaf,
-    path: join(roots.worktrees, scope.build, leaf),
+    path: join(worktreesOf(roots, scope), leaf),
     branch: `refs/heads/attempt/${leaf}`,
     base: `refs/codegod/base/${leaf}`,
   };
 }
+
+/** The worktrees of all attempts of a build. */
+export const worktreesOf = (roots: WorkspaceRoots, build: StampedBuild): string =>
+  join(roots.worktrees, buildKey(build));
 
 /** The git place of an attempt's worktree; its `.git` file is not asked. */
 export function attemptPlace(project: Project, names: AttemptNames): GitPlace {
   return { gitDir: join(project.bare.gitDir, 'worktrees', names.leaf), workTree: names.path };
 }
 
-export async function findProject(roots: WorkspaceRoots, build: BuildId): Promise<Project | null> {
-  const entries = await readdir(roots.projects).catch((error: unknown) => {
+/** Of the configuration of a project's repository: the build that it is of. */
+const MARK = 'codegod.build';
+
+/** Projects that were found once; at work at a time are far fewer. */
+const FOUND_MAX = 256;
+
+export type FindProject = (build: StampedBuild) => Promise<Project | null>;
+
+/** Finds the projects of builds. One that was found is where it was as long as it is there. */
+export function projectFinder(git: Git, roots: WorkspaceRoots): FindProject {
+  const found = new Map<string, Project>();
+  return async build => {
+    const key = buildKey(build);
+    const known = found.get(key);
+    if (known !== undefined && (await isFolder(known.bare.gitDir))) return known;
+    found.delete(key);
+    const project = await findProject(git, roots, build);
+    if (project === null) return null;
+    const [oldest] = found.keys();
+    if (oldest !== undefined && found.size >= FOUND_MAX) found.delete(oldest);
+    found.set(key, project);
+    return project;
+  };
+}
+
+/** Whatever a person may have renamed the beginning of its folder to (L2). */
+async function findProject(
+  git: Git,
+  roots: WorkspaceRoots,
+  build: StampedBuild,
+): Promise<Project | null> {
+  const ends = [`-${build.build}`, `-${buildKey(build)}`];
+  for (const folder of await foldersOf(roots.projects)) {
+    if (!ends.some(end => folder.endsWith(end))) continue;
+    const project = projectAt(join(roots.projects, folder));
+    if (await isOf(git, project, build)) return project;
+  }
+  return null;
+}
+
+/** A folder that nothing has: the name of one that is another's is left to it. */
+export async function freeFolder(
+  roots: WorkspaceRoots,
+  name: string,
+  build: StampedBuild,
+): Promise<string> {
+  const taken = await foldersOf(roots.projects);
+  const folder = [`${name}-${build.build}`, `${name}-${buildKey(build)}`].find(
+    candidate => !taken.includes(candidate),
+  );
+  if (folder !== undefined) return join(roots.projects, folder);
+  throw new CodeGodError(
+    'conflict',
+    `${name}-${buildKey(build)} is there and is no project of it`,
+    {
+      hint: `move ${join(roots.projects, `${name}-${build.build}`)} away`,
+    },
+  );
+}
+
+export async function markProject(git: Git, project: Project, build: StampedBuild): Promise<void> {
+  await git.run(project.bare, ['config', MARK, buildKey(build)]);
+}
+
+async function isOf(git: Git, project: Project, build: StampedBuild): Promise<boolean> {
+  if (!(await isFolder(project.bare.gitDir))) return false;
+  const { stdout } = await git.run(project.bare, ['config', '--get', MARK], { answers: [1] });
+  const mark = stdout.trim();
+  if (mark !== '') return mark === buildKey(build);
+  // Projects were not marked before there were stamps; their first commit names the build.
+  return build.stamp === undefined && (await beganAs(git, project, build));
+}
+
+async function beganAs(git: Git, project: Project, build: StampedBuild): Promise<boolean> {
+  const args = ['log', '--max-parents=0', '--format=%B', MAIN, '--'];
+  const { code, stdout } = await git.run(project.bare, args, { answers: [128] });
+  return code === 0 && stdout.split('\n').includes(`Build: ${build.build}`);
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  const entry = await stat(path).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT') || isErrno(error, 'ENOTDIR')) return null;
+    throw error;
+  });
+  return entry?.isDirectory() === true;
+}
+
+async function foldersOf(path: string): Promise<readonly string[]> {
+  const entries = await readdir(path).catch((error: unknown) => {
     if (isErrno(error, 'ENOENT')) return [];
     throw error;
   });
-  const folder = entries.find(entry => !entry.startsWith('.') && entry.endsWith(`-${build}`));
-  return folder === undefined ? null : projectAt(join(roots.projects, folder));
-}
-
-/** @throws CodeGodError `not_found` */
-export async function requireProject(roots: WorkspaceRoots, build: BuildId): Promise<Project> {
-  const project = await findProject(roots, build);
-  if (project === null) throw new CodeGodError('not_found', `there is no workspace for ${build}`);
-  return project;
+  return entries.filter(entry => !entry.startsWith('.'));
 }

@@ -10,9 +10,19 @@ import { test } from 'node:test';
 import type { ErrorCode } from '../../../protocol/error-codes.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { runProgram } from '../../../runtime/run-program.ts';
-import { gitIn, scopeOf, tempDir, workspaceWorld, write } from '../test-world.ts';
+import {
+  gitIn,
+  scopeOf,
+  stampedScope,
+  TEST_PATH,
+  tempDir,
+  workspaceWorld,
+  write,
+} from '../test-world.ts';
+import { createGit } from './git.ts';
 import type { CheckSyntax } from './syntax-check.ts';
 import { createWorkspaces } from './workspace.ts';
+import { workspaceRoots } from './workspace-place.ts';
 
 const fails = (code: ErrorCode) => (error: unknown) =>
   error instanceof CodeGodError && error.code === code;
@@ -239,7 +249,7 @@ test('an archive is a clean clone: main only, no remote, no branches of attempts
   await attempt(scopeOf('a'), { 'a.js': 'text' });
   await attempt(scopeOf('b'), { 'b.js': 'never merged, secret-word' });
   await workspaces.merge(scopeOf('a'));
-  const archive = await workspaces.archive(build);
+  const archive = await workspaces.archive({ build });
   const target = await tempDir(t);
   const timeoutMs = 60_000;
   const unpacked = await runProgram('tar', ['-xzf', archive.file, '-C', target], { timeoutMs });
@@ -259,13 +269,13 @@ test('finishing leaves the project with main alone; removing leaves nothing', as
   const { workspaces, attempt, build, path, roots } = await workspaceWorld(t);
   await attempt(scopeOf('a'), { 'a.js': '1' });
   await workspaces.merge(scopeOf('a'));
-  await workspaces.finish(build);
-  await workspaces.finish(build);
+  await workspaces.finish({ build });
+  await workspaces.finish({ build });
   assert.equal(await gitIn(path, 'for-each-ref', '--format=%(refname)'), 'refs/heads/main');
   assert.equal(existsSync(join(roots.worktrees, 'b7')), false);
   assert.ok((await workspaces.merge(scopeOf('a'))).merged, 'a late repetition is still answered');
-  await workspaces.remove(build);
-  await workspaces.remove(build);
+  await workspaces.remove({ build });
+  await workspaces.remove({ build });
   assert.equal(existsSync(path), false);
 });
 
@@ -296,3 +306,59 @@ function randomText(length: number): string {
   }
   return text;
 }
+
+test('a build of the same number after the bus lost its store gets a project of its own', async t => {
+  const { workspaces, attempt, path, roots } = await workspaceWorld(t);
+  await attempt(scopeOf(), { 'a.js': 'old' });
+  await workspaces.merge(scopeOf());
+  await write(path, { 'a.js': 'edited by a person' });
+  const paths = new Set([path]);
+  for (const stamp of ['aaaaaaaa', 'bbbbbbbb']) {
+    const scope = stampedScope(stamp);
+    const created = await workspaces.create({ ...scope, name: 'todo' });
+    assert.equal((await workspaces.create({ ...scope, name: 'todo' })).path, created.path);
+    paths.add(created.path);
+    await attempt(scope, { 'a.js': stamp });
+    await workspaces.merge(scope);
+    assert.equal(await readFile(join(created.path, 'a.js'), 'utf8'), stamp);
+    await workspaces.finish(scope);
+  }
+  assert.equal(paths.size, 3);
+  assert.equal(await readFile(join(path, 'a.js'), 'utf8'), 'edited by a person');
+  assert.ok(existsSync(join(roots.worktrees, 'b7')), 'the worktrees of the first are its own');
+});
+
+test("a person's folder that is named like a project is left alone", async t => {
+  const { workspaces, roots } = await workspaceWorld(t);
+  for (const [number, stamp] of [
+    ['b8', 'aaaaaaaa'],
+    ['b9', undefined],
+  ] as const) {
+    const theirs = join(roots.projects, `todo-${number}`);
+    await write(theirs, { 'a.js': 'theirs' });
+    await gitIn(theirs, 'init', '--quiet', '--initial-branch=main');
+    await gitIn(theirs, 'add', '.');
+    await gitIn(theirs, 'commit', '--quiet', '-m', 'Mine');
+    const { build } = scopeOf('a', 1, number);
+    const scope = stamp === undefined ? { build } : { ...stampedScope(stamp), build };
+    if (stamp === undefined) {
+      await assert.rejects(workspaces.create({ ...scope, name: 'todo' }), { code: 'conflict' });
+    } else {
+      const { path } = await workspaces.create({ ...scope, name: 'todo' });
+      assert.equal(path, `${theirs}-${stamp}`);
+    }
+    assert.equal(await readFile(join(theirs, 'a.js'), 'utf8'), 'theirs');
+    assert.equal(await gitIn(theirs, 'log', '--format=%s'), 'Mine');
+  }
+});
+
+test('a project that an earlier release made, without a mark, is found by its first commit', async t => {
+  const { workspaces, path, head, build } = await workspaceWorld(t);
+  await gitIn(path, 'config', '--unset', 'codegod.build');
+  const again = createWorkspaces(createGit({ path: TEST_PATH, now: () => Date.now() }), {
+    ...workspaceRoots(join(path, '..', '..')),
+  });
+  assert.deepEqual(await again.create({ build, name: 'other' }), { path, head });
+  const stamped = await workspaces.create({ ...stampedScope('aaaaaaaa'), name: 'todo' });
+  assert.notEqual(stamped.path, path);
+});

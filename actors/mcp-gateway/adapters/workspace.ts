@@ -8,7 +8,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import type { BuildId } from '../../../protocol/ids.ts';
+import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
 import type {
   CommitReply,
   CommitRequest,
@@ -33,12 +33,14 @@ import {
   type AttemptNames,
   attemptNames,
   attemptPlace,
-  findProject,
+  freeFolder,
   MAIN,
+  markProject,
   type Project,
   projectAt,
-  requireProject,
+  projectFinder,
   type WorkspaceRoots,
+  worktreesOf,
 } from './workspace-place.ts';
 import { readWorktree } from './workspace-read.ts';
 import { tidyWorktree } from './workspace-tidy.ts';
@@ -50,12 +52,12 @@ export interface Workspaces {
   commit(request: CommitRequest): Promise<CommitReply>;
   merge(request: MergeRequest): Promise<MergeReply>;
   /** Writes the files of main into `target`, an existing empty folder; answers main's commit. */
-  checkout(build: BuildId, target: string): Promise<string>;
+  checkout(build: StampedBuild, target: string): Promise<string>;
   /** A tar.gz of a clean clone in the scratch folder; the caller removes it. */
-  archive(build: BuildId): Promise<Archive>;
-  finish(build: BuildId): Promise<void>;
+  archive(build: StampedBuild): Promise<Archive>;
+  finish(build: StampedBuild): Promise<void>;
   /** Forgets a build altogether, its project included. */
-  remove(build: BuildId): Promise<void>;
+  remove(build: StampedBuild): Promise<void>;
   /** The open worktree of an attempt, or null. */
   worktree(request: OpenAttemptRequest): Promise<string | null>;
 }
@@ -66,28 +68,41 @@ export function createWorkspaces(
   checkSyntax: CheckSyntax = parsesNothing,
 ): Workspaces {
   const queue = createKeyedQueue(); // W1
-  const inTurn = <T>(build: BuildId, what: string, turn: () => Promise<T>): Promise<T> =>
-    queue.run(build, () => onDisk(what, turn));
-  const withProject = <T>(build: BuildId, what: string, turn: (project: Project) => Promise<T>) =>
-    inTurn(build, what, async () => turn(await requireProject(roots, build)));
+  const find = projectFinder(git, roots);
+  const inTurn = <T>(build: StampedBuild, what: string, turn: () => Promise<T>): Promise<T> =>
+    queue.run(buildKey(build), () => onDisk(what, turn));
+  const withProject = <T>(
+    build: StampedBuild,
+    what: string,
+    turn: (project: Project) => Promise<T>,
+  ) =>
+    inTurn(build, what, async () => {
+      const project = await find(build);
+      if (project !== null) return await turn(project);
+      throw new CodeGodError('not_found', `there is no workspace for ${build.build}`);
+    });
   return {
     create: request =>
-      inTurn(request.build, 'creating a workspace', () => createProject(git, roots, request)),
+      inTurn(request, 'creating a workspace', async () => {
+        const present = await find(request);
+        if (present === null) return await createProject(git, roots, request);
+        return { path: present.path, head: await headOf(git, present) };
+      }),
     open: request =>
-      withProject(request.build, 'opening a worktree', project =>
+      withProject(request, 'opening a worktree', project =>
         openForTurn(git, project, { names: attemptNames(roots, request), request, checkSyntax }),
       ),
     read: request =>
-      withProject(request.build, 'reading files', async project => {
+      withProject(request, 'reading files', async project => {
         const names = await requireOpen(git, project, attemptNames(roots, request));
         return readWorktree(names.path, request.paths, request.bytes_max);
       }),
     commit: request =>
-      withProject(request.build, 'committing', project =>
+      withProject(request, 'committing', project =>
         commitAttempt(git, project, attemptNames(roots, request), { request, checkSyntax }),
       ),
     merge: request =>
-      withProject(request.build, 'merging', project =>
+      withProject(request, 'merging', project =>
         mergeAttempt(git, project, attemptNames(roots, request), request),
       ),
     checkout: (build, target) =>
@@ -96,9 +111,12 @@ export function createWorkspaces(
       withProject(build, 'archiving', project => archiveProject(git, roots, project)),
     finish: build =>
       withProject(build, 'finishing', project => dropAttempts(git, roots, project, build)),
-    remove: build => inTurn(build, 'removing a workspace', () => removeProject(roots, build)),
+    remove: build =>
+      inTurn(build, 'removing a workspace', async () =>
+        removeProject(roots, build, await find(build)),
+      ),
     async worktree(request) {
-      const project = await findProject(roots, request.build);
+      const project = await find(request);
       const names = attemptNames(roots, request);
       if (project === null || !(await isOpen(git, project, names))) return null;
       return names.path;
@@ -113,10 +131,8 @@ async function createProject(
   roots: WorkspaceRoots,
   request: CreateWorkspaceRequest,
 ): Promise<CreateWorkspaceReply> {
-  const present = await findProject(roots, request.build);
-  if (present !== null) return { path: present.path, head: await headOf(git, present) };
-  const half = join(roots.scratch, `create-${request.build}`); // W3
-  const whole = join(roots.projects, `${request.name}-${request.build}`);
+  const half = join(roots.scratch, `create-${buildKey(request)}`); // W3
+  const whole = await freeFolder(roots, request.name, request);
   await rm(half, { recursive: true, force: true });
   await mkdir(half, { recursive: true });
   await mkdir(roots.projects, { recursive: true });
@@ -128,6 +144,7 @@ async function createProject(
   });
   await moveRef(git, project.bare, MAIN, { from: null, to: head });
   await checkOutMain(git, project);
+  await markProject(git, project, request);
   await rename(half, whole);
   return { path: whole, head };
 }
@@ -212,8 +229,13 @@ async function exportMain(git: Git, project: Project, target: string): Promise<s
   return head;
 }
 
-async function dropAttempts(git: Git, roots: WorkspaceRoots, project: Project, build: BuildId) {
-  await rm(join(roots.worktrees, build), { recursive: true, force: true });
+async function dropAttempts(
+  git: Git,
+  roots: WorkspaceRoots,
+  project: Project,
+  build: StampedBuild,
+) {
+  await rm(worktreesOf(roots, build), { recursive: true, force: true });
   await rm(join(project.bare.gitDir, 'worktrees'), { recursive: true, force: true });
   const args = ['for-each-ref', '--format=delete %(refname)'];
   const listed = await git.text(project.bare, [...args, 'refs/codegod', 'refs/heads']);
@@ -223,11 +245,14 @@ async function dropAttempts(git: Git, roots: WorkspaceRoots, project: Project, b
   await checkOutMain(git, project);
 }
 
-async function removeProject(roots: WorkspaceRoots, build: BuildId): Promise<void> {
-  const project = await findProject(roots, build);
-  await rm(join(roots.worktrees, build), { recursive: true, force: true });
+async function removeProject(
+  roots: WorkspaceRoots,
+  build: StampedBuild,
+  project: Project | null,
+): Promise<void> {
+  await rm(worktreesOf(roots, build), { recursive: true, force: true });
   if (project === null) return;
-  const doomed = join(roots.scratch, `remove-${build}`);
+  const doomed = join(roots.scratch, `remove-${buildKey(build)}`);
   await mkdir(roots.scratch, { recursive: true });
   await rm(doomed, { recursive: true, force: true });
   await rename(project.path, doomed); // W3

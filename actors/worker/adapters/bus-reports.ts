@@ -5,6 +5,7 @@
  *     too large is a failure of the model.
  */
 import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
+import { attemptKey } from '../../../protocol/ids.ts';
 import { reportSubject } from '../../../protocol/subjects.ts';
 import type { TaskReport } from '../../../protocol/task.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
@@ -12,9 +13,9 @@ import type { ReportPort } from '../ports.ts';
 
 export function createBusReports(messenger: Messenger): ReportPort {
   const append = async (report: TaskReport): Promise<void> => {
-    const { node, build, task, attempt } = report;
-    const subject = reportSubject(node, build, task, attempt);
-    const id = `report:${build}.${task}.${attempt}`;
+    const { node, attempt } = report;
+    const subject = reportSubject(node, report);
+    const id = `report:${attemptKey(report)}`;
     const stored = await messenger.append(subject, 'task.reported', report, { id, attempt });
     if (stored.kind === 'appended' || stored.kind === 'subject_full') return;
     throw new CodeGodError('overloaded', `the report was not stored: ${stored.kind}`);
