@@ -209,6 +209,21 @@ describe('an actor', { timeout: 120_000, concurrency: 3 }, () => {
     }
   });
 
+  test('a bus that comes back without syncing ends it, as at its start', async () => {
+    const shaky = await startNats();
+    try {
+      const actor = start('well', {
+        CODEGOD_BUS_URL: shaky.url,
+        CODEGOD_BUS_MONITORING_URL: shaky.monitorUrl,
+      });
+      await actor.until('ready');
+      await shaky.restart('default');
+      assert.equal(await actor.exit, ACTOR_EXIT.misconfigured);
+    } finally {
+      await shaky.stop();
+    }
+  });
+
   test('without a bus it waits a while and ends with 69', async () => {
     const actor = start('well', { CODEGOD_BUS_URL: 'nats://127.0.0.1:1' });
     const startMs = systemClock.monotonic();

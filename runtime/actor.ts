@@ -49,6 +49,7 @@ const ORPHAN_DRAIN_MS = 1_000;
 const ORPHAN_EXIT_MS = 3_000;
 const CONNECT_WAIT_MS = 15_000;
 const CONNECT_PAUSE_MS = 250;
+const VERIFIED_WITHIN_MS = 3_000;
 /** After a start of another machine's bus, its own actors need a moment until they have looked. */
 const ATTESTED_WAIT_MS = 10_000;
 
@@ -211,10 +212,29 @@ class ActorProcess {
     await verifyServer(bus, version, this.#clock);
     bus.status(event => {
       if (event.type !== 'reconnected') return;
-      verifyServer(bus, version, this.#clock).catch(error => {
-        this.#log.error('bus.not_verified', { error });
-      });
+      void this.#verifyAgain(bus, version);
     });
+  }
+
+  /**
+   * A server that came back is held to what was asked at the start. Its monitoring port may need a
+   * moment; one that syncs no write, or of which nobody can tell, ends the process as it would have.
+   */
+  async #verifyAgain(bus: Bus, version: string): Promise<void> {
+    const untilMs = this.#clock.monotonic() + VERIFIED_WITHIN_MS;
+    for (;;) {
+      try {
+        return await verifyServer(bus, version, this.#clock);
+      } catch (error) {
+        this.#log.error('bus.not_verified', { error });
+        // Away again: the next connection is looked at in its turn.
+        if (toWireError(error).code !== 'durability_refused') return;
+        if (this.#clock.monotonic() >= untilMs) {
+          return void this.#end(ACTOR_EXIT.misconfigured, 0);
+        }
+        await this.#clock.sleep(CONNECT_PAUSE_MS);
+      }
+    }
   }
 
   #announce(bus: Bus, messenger: Messenger, identity: NodeIdentity): void {

@@ -28,6 +28,7 @@ export const DEAD_HEADER = {
 } as const;
 
 const RETRY_MS = 1_000;
+const DEAD_BYTES_MAX = 16_384;
 
 export interface ParsedConsumer<T> {
   parse(delivery: Delivery): T;
@@ -110,7 +111,8 @@ export async function appendDeadLetter(
   message: StoredMessage,
   reason: WireError,
 ): Promise<void> {
-  await bus.streams.append(deadSubject(stream), message.body, {
+  // The head tells what it was; the message itself may have been as large as somebody liked.
+  await bus.streams.append(deadSubject(stream), message.body.subarray(0, DEAD_BYTES_MAX), {
     id: `dead:${stream}:${message.seq}`,
     headers: {
       ...keptHeaders(message.headers),

@@ -30,8 +30,8 @@ export interface NatsFixture {
   readonly pid: number;
   /** SIGKILL: no goodbye to clients, nothing flushed. */
   kill9(): Promise<void>;
-  /** Starts the server again on the same ports and the same store. */
-  restart(): Promise<void>;
+  /** Starts the server again on the same ports and the same store, with another `sync` if given. */
+  restart(sync?: 'always' | 'default'): Promise<void>;
   /** Ends the server and removes its directory. */
   stop(): Promise<void>;
 }
@@ -41,17 +41,18 @@ export async function startNats(options: NatsFixtureOptions = {}): Promise<NatsF
   const [port, monitorPort] = await Promise.all([freePort(), freePort()]);
   const storeDirectory = join(directory, 'store');
   const configFile = join(directory, 'nats.conf');
-  const sync = options.sync === 'default' ? '' : 'sync_interval: always';
-  await writeFile(
-    configFile,
-    [
-      `listen: 127.0.0.1:${port}`,
-      `http: 127.0.0.1:${monitorPort}`,
-      `jetstream { store_dir: ${JSON.stringify(storeDirectory)}, max_file_store: 1G, ${sync} }`,
-      `max_payload: ${options.maxPayloadBytes ?? 1_048_576}`,
-      options.config ?? '',
-    ].join('\n'),
-  );
+  const configure = (sync: NatsFixtureOptions['sync']): Promise<void> =>
+    writeFile(
+      configFile,
+      [
+        `listen: 127.0.0.1:${port}`,
+        `http: 127.0.0.1:${monitorPort}`,
+        `jetstream { store_dir: ${JSON.stringify(storeDirectory)}, max_file_store: 1G, ${sync === 'default' ? '' : 'sync_interval: always'} }`,
+        `max_payload: ${options.maxPayloadBytes ?? 1_048_576}`,
+        options.config ?? '',
+      ].join('\n'),
+    );
+  await configure(options.sync);
   const binary = await testServerBinary();
   const monitorUrl = `http://127.0.0.1:${monitorPort}`;
   const logFile = join(directory, 'nats.log');
@@ -68,8 +69,9 @@ export async function startNats(options: NatsFixtureOptions = {}): Promise<NatsF
     async kill9() {
       await end(server, 'SIGKILL');
     },
-    async restart() {
+    async restart(sync = options.sync) {
       await end(server, 'SIGKILL');
+      await configure(sync);
       server = await start();
     },
     async stop() {

@@ -196,10 +196,15 @@ test('each way in which joining fails has its own words, and keeps nothing', OPT
   const advert = new TextEncoder().encode(JSON.stringify({ epoch: 7, host: 'desktop' }));
   await other.kv('codegod_node').put('laptop.runtime', advert);
   await fails(1, /another machine \(desktop\) is the node laptop/, open, '--token', made.token);
-  await other.kv('codegod_node').delete('laptop.runtime');
-  await other.close();
 
   await hub.run('token', 'revoke', made.id);
+  await other.close();
+  const own = await connectNats({
+    ...{ servers: [open], name: 'owner', clock: systemClock },
+    credentials: { nkeySeed: ensureOwnerKey(configOf(hub)) },
+  });
+  assert.equal(await own.kv('codegod_node').get('laptop.runtime'), null, 'no node, at once');
+  await own.close();
   await fails(4, /does not know this token/, open, '--token', made.token);
 });
 

@@ -7,6 +7,8 @@
 import { networkInterfaces } from 'node:os';
 import { CodeGodError } from '../../protocol/errors.ts';
 import { NodeId } from '../../protocol/ids.ts';
+import { BUCKETS } from '../../protocol/streams.ts';
+import { advertKey } from '../../protocol/subjects.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import type { Config } from '../../runtime/config.ts';
 import { createUserKey } from '../../runtime/nats-keys.ts';
@@ -18,10 +20,17 @@ import {
   tokenIdOf,
 } from '../../runtime/nats-server/join-tokens.ts';
 import { rememberedPort } from '../../runtime/nats-server/ports.ts';
-import { type Door, isLoopback, reloadUsers } from '../../runtime/nats-server/users.ts';
+import {
+  type Door,
+  ensureOwnerKey,
+  isLoopback,
+  ownerKeyFile,
+  reloadUsers,
+} from '../../runtime/nats-server/users.ts';
 import { readVarz } from '../../runtime/nats-server/verify.ts';
 import { presentNode } from '../../runtime/node-identity.ts';
 import { ensurePaths } from '../../runtime/paths.ts';
+import { busUrl, withBus } from '../bus-session.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import { parseUntil } from '../since.ts';
@@ -111,8 +120,27 @@ export async function revokeToken(context: CommandContext, name: string): Promis
   });
   await tellServer(config, context);
   const { id, node } = revoked;
+  await forgetAdverts(config, node);
   context.terminal.result({ id, node, revoked: true }, () => `${node} is out`);
   return EXIT.ok;
+}
+
+/** What is out is no node any more, at once and not when its adverts run out. */
+async function forgetAdverts(config: Config, node: NodeId): Promise<void> {
+  if (busUrl(config) === null) return;
+  try {
+    ensureOwnerKey(config.paths.config);
+    const owner = { ...config.bus, nkey_file: ownerKeyFile(config.paths.config) };
+    await withBus({ ...config, bus: owner }, async ({ bus }) => {
+      const adverts = bus.kv(BUCKETS.node.name);
+      for (const kind of ['capacity', 'runtime'] as const) {
+        await adverts.delete(advertKey(node, kind));
+      }
+    });
+  } catch (error) {
+    // It is out all the same; what it said last is gone after its time to live.
+    if (!(error instanceof CodeGodError)) throw error;
+  }
 }
 
 const day = (ms: number): string => new Date(ms).toISOString().slice(0, 16).replace('T', ' ');

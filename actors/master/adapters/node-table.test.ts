@@ -60,6 +60,13 @@ describe('the table of nodes', () => {
   const leases = (): string[] =>
     table.views().flatMap(view => view.runtime?.advert.leases.map(({ lease: id }) => id) ?? []);
 
+  test('an advert that cannot be read counts as none, not as the one before it', async () => {
+    await put('a.runtime', runtime());
+    assert.ok(table.rows()[0]?.runtime);
+    await put('a.runtime', { of: 'another release' });
+    assert.deepEqual(table.rows(), []);
+  });
+
   test('adverts make a node known, their removal makes it unknown', async () => {
     await put('a.runtime', runtime());
     assert.deepEqual(

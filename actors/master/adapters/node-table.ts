@@ -225,6 +225,7 @@ export class NodeTable implements NodesPort {
       this.#keep({ ...row, [kind]: { advert: taken, seen_at } });
     } catch (error) {
       this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });
+      this.#keep({ ...row, [kind]: null });
     }
   }
 

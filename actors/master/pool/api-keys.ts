@@ -39,6 +39,8 @@ export class ApiKeys {
   readonly #options: ApiKeysOptions;
   readonly #keys = new Map<string, ApiKey>();
   readonly #hashes = new Map<string, string>();
+  /** Nobody is let in by them; that they are there still says that the door has keys. */
+  readonly #unreadable = new Set<string>();
   readonly #uses = new Map<string, Use>();
 
   constructor(options: ApiKeysOptions) {
@@ -61,7 +63,7 @@ export class ApiKeys {
 
   /** Whether nobody has a key. */
   get isEmpty(): boolean {
-    return this.#keys.size === 0;
+    return this.#keys.size === 0 && this.#unreadable.size === 0;
   }
 
   list(): readonly ApiKey[] {
@@ -121,6 +123,8 @@ export class ApiKeys {
     const parsed = ApiKey.safeParse(decoded(value));
     if (!parsed.success) {
       this.#options.log.warn('key.invalid', { entry, error: toWireError(parsed.error) });
+      this.#drop(entry);
+      this.#unreadable.add(entry);
       return;
     }
     this.#drop(entry);
@@ -129,6 +133,7 @@ export class ApiKeys {
   }
 
   #drop(entry: string): void {
+    this.#unreadable.delete(entry);
     const key = this.#keys.get(entry);
     if (key === undefined) return;
     this.#keys.delete(entry);

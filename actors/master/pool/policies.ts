@@ -57,6 +57,7 @@ export class Policies {
       this.#tell();
     } catch (error) {
       this.#log.warn('policy.invalid', { key, error: toWireError(error) });
+      if (this.#policies.delete(key)) this.#tell();
     }
   }
 
