@@ -162,6 +162,7 @@ test('files of a language that nobody here can parse pass and are named', async 
   };
   assert.deepEqual(await parse(check, files), {
     error: null,
+    broken: [],
     unchecked: ['src/main.rs', 'App.vue'],
   });
 });
