@@ -27,6 +27,7 @@ test('a gateway that has lost the bus says so as soon as it is back, also to a n
   const advertising = advertise({
     ...{ messenger, clock, node, host: 'attic', epoch: 3, log: silentLogger },
     sandbox: () => 'none',
+    onState: () => () => {},
     state: () => 'ready',
     status: async () => ({ servers: [] }),
   });

@@ -153,10 +153,12 @@ export interface AdvertOptions {
   readonly epoch: number;
   readonly sandbox: () => GatewayAdvert['sandbox'];
   readonly state: () => LifecycleState;
+  /** Calls back at each change of state; answers the way to stop listening. */
+  readonly onState: (listener: () => void) => () => void;
   readonly status: () => Promise<McpStatusReply>;
 }
 
-/** Says every five seconds, and whenever it has connected to the bus, that this gateway is here. */
+/** Says every five seconds, at each change of state and whenever it has connected to the bus, that this gateway is here. */
 export function advertise(options: AdvertOptions): Subscription {
   const { messenger, clock, log, node, host, epoch, sandbox } = options;
   const bucket = messenger.bus.kv(BUCKETS.node.name);
@@ -168,6 +170,7 @@ export function advertise(options: AdvertOptions): Subscription {
     connections += 1;
     wake.abort();
   });
+  const unlisten = options.onState(() => wake.abort());
   const put = async (): Promise<void> => {
     const { servers } = await options.status();
     const advert: GatewayAdvert = {
@@ -196,6 +199,7 @@ export function advertise(options: AdvertOptions): Subscription {
   return {
     async stop() {
       forget();
+      unlisten();
       over.abort();
       await running;
       await bucket.delete(advertKey(node, 'gateway'));

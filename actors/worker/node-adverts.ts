@@ -156,6 +156,7 @@ export class NodeAdverts {
       }
       if (change.op !== 'put') {
         this.#capacity = null;
+        this.#options.measured(null);
         continue;
       }
       try {
