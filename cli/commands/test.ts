@@ -10,10 +10,11 @@
  * T4  Tests have a temporary folder of their own. What is left of them at the end, however they
  *     ended, is removed: the folder, what is mounted in it, and the processes that were started
  *     with it.
+ * T5  A run that is cut short says which files were running; every run says which took longest.
  */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Config, wholeEnvironment } from '../../runtime/config.ts';
@@ -29,9 +30,11 @@ import { onStopSignals } from '../stop-signals.ts';
 import { signalProcess } from '../supervisor/supervisor.ts';
 import { environmentsFolder } from '../supervisor/system.ts';
 import type { Terminal } from '../terminal.ts';
+import type { FileEvent } from '../test-files-reporter.ts';
 
 const CONCURRENCY = 2;
-const WALL_MS = 14 * 60_000;
+const WALL_MS = 30 * 60_000;
+const SLOWEST_SHOWN = 10;
 const INSTALL_TIMEOUT_MS = 120_000;
 const NOT_ROOMS: ReadonlySet<string> = new Set(['dist', 'node_modules']);
 
@@ -60,6 +63,7 @@ export async function runTests(
       run = afterRetry(run, await runNode(again, 1, env, terminal));
     }
     const duration_ms = Math.round(systemClock.monotonic() - startedAt);
+    for (const line of filesNote(run.events)) terminal.note(line); // T5
     const { passed, failed, skipped } = run;
     const result = { passed, failed, skipped, files: files.length, duration_ms };
     terminal.result(result, () => `${passed} passed, ${failed} failed`); // T2
@@ -196,12 +200,13 @@ export interface TestRun {
   readonly skipped: number;
   /** Of tests that failed; none where it took too long. */
   readonly failedFiles: readonly string[];
+  readonly events: readonly FileEvent[];
 }
 
 /** T3: all tests of the first run, of which those fail that failed again. */
 export function afterRetry(first: TestRun, again: TestRun): TestRun {
   const passed = first.passed + first.failed - again.failed;
-  return { ...again, passed, skipped: first.skipped };
+  return { ...again, passed, skipped: first.skipped, events: first.events };
 }
 
 /** Runs Node's test runner in a process group of its own, to be ended as one. */
@@ -211,7 +216,14 @@ function runNode(
   env: Readonly<Record<string, string | undefined>>,
   terminal: Terminal,
 ): Promise<TestRun> {
-  const flags = ['--test', `--test-concurrency=${concurrency}`, '--test-reporter=spec'];
+  const told = join(env['TMPDIR'] ?? tmpdir(), `files-${process.pid}-${systemClock.now()}`);
+  const flags = [
+    '--test',
+    `--test-concurrency=${concurrency}`,
+    ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+    `--test-reporter=${modulePath('cli/test-files-reporter.ts')}`,
+    `--test-reporter-destination=${told}`,
+  ];
   const child = startProgram(process.execPath, [...sourceLoader(), ...flags, ...files], {
     cwd: packageRoot(),
     env,
@@ -240,16 +252,45 @@ function runNode(
       clearTimeout(wall);
       release();
       const exitCode = isLate ? null : (code ?? EXIT.interrupted);
-      resolve({ exitCode, ...countTests(stripVTControlCharacters(said)) });
+      const events = eventsIn(readIfThere(told) ?? '');
+      resolve({ exitCode, events, ...countTests(stripVTControlCharacters(said)) });
     });
   });
 }
+
+/** What the reporter wrote; a line that was cut short with the run is left out. */
+function eventsIn(text: string): FileEvent[] {
+  const lines = text.split('\n').slice(0, -1);
+  return lines.map(line => JSON.parse(line) as FileEvent);
+}
+
+/** T5, as sentences. */
+export function filesNote(events: readonly FileEvent[]): string[] {
+  const begun = new Map(
+    events.filter(event => !event.is_end).map(event => [event.file, event.at_ms]),
+  );
+  const ended = events.filter(event => event.is_end);
+  for (const { file } of ended) begun.delete(file);
+  const running = [...begun.keys()].map(inCheckout);
+  const starts = new Map(events.map(({ file, at_ms, is_end }) => [is_end ? '' : file, at_ms]));
+  const took = ended
+    .map(({ file, at_ms }) => ({ file, seconds: (at_ms - (starts.get(file) ?? at_ms)) / 1_000 }))
+    .sort((a, b) => b.seconds - a.seconds)
+    .slice(0, SLOWEST_SHOWN)
+    .map(({ file, seconds }) => `${seconds.toFixed(0).padStart(6)} s  ${inCheckout(file)}`);
+  return [
+    ...(took.length === 0 ? [] : [['the longest:', ...took].join('\n')]),
+    ...(running.length === 0 ? [] : [`running when the run was cut short: ${running.join(', ')}`]),
+  ];
+}
+
+const inCheckout = (file: string): string => relative(packageRoot(), file);
 
 /**
  * From the runner's summary; where it was cut short, from its lines, the cut being one failure.
  * @param said what Node's `spec` reporter prints, without colours
  */
-export function countTests(said: string): Omit<TestRun, 'exitCode'> {
+export function countTests(said: string): Omit<TestRun, 'exitCode' | 'events'> {
   const told = (name: string): number | null => {
     const found = new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(said);
     return found === null ? null : Number(found[1]);
