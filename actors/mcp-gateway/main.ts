@@ -1,5 +1,5 @@
 /** The mcp-gateway's process: tool servers, workspaces, git and the sandbox behind bus subjects. */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GatewayId } from '../../protocol/ids.ts';
 import type { CheckRequest } from '../../protocol/workspace.ts';
@@ -17,6 +17,7 @@ import { createCheck } from './adapters/check.ts';
 import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
 import { createGit } from './adapters/git.ts';
 import { projectAuthors } from './adapters/project-authors.ts';
+import { emptyFolder } from './adapters/remove-tree.ts';
 import { openSandbox } from './adapters/sandbox-setup.ts';
 import { viewForCheck } from './adapters/sandbox-view.ts';
 import { createSyntaxCheck } from './adapters/syntax-check.ts';
@@ -55,7 +56,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const roots = workspaceRoots(paths.data);
   // The journal is held by one process at a time: what lies half-made is of an earlier life.
   const journal = await openJournal(join(paths.state, 'mcp-gateway', 'journal'), log);
-  await rm(roots.scratch, { recursive: true, force: true });
+  await emptyFolder(roots.scratch, log);
   const home = join(paths.state, 'mcp-gateway', 'home');
   await Promise.all(
     [home, roots.scratch, roots.worktrees].map(dir => mkdir(dir, { recursive: true })),

@@ -1,10 +1,11 @@
 /** A finished project's archive, put where everybody can fetch it: the object store of the bus. */
 import { createReadStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
+
 import type { StampedBuild } from '../../../protocol/ids.ts';
 import { ARTIFACTS } from '../../../protocol/streams.ts';
 import type { ArchiveReply } from '../../../protocol/workspace.ts';
 import type { Bus } from '../../../runtime/bus.ts';
+import { removeTree } from './remove-tree.ts';
 import type { Workspaces } from './workspace.ts';
 
 /** Opened when the first byte is wanted: a stream that nobody reads yet has nobody to fail to. */
@@ -26,6 +27,6 @@ export async function storeArchive(
     const reference = { bucket: ARTIFACTS.name, name, sha256, size };
     return { archive: reference, head: archive.head, files: archive.files };
   } finally {
-    await rm(archive.folder, { recursive: true, force: true });
+    await removeTree(archive.folder);
   }
 }

@@ -134,3 +134,16 @@ test('a build of the same number has rounds of its own', async t => {
   const { stamp } = scope;
   assert.equal((await run({ stamp })).tests_passed, 2);
 });
+
+test('what a test leaves behind fails no check: deep folders, folders nobody may write', async t => {
+  const deep = "for (let i = 0; i < 3000; i++) { fs.mkdirSync('deep'); process.chdir('deep'); }";
+  const closed = "fs.mkdirSync('closed'); fs.chmodSync('closed', 0o500); fs.chmodSync('.', 0o500);";
+  for (const [round, mess] of [deep, closed].entries()) {
+    const { run, roots } = await checkWorld(t, {
+      'a.test.js': `const fs = require('node:fs'); ${PASSING} ${mess}`,
+    });
+    const reply = await run({ round });
+    assert.equal(reply.passed, true, reply.output);
+    assert.deepEqual(await readdir(roots.scratch), []);
+  }
+});

@@ -8,7 +8,7 @@
  *     the owner of the machine has switched the sandbox off. Whoever asks has no say in it. Either way
  *     the result says so.
  */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
@@ -20,6 +20,7 @@ import { createKeyedQueue } from '../keyed-queue.ts';
 import { createSlots } from '../slots.ts';
 import type { ContainedResult } from './contained-run.ts';
 import { onDisk } from './disk.ts';
+import { removeTree } from './remove-tree.ts';
 
 import type { Sandbox } from './sandbox.ts';
 import type { SandboxView } from './sandbox-view.ts';
@@ -90,7 +91,7 @@ async function checkOnce(
     if (result.end === 'cancelled') throw new CodeGodError('cancelled', 'the check was cancelled');
     return replyOf(request, sandbox, result);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await removeTree(folder);
   }
 }
 

@@ -5,7 +5,7 @@
  * S1: which rung a check ran on is part of its result.
  * S2: without a rung nothing runs unless the caller says so: here the decision is only carried out.
  */
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import type { Clock } from '../../../runtime/clock.ts';
@@ -25,6 +25,7 @@ import {
 import { seccompFilter } from '../seccomp-filter.ts';
 import { confined } from './confine.ts';
 import { type ContainedResult, runContained } from './contained-run.ts';
+import { removeTree } from './remove-tree.ts';
 import { type SandboxView, sandboxView } from './sandbox-view.ts';
 
 export type SandboxRung = 'bwrap' | 'unshare' | 'none';
@@ -185,7 +186,7 @@ async function launch(
     const command = confined(python, { program: 'setpriv', args });
     return await runContained({ ...outside, ...command }, clock);
   } finally {
-    await rm(root, { recursive: true, force: true });
+    await removeTree(root);
   }
 }
 
@@ -219,6 +220,6 @@ async function trial(sandbox: Sandbox, options: SandboxOptions): Promise<string 
     if (result.exitCode === 0 && result.output === 'ready\n') return null;
     return result.output.trim().split('\n').at(-1)?.slice(0, 200) || `ended with ${result.end}`;
   } finally {
-    await rm(work, { recursive: true, force: true });
+    await removeTree(work);
   }
 }

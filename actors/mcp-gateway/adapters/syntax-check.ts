@@ -8,17 +8,7 @@
  *     the model's.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  access,
-  constants,
-  cp,
-  mkdir,
-  mkdtemp,
-  readFile,
-  realpath,
-  rm,
-  stat,
-} from 'node:fs/promises';
+import { access, constants, cp, mkdir, mkdtemp, readFile, realpath, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { FILE_BYTES_MAX } from '../../../protocol/limits.ts';
@@ -33,6 +23,7 @@ import {
   type SyntaxChecker,
   type SyntaxFault,
 } from '../syntax-report.ts';
+import { removeTree } from './remove-tree.ts';
 import type { Sandbox } from './sandbox.ts';
 import { type SandboxView, sandboxView } from './sandbox-view.ts';
 import { NODE_SCRIPT, PYTHON_SCRIPT, SHELL_SCRIPT } from './syntax-scripts.ts';
@@ -102,7 +93,7 @@ export function createSyntaxCheck(options: SyntaxOptions): CheckSyntax {
       const broken = [...new Set(faults.map(fault => fault.path))];
       return { error, broken, unchecked: [...unchecked, ...left] };
     } finally {
-      await rm(folder, { recursive: true, force: true });
+      await removeTree(folder);
     }
   };
 }

@@ -4,12 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { runProgram } from '../../../runtime/run-program.ts';
 import { diskFull } from './disk.ts';
 import type { Git } from './git.ts';
+import { removeTree } from './remove-tree.ts';
 import { MAIN, type Project, projectAt, type WorkspaceRoots } from './workspace-place.ts';
 
 export interface Archive {
@@ -50,7 +51,7 @@ export async function archiveProject(
       files: await list(git, clone),
     };
   } catch (error) {
-    await rm(folder, { recursive: true, force: true });
+    await removeTree(folder);
     throw error;
   }
 }

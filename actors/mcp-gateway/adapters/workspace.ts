@@ -25,6 +25,7 @@ import { createKeyedQueue } from '../keyed-queue.ts';
 import { onDisk } from './disk.ts';
 import type { Git } from './git.ts';
 import { moveRef, resolveRef } from './git-refs.ts';
+import { removeTree } from './remove-tree.ts';
 import type { CheckSyntax } from './syntax-check.ts';
 import { type Archive, archiveProject } from './workspace-archive.ts';
 import { commitAttempt } from './workspace-commit.ts';
@@ -133,7 +134,7 @@ async function createProject(
 ): Promise<CreateWorkspaceReply> {
   const half = join(roots.scratch, `create-${buildKey(request)}`); // W3
   const whole = await freeFolder(roots, request.name, request);
-  await rm(half, { recursive: true, force: true });
+  await removeTree(half);
   await mkdir(half, { recursive: true });
   await mkdir(roots.projects, { recursive: true });
   const project = projectAt(half);
@@ -212,8 +213,8 @@ async function requireOpen(git: Git, project: Project, names: AttemptNames): Pro
 }
 
 async function removeWorktree(project: Project, names: AttemptNames): Promise<void> {
-  await rm(names.path, { recursive: true, force: true });
-  await rm(attemptPlace(project, names).gitDir, { recursive: true, force: true });
+  await removeTree(names.path);
+  await removeTree(attemptPlace(project, names).gitDir);
 }
 
 async function exportMain(git: Git, project: Project, target: string): Promise<string> {
@@ -235,8 +236,8 @@ async function dropAttempts(
   project: Project,
   build: StampedBuild,
 ) {
-  await rm(worktreesOf(roots, build), { recursive: true, force: true });
-  await rm(join(project.bare.gitDir, 'worktrees'), { recursive: true, force: true });
+  await removeTree(worktreesOf(roots, build));
+  await removeTree(join(project.bare.gitDir, 'worktrees'));
   const args = ['for-each-ref', '--format=delete %(refname)'];
   const listed = await git.text(project.bare, [...args, 'refs/codegod', 'refs/heads']);
   const doomed = listed.split('\n').filter(line => line !== '' && line !== `delete ${MAIN}`);
@@ -250,11 +251,11 @@ async function removeProject(
   build: StampedBuild,
   project: Project | null,
 ): Promise<void> {
-  await rm(worktreesOf(roots, build), { recursive: true, force: true });
+  await removeTree(worktreesOf(roots, build));
   if (project === null) return;
   const doomed = join(roots.scratch, `remove-${buildKey(build)}`);
   await mkdir(roots.scratch, { recursive: true });
-  await rm(doomed, { recursive: true, force: true });
+  await removeTree(doomed);
   await rename(project.path, doomed); // W3
-  await rm(doomed, { recursive: true, force: true });
+  await removeTree(doomed);
 }
