@@ -81,7 +81,7 @@ export function uvFindsByFile(env: Environment): boolean {
   return files
     .filter(file => file !== '' && existsSync(file))
     .some(file =>
-      /^\s*(\[\[index\]\]|(extra-)?index(-url)?\s*=|find-links|native-tls|system-certs|allow-insecure-host)/m.test(
+      /^[ \t]*(\[\[index\]\]|(extra-)?index(-url)?\s*=|find-links|native-tls|system-certs|allow-insecure-host)/m.test(
         readIfThere(file) ?? '',
       ),
     );

@@ -41,7 +41,11 @@ export function originsOf(listed: readonly string[], ollama: readonly string[]):
   };
 }
 
-const bare = (origin: string): string => origin.trim().toLowerCase().replace(/\/+$/, '');
+const bare = (origin: string): string =>
+  origin
+    .trim()
+    .toLowerCase()
+    .replace(/(?<!\/)\/+$/, '');
 
 /** `*` stands for anything; as a port, for any port. */
 function patternOf(text: string): RegExp {

@@ -76,7 +76,7 @@ function patternFault(pattern: string): string | null {
   const folders = segments.filter(segment => segment.includes('**')).length;
   if (pattern.length > PATTERN_LENGTH_MAX) return `is longer than ${PATTERN_LENGTH_MAX} characters`;
   if (/[?*+@!]\(/.test(pattern)) return 'holds groups in parentheses';
-  if (/\{[^}]*\.\./.test(pattern)) return 'holds a range in braces';
+  if (/\{[^{}]*\.\./.test(pattern)) return 'holds a range in braces';
   if (pattern.split('{').length - 1 > BRACES_MAX)
     return `holds more than ${BRACES_MAX} lists in braces`;
   if (Math.max(...stars) > STARS_MAX) return `holds more than ${STARS_MAX} stars between slashes`;

@@ -56,7 +56,7 @@ function wordsOfLine(line: string): unknown {
     .replace(/^\$\s/, '')
     .replace(/\s?\|\|\s?(?:true|:|exit 0|echo\b[^|&;]*)$/, '');
   if (text === '' || text.length > COMMAND_LENGTH_MAX) return line;
-  if (/["'].*[&;].*["']/.test(text)) return ['sh', '-c', text];
+  if (joinsInQuotes(text)) return ['sh', '-c', text];
   const steps = text
     .split(/&&|;|\n/)
     .map(step => step.trim())
@@ -70,6 +70,13 @@ function wordsOfLine(line: string): unknown {
     return /^[A-Za-z_]\w*=/.test(words[0] ?? '') ? ['env', ...words] : words;
   }
   return ['sh', '-c', needed.join(' && ')];
+}
+
+/** Whether a mark that joins commands may stand in quotes, where it joins nothing. */
+function joinsInQuotes(text: string): boolean {
+  const first = text.search(/["']/);
+  const last = Math.max(text.lastIndexOf('"'), text.lastIndexOf("'"));
+  return first !== last && /[&;]/.test(text.slice(first, last));
 }
 
 const unquoted = (word: string): string => word.replace(/^(["'])(.*)\1$/, '$2');
