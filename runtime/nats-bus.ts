@@ -21,6 +21,7 @@ import type { Bus, BusEvent, Durability } from './bus.ts';
 import { growingPauseMs } from './bus-append.ts';
 import { assembleBus, type Connection, EventHub } from './bus-core.ts';
 import { Inbox } from './bus-inbox.ts';
+import { monitoringPage } from './bus-monitoring.ts';
 import { asError, settledWithin } from './bus-serve.ts';
 import { TimerWheel } from './bus-wheel.ts';
 import type { Clock } from './clock.ts';
@@ -272,7 +273,7 @@ async function requireDurable(
     return refused('it is unknown whether the server syncs to disk', fix);
   }
   try {
-    const response = await fetch(new URL('/varz', monitorUrl), {
+    const response = await fetch(monitoringPage(monitorUrl, 'varz'), {
       signal: AbortSignal.timeout(MONITOR_TIMEOUT_MS),
     });
     const { server_id, jetstream } = Varz.parse(await response.json());
@@ -284,7 +285,7 @@ async function requireDurable(
     }
   } catch (error) {
     const reason = `the monitoring of the server does not answer: ${asError(error).message}`;
-    return refused(reason, `check the monitoring address ${monitorUrl}`);
+    return refused(reason, `check the monitoring address, at ${new URL(monitorUrl).origin}`);
   }
   return refused(
     'the server acknowledges before it syncs to disk',

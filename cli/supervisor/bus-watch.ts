@@ -8,6 +8,7 @@
  */
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { monitoringPage } from '../../runtime/bus-monitoring.ts';
 import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { Silence } from './silence.ts';
 
@@ -78,7 +79,7 @@ export function watchBus(server: WatchedServer, clock: Clock = systemClock): Bus
 /** Any answer: what is not right in its store is told elsewhere. */
 async function answers(monitoringUrl: string): Promise<boolean> {
   try {
-    const response = await fetch(`${monitoringUrl}/healthz?js-server-only=true`, {
+    const response = await fetch(monitoringPage(monitoringUrl, 'healthz?js-server-only=true'), {
       signal: AbortSignal.timeout(ANSWER_MS),
     });
     await response.arrayBuffer();

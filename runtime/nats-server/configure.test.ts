@@ -7,6 +7,7 @@ const options = {
   host: '127.0.0.1',
   port: 4222,
   monitoringPort: 8222,
+  monitoringPath: '/secret',
   storeDir: '/data/nats',
   pidFile: '/run/nats.pid',
   serverName: 'codegod',
@@ -24,6 +25,7 @@ describe('the configuration of the bus server', () => {
   it('shows its monitoring to this machine only, whatever it listens on', () => {
     const text = renderConfig({ ...options, host: '0.0.0.0' });
     assert.match(text, /^http: "127\.0\.0\.1:8222"$/m);
+    assert.match(text, /^http_base_path: "\/secret"$/m);
   });
 
   it('writes awkward paths so that they cannot end their quotes', () => {

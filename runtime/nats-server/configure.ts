@@ -8,6 +8,8 @@
  * C3: files beside it may hold secrets, so only their owner reads them (0600).
  * C4: a client that is cut off or hangs is let go of after 9 s, so that what was on its way to it is
  *     soon tried elsewhere.
+ * C5: the server lets every web page read its monitoring, which names all clients and streams. So the
+ *     pages stand below a path that only the owner of this folder can know.
  */
 import { renameSync, writeFileSync } from 'node:fs';
 
@@ -15,6 +17,8 @@ export interface ServerConfigOptions {
   readonly host: string;
   readonly port: number;
   readonly monitoringPort: number;
+  /** Where its pages stand, such as `/secret` (C5). */
+  readonly monitoringPath: string;
   readonly storeDir: string;
   /** The server writes its process id there, before it does anything else. */
   readonly pidFile: string;
@@ -32,6 +36,7 @@ export function renderConfig(options: ServerConfigOptions): string {
     `host: ${quote(options.host)}`,
     `port: ${options.port}`,
     `http: ${quote(`127.0.0.1:${options.monitoringPort}`)}`,
+    `http_base_path: ${quote(options.monitoringPath)}`,
     `pid_file: ${quote(options.pidFile)}`,
     'max_payload: 1MB',
     'write_deadline: "10s"',

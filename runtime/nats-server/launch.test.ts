@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -78,6 +78,26 @@ describe('launching', () => {
     assert.equal((await server.exited).code, 0);
     const after = await verifyBus(server.url, server.monitoringUrl);
     assert.equal(after.problems[0]?.code, 'bus_unavailable');
+  });
+
+  it('shows its monitoring only below a path that its folder keeps secret', async () => {
+    const { server } = await launch('unguessed');
+    const { origin, pathname } = new URL(server.monitoringUrl);
+    for (const page of ['', 'varz', 'connz?subs=1', 'jsz?streams=1', 'healthz', 'subsz']) {
+      const answer = await fetch(`${origin}/${page}`, { headers: { origin: 'http://a.page' } });
+      assert.equal(answer.status, 404, page);
+      assert.equal(answer.headers.get('access-control-allow-origin'), null, page);
+      await answer.text();
+    }
+    assert.equal((await fetch(`${server.monitoringUrl}/varz`)).status, 200);
+    const file = join(root, 'unguessed', 'config', 'nats-server.monitoring-path');
+    assert.equal(pathname, `/${readFileSync(file, 'utf8').trim()}`);
+    if (process.platform !== 'win32') assert.equal(statSync(file).mode & 0o777, 0o600);
+    await server.stopLameDuck();
+    writeFileSync(file, '../x\n');
+    const next = (await launch('unguessed')).server;
+    assert.match(new URL(next.monitoringUrl).pathname, /^\/[0-9a-f]{32}$/);
+    await next.stopLameDuck();
   });
 
   it('keeps a chosen port over restarts', async () => {

@@ -6,15 +6,18 @@
  * S2: it does not outlive its supervisor: on Linux the kernel ends it with its parent, and elsewhere
  *     a start ends what an earlier supervisor left behind (orphan.ts).
  */
+import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { monitoringPage } from '../bus-monitoring.ts';
 import { systemClock } from '../clock.ts';
 import { envFor } from '../config.ts';
 import { plainEnvironment } from '../config-environment.ts';
 import { withProcessLock } from '../process-lock.ts';
 import { runProgram } from '../run-program.ts';
+import { readSecret } from '../secret-file.ts';
 import { type ChildProcess, startProgram } from '../spawn.ts';
 import { renderConfig, replaceFile } from './configure.ts';
 import { claimFolder, serverFile, stopOrphan } from './orphan.ts';
@@ -67,6 +70,7 @@ const LAME_DUCK_MS = 3_000;
 const TERMINATE_MS = 6_000;
 const PORT_RETRIES_MAX = 3;
 const LAST_LINES_MAX = 20;
+const MONITORING_SECRET = /^[0-9a-f]{32}$/;
 
 /**
  * Starts the server and waits until it is ready. Throws CodeGodError: `conflict` when a living
@@ -117,10 +121,12 @@ async function start(
   const configFile = serverFile(configDir, 'config');
   const door = { configDir, host: listenHost, token };
   const users = writeUsers(door, systemClock.now());
+  const monitoringPath = `/${monitoringSecret(configDir)}`;
   const config = renderConfig({
     host: listenHost,
     port: ports.port,
     monitoringPort: ports.monitoring_port,
+    monitoringPath,
     storeDir: options.storeDir,
     pidFile: serverFile(configDir, 'pid'),
     serverName: options.serverName ?? 'codegod',
@@ -136,7 +142,7 @@ async function start(
   });
   const lastLines = followLog(child, options.log);
   const exited = exitOf(child);
-  const monitoringUrl = `http://${LOOPBACK}:${ports.monitoring_port}`;
+  const monitoringUrl = `http://${LOOPBACK}:${ports.monitoring_port}${monitoringPath}`;
   const isEverywhere = listenHost === '0.0.0.0' || listenHost === '::';
   const host = isEverywhere ? LOOPBACK : listenHost;
   const url = `nats://${host.includes(':') ? `[${host}]` : host}:${ports.port}`;
@@ -162,6 +168,19 @@ async function start(
           `the bus server does not start: ${said}`,
         );
   return { kind: 'failed', isPortTaken, error };
+}
+
+/**
+ * Made once for a folder, so that a restarted server is found where its clients look for it. A note
+ * that holds something else than we write is made anew.
+ */
+function monitoringSecret(configDir: string): string {
+  const file = serverFile(configDir, 'monitoring');
+  const known = readSecret(file);
+  if (known !== null && MONITORING_SECRET.test(known)) return known;
+  const made = randomBytes(16).toString('hex');
+  replaceFile(file, `${made}\n`);
+  return made;
 }
 
 /** S1. Asks often, since a small store is ready within 20 ms. */
@@ -191,7 +210,7 @@ async function waitUntilReady(
 
 async function isHealthy(monitoringUrl: string): Promise<boolean> {
   try {
-    const response = await fetch(`${monitoringUrl}/healthz`, {
+    const response = await fetch(monitoringPage(monitoringUrl, 'healthz'), {
       signal: AbortSignal.timeout(2_000),
     });
     await response.arrayBuffer();

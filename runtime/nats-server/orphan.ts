@@ -23,6 +23,8 @@ const FILES = {
   /** Written by the server itself, so there is no instant at which it runs unnoted. */
   pid: 'nats-server.pid',
   ports: 'nats-server.ports.json',
+  /** The path below which it shows its monitoring. */
+  monitoring: 'nats-server.monitoring-path',
   /** Who may connect. */
   users: 'nats-server.users.conf',
   supervisor: 'nats-server.supervisor.json',

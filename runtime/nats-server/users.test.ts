@@ -11,6 +11,7 @@ import { after, before, describe, it } from 'node:test';
 import { NodeId } from '../../protocol/ids.ts';
 import { ARTIFACTS, BUCKETS } from '../../protocol/streams.ts';
 import type { Bus, BusEvent, KvChange } from '../bus.ts';
+import { monitoringPage } from '../bus-monitoring.ts';
 import { until } from '../bus-suite.ts';
 import { systemClock } from '../clock.ts';
 import { attestationOf, requireAttested, verifyServer } from '../durability.ts';
@@ -120,7 +121,7 @@ async function busyMonitor(refusals: number) {
   const relay = createServer(async (request, response) => {
     asked += 1;
     if (asked <= refusals) return void response.writeHead(503).end();
-    const answer = await fetch(new URL(request.url ?? '', server.monitoringUrl));
+    const answer = await fetch(monitoringPage(server.monitoringUrl, `.${request.url}`));
     const text = await answer.text();
     told.push(JSON.parse(text).config_load_time);
     response.end(text);

@@ -8,6 +8,7 @@ import { connect } from 'node:net';
 import semver from 'semver';
 import { z } from 'zod';
 import type { ErrorCode } from '../../protocol/error-codes.ts';
+import { monitoringPage } from '../bus-monitoring.ts';
 import { SERVER_VERSION_MIN } from './find.ts';
 
 const Info = z.object({
@@ -82,7 +83,7 @@ export async function verifyBus(url: string, monitoringUrl: string | null): Prom
 /** The server's description of itself; null when the monitoring port does not answer properly. */
 export async function readVarz(monitoringUrl: string): Promise<Varz | null> {
   try {
-    const response = await fetch(new URL('/varz', monitoringUrl), {
+    const response = await fetch(monitoringPage(monitoringUrl, 'varz'), {
       signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
     });
     return Varz.parse(await response.json());
