@@ -126,6 +126,10 @@ class ActorProcess {
       const running = await this.#definition.start(context);
       if (this.#ending) return void (await running.stop());
       this.#running = running;
+      // Ready is who can be asked: the server has heard of every subject by then.
+      await context.bus.rtt().catch((error: unknown) => {
+        this.#log.warn('actor.not_heard', { error });
+      });
       this.#enter('ready', running.details);
     } catch (error) {
       this.#log.error('actor.start_failed', { error });

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openJournal } from './journal.ts';
-import { packageRoot, sourceLoader } from './paths.ts';
+import { modulePath, sourceLoader } from './paths.ts';
 import { runProgram } from './run-program.ts';
 import { outputOf, startProgram } from './spawn.ts';
 
@@ -57,9 +57,7 @@ test('what the stdio names is open, and nothing else', { skip: !isLinux }, async
 });
 
 test('descriptors of whoever started us are dropped on demand', { skip: !isLinux }, () => {
-  const drop = `import { dropInherited } from ${JSON.stringify(
-    join(packageRoot(), 'runtime', 'spawn.ts'),
-  )};
+  const drop = `import { dropInherited } from ${JSON.stringify(modulePath('runtime/spawn.ts'))};
     import { spawnSync } from 'node:child_process';
     dropInherited();
     console.log(spawnSync('sh', ['-c', ${JSON.stringify(LIST)}], { encoding: 'utf8' }).stdout);`;
