@@ -21,6 +21,8 @@ export interface CatalogEntry {
   readonly network: boolean;
   /** Tools without an effect, beside those of known servers whose annotations say so. */
   readonly readOnly: readonly string[];
+  /** Whether it remembers: each build then has one of its own, which ends with it. */
+  readonly perBuild: boolean;
   /** What the tools' path arguments mean; see `argument-guard.ts`. */
   readonly guard: 'filesystem' | 'git' | 'fetch' | 'none';
 }
@@ -36,7 +38,14 @@ const python = (name: string): ServerOrigin => ({
   module: `mcp_server_${name}`,
 });
 
-const plain = { args: [], environment: {}, network: false, readOnly: [], guard: 'none' } as const;
+const plain = {
+  args: [],
+  environment: {},
+  network: false,
+  readOnly: [],
+  perBuild: false,
+  guard: 'none',
+} as const;
 
 export const CATALOG: readonly CatalogEntry[] = [
   {
@@ -58,9 +67,10 @@ export const CATALOG: readonly CatalogEntry[] = [
   {
     ...plain,
     name: 'memory',
-    description: 'a small knowledge graph that outlives builds',
+    description: 'a small knowledge graph of one build',
     origin: npm('memory'),
     environment: { MEMORY_FILE_PATH: '{memory}' },
+    perBuild: true,
   },
   {
     ...plain,

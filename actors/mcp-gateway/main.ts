@@ -1,7 +1,7 @@
 /** The mcp-gateway's process: tool servers, workspaces, git and the sandbox behind bus subjects. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { GatewayId } from '../../protocol/ids.ts';
+import { buildKey, GatewayId } from '../../protocol/ids.ts';
 import type { CheckRequest } from '../../protocol/workspace.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { type Config, envFor, wholeEnvironment } from '../../runtime/config.ts';
@@ -13,6 +13,7 @@ import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environm
 import { storeArchive } from './adapters/archive-store.ts';
 import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { attemptNodes } from './adapters/attempt-nodes.ts';
+import { openBuildMemories } from './adapters/build-memories.ts';
 import { createCheck } from './adapters/check.ts';
 import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
 import { createGit } from './adapters/git.ts';
@@ -49,6 +50,10 @@ function catalogOf(config: Config): readonly CatalogEntry[] {
   return [...CATALOG, ...configured.map(([name, server]) => configuredEntry(name, server))];
 }
 
+function placesOf(worktrees: string, data: string, proxy: string) {
+  return { worktrees, memory: join(data, 'memory.jsonl'), proxy };
+}
+
 async function start(context: ActorContext): Promise<RunningActor> {
   const { config, paths, clock, log, messenger } = context;
   await ensureStores(context.bus);
@@ -69,6 +74,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const tools = findEnvironment({ name: 'tools', dir: environments })?.python ?? null;
   const confiner = tools ?? (await findPython(env, []))?.path ?? null;
   const proxy = await startEgressProxy();
+  const memories = await openBuildMemories(join(paths.data, 'memories'));
   const servers = createToolServers({
     entries: catalogOf(config),
     host: {
@@ -78,12 +84,9 @@ async function start(context: ActorContext): Promise<RunningActor> {
       path,
       networkEnvironment: envFor(NETWORK_VARIABLES),
       home,
-      places: {
-        worktrees: roots.worktrees,
-        memory: join(paths.data, 'memory.jsonl'),
-        proxy: proxy.url,
-      },
+      places: placesOf(roots.worktrees, paths.data, proxy.url),
     },
+    placesOf: memories.placesOf,
     cache: createToolCache(join(paths.cache, 'tools')),
     pins: createToolPins(join(paths.data, 'tool-pins')),
     clock,
@@ -113,6 +116,8 @@ async function start(context: ActorContext): Promise<RunningActor> {
     finish: async build => {
       await workspaces.finish(build);
       await forgetCalls(journal, build);
+      await servers.forget(buildKey(build));
+      await memories.remove(buildKey(build));
     },
     call: createCallTool({
       ...{ servers, workspaces, journal, log, resolve: resolveHost },

@@ -120,6 +120,7 @@ export async function callWorld(test: TestContext, options: CallWorldOptions = {
       home,
       places: { worktrees: roots.worktrees, memory: join(data, 'memory.jsonl'), proxy: '' },
     },
+    placesOf: build => ({ memory: join(data, `${build}.jsonl`) }),
     cache: createToolCache(join(data, 'tools')),
     pins: createToolPins(join(data, 'pins')),
     clock: systemClock,

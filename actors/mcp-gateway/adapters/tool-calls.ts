@@ -28,8 +28,8 @@ import {
   toolError,
   translated,
 } from './prepare-call.ts';
-import type { CallLimits } from './server-connection.ts';
 import { RpcFailure } from './stdio-rpc.ts';
+import type { BuildLimits } from './tool-servers.ts';
 
 export interface ToolCallsOptions extends PrepareOptions {
   readonly journal: Pick<Journal, 'get' | 'put'>;
@@ -88,7 +88,11 @@ async function callOnce(
   const known = await recordOf(options, request);
   if (known !== null && known.digest !== digest) return differs(request); // C4
   if (known?.state === 'done') return { ...CallReply.parse(known.reply), replayed: true };
-  const limits = { timeoutMs: request.timeout_ms, signal };
+  const limits = {
+    timeoutMs: request.timeout_ms,
+    signal,
+    ...(request.scope === undefined ? {} : { build: buildKey(request.scope) }),
+  };
   const call = await prepareCall(options, request, limits);
   if ('error' in call) return { ok: false, error: call.error, replayed: false }; // C3
   const fired = known?.fired ?? 0;
@@ -118,7 +122,7 @@ function differs(request: CallRequest): CallReply {
 
 interface Firing {
   readonly call: PreparedCall;
-  readonly limits: CallLimits;
+  readonly limits: BuildLimits;
   readonly digest: string;
   /** How often it was fired in earlier lives. */
   readonly fired: number;
@@ -158,7 +162,7 @@ type Fate =
 async function fire(
   options: ToolCallsOptions,
   call: PreparedCall,
-  limits: CallLimits,
+  limits: BuildLimits,
 ): Promise<Fate> {
   const { entry, tool, args } = call;
   try {
@@ -183,7 +187,7 @@ async function fire(
 }
 
 /** `write_file` makes no folders: they are made first, through the same server. */
-async function makeParent(options: ToolCallsOptions, call: PreparedCall, limits: CallLimits) {
+async function makeParent(options: ToolCallsOptions, call: PreparedCall, limits: BuildLimits) {
   const path = call.args['path'];
   if (call.entry.guard !== 'filesystem' || typeof path !== 'string') return;
   const parent = dirname(path);

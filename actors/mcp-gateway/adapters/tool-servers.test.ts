@@ -45,6 +45,7 @@ async function serversWorld(t: TestContext, entries: readonly CatalogEntry[], op
         home: join(folder, 'home'),
         places,
       },
+      placesOf: build => ({ memory: join(folder, `${build}.jsonl`) }),
       cache: createToolCache(join(folder, 'tools')),
       pins: createToolPins(join(folder, 'pins')),
       clock: systemClock,
@@ -184,6 +185,20 @@ test('closing leaves no process behind', async t => {
   await servers.close();
   assert.deepEqual(await Promise.all(pids.map(isAlive)), [false, false]);
   assert.ok(folder);
+});
+
+test('a server that remembers remembers each build by itself, until that is forgotten', async t => {
+  const memory = CATALOG.filter(({ name }) => name === 'memory');
+  const { servers } = await serversWorld(t, memory);
+  const entity = { name: 'secret of one', entityType: 'note', observations: ['x'] };
+  const of = (build?: string) => ({ ...soon, build });
+  await servers.call('memory', 'create_entities', { entities: [entity] }, of('b1-aaaaaaaa'));
+  const graph = async (build?: string): Promise<string> =>
+    JSON.stringify(await servers.call('memory', 'read_graph', {}, of(build)));
+  assert.match(await graph('b1-aaaaaaaa'), /secret of one/);
+  assert.doesNotMatch(await graph('b1-bbbbbbbb'), /secret of one/);
+  assert.doesNotMatch(await graph(), /secret of one/);
+  await servers.forget('b1-aaaaaaaa');
 });
 
 test('a list that leads in a circle is read once, and the circle is named', async t => {

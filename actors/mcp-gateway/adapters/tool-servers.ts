@@ -3,7 +3,8 @@
  *
  * V1: one bad server does not touch the others: own machine, own process group, own failures.
  * V2: at most `startsMax` servers start at once.
- * V3: a call waits for a server that starts or pauses, but through one failure only; then it fails
+ * V3: what a server remembers of a build stays with it: a server that remembers runs once per build.
+ * V4: a call waits for a server that starts or pauses, but through one failure only; then it fails
  *     with the reason and the server's last words.
  */
 import { createHash } from 'node:crypto';
@@ -42,16 +43,25 @@ export interface ToolServers {
    * Runs one tool, starting the server first where needed.
    * @throws CodeGodError `server_down` before anything was fired, RpcFailure after.
    */
-  call(server: string, tool: string, args: object, limits: CallLimits): Promise<unknown>;
+  call(server: string, tool: string, args: object, limits: BuildLimits): Promise<unknown>;
   status(): Promise<ToolServerStatus[]>;
   /** Ends the pauses of a server, so that the next call tries at once. */
   reset(server: string): void;
+  /** Ends the servers that a build had for itself. */
+  forget(build: string): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface BuildLimits extends CallLimits {
+  /** The key of the build that calls; absent for a call outside of any. */
+  readonly build?: string | undefined;
 }
 
 export interface ToolServersOptions {
   readonly entries: readonly CatalogEntry[];
   readonly host: ServerHost;
+  /** What `{name}` stands for in the servers of one build, where that differs. */
+  readonly placesOf: (build: string) => Readonly<Record<string, string>>;
   readonly cache: ToolCache;
   readonly pins: ToolPins;
   readonly clock: Clock;
@@ -71,15 +81,40 @@ export function createToolServers(options: ToolServersOptions): ToolServers {
     if (server === undefined) throw new CodeGodError('unknown_server', `no server named ${name}`);
     return server;
   };
+  const ofBuilds = new Map<string, Map<string, SupervisedServer>>();
+  /** V3. */
+  const instanceOf = (name: string, build: string | undefined): SupervisedServer => {
+    const common = serverOf(name);
+    if (build === undefined || !common.entry.perBuild) return common;
+    const own = ofBuilds.get(build) ?? new Map<string, SupervisedServer>();
+    ofBuilds.set(build, own);
+    const known = own.get(name);
+    if (known !== undefined) return known;
+    const { host, placesOf } = options;
+    const places = { ...host.places, ...placesOf(build) };
+    const made = new SupervisedServer(
+      common.entry,
+      { ...options, host: { ...host, places } },
+      starts,
+    );
+    own.set(name, made);
+    return made;
+  };
   return {
     names: [...servers.keys()],
     entry: name => servers.get(name)?.entry,
     tools: (name, limits) => serverOf(name).tools(limits),
-    call: (name, tool, args, limits) => serverOf(name).call(tool, args, limits),
+    call: (name, tool, args, limits) => instanceOf(name, limits.build).call(tool, args, limits),
     status: () => Promise.all([...servers.values()].map(server => server.status())),
     reset: name => serverOf(name).reset(),
+    forget: async build => {
+      const own = ofBuilds.get(build);
+      ofBuilds.delete(build);
+      await Promise.all([...(own?.values() ?? [])].map(server => server.close()));
+    },
     close: async () => {
-      await Promise.all([...servers.values()].map(server => server.close()));
+      const all = [servers, ...ofBuilds.values()].flatMap(group => [...group.values()]);
+      await Promise.all(all.map(server => server.close()));
     },
   };
 }
@@ -182,7 +217,7 @@ class SupervisedServer {
     this.#actor.send(event);
   }
 
-  /** V3. */
+  /** V4. */
   async #acquire(limits: CallLimits): Promise<ServerConnection> {
     const { clock } = this.#options;
     const deadline = clock.monotonic() + limits.timeoutMs;
