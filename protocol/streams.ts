@@ -7,12 +7,18 @@ import { BUILD_SUBJECT } from './subjects.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
+const MIB = 1024 * 1024;
 
 export interface StreamDefinition {
   readonly name: string;
   readonly subjects: readonly string[];
   readonly description: string;
   readonly max_age_ms: number;
+  /**
+   * So that what floods one stream leaves the disk, and with it the others, alone. Not kept on a
+   * server that has no room to promise so much.
+   */
+  readonly max_bytes: number;
   readonly max_message_bytes: number;
   readonly max_messages_per_subject?: number;
   /** New messages are refused, rather than old ones dropped, where a limit is reached. */
@@ -28,6 +34,7 @@ export const STREAMS = {
     subjects: [BUILD_SUBJECT],
     description: 'requests to build; the build id is b<sequence>',
     max_age_ms: 30 * DAY_MS,
+    max_bytes: 1_024 * MIB,
     max_message_bytes: MESSAGE_BYTES_MAX,
     discard_new: true,
     duplicate_window_ms: 600_000,
@@ -37,6 +44,7 @@ export const STREAMS = {
     subjects: ['codegod.event.>'],
     description: 'the facts of every build, one writer per build',
     max_age_ms: 30 * DAY_MS,
+    max_bytes: 8_192 * MIB,
     max_message_bytes: 4 * MESSAGE_BYTES_MAX,
     discard_new: true,
     duplicate_window_ms: 120_000,
@@ -47,6 +55,7 @@ export const STREAMS = {
     subjects: ['codegod.task.>'],
     description: 'one subject per attempt, for the worker of the node in it',
     max_age_ms: 7 * DAY_MS,
+    max_bytes: 1_024 * MIB,
     max_message_bytes: MESSAGE_BYTES_MAX,
     max_messages_per_subject: 1,
     discard_new: true,
@@ -58,6 +67,7 @@ export const STREAMS = {
     subjects: ['codegod.report.>'],
     description: 'one report per attempt, for the master',
     max_age_ms: 7 * DAY_MS,
+    max_bytes: 512 * MIB,
     max_message_bytes: 2 * MESSAGE_BYTES_MAX,
     max_messages_per_subject: 1,
     discard_new: true,
@@ -69,11 +79,18 @@ export const STREAMS = {
     subjects: ['codegod.dead.>'],
     description: 'messages that could not be handled, with the reason in their headers',
     max_age_ms: 90 * DAY_MS,
+    max_bytes: 256 * MIB,
     max_message_bytes: 4 * MESSAGE_BYTES_MAX,
     discard_new: false,
     duplicate_window_ms: 120_000,
   },
 } as const satisfies Record<string, StreamDefinition>;
+
+/** What all streams may hold together. */
+export const STREAMS_BYTES_MAX = Object.values(STREAMS).reduce(
+  (sum, { max_bytes }) => sum + max_bytes,
+  0,
+);
 
 export interface BucketDefinition {
   readonly name: string;

@@ -13,6 +13,7 @@ export const API_ERROR = {
   consumerNotFound: 10_014,
   noMessageFound: 10_037,
   notEnabled: 10_039,
+  storageExhausted: 10_047,
   messageTooLarge: 10_054,
   streamNameInUse: 10_058,
   streamNotFound: 10_059,

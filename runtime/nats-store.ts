@@ -5,6 +5,10 @@
  *     with the one it was asked for.
  * S2  The server checks an expected sequence before it looks for a repeated message id. A try whose
  *     answer was lost must not look like another writer's success.
+ * S3  The server sets `max_bytes` aside from what it may store in all, and refuses a stream for which
+ *     there is not so much. Such a stream has no bound of its own: the server's holds. Started
+ *     again with less room than it has set aside, the server lets no stream be changed: those that are
+ *     there serve as they are. (Our own server never comes to that: nats-server/launch.ts.)
  */
 import { z } from 'zod';
 import { CodeGodError } from '../protocol/errors.ts';
@@ -62,8 +66,19 @@ export class NatsStore implements Store {
   }
 
   async ensure(config: StreamConfig): Promise<void> {
-    const wanted = wireConfig(config);
-    const answered = await this.#createOrUpdate(config.name, wanted);
+    let wanted = wireConfig(config);
+    let answered: Record<string, unknown>;
+    try {
+      answered = await this.#createOrUpdate(config.name, wanted);
+    } catch (error) {
+      if (config.max_bytes === undefined || !isNumbered(error, API_ERROR.storageExhausted)) {
+        throw explained(error, `stream ${config.name}`);
+      }
+      wanted = { ...wanted, max_bytes: -1 };
+      const unbounded = await this.#unbounded(config.name, wanted);
+      if (unbounded === null) return; // S3
+      answered = unbounded;
+    }
     const ignored = Object.entries(wanted).filter(
       ([field, value]) => JSON.stringify(answered[field] ?? null) !== JSON.stringify(value),
     );
@@ -170,16 +185,22 @@ export class NatsStore implements Store {
 
   async #createOrUpdate(name: string, config: object): Promise<Record<string, unknown>> {
     const { api } = this.#parts;
-    const what = `stream ${name}`;
     try {
       return StreamReply.parse(await api.call(`STREAM.CREATE.${name}`, config)).config;
     } catch (error) {
-      if (!isNumbered(error, API_ERROR.streamNameInUse)) throw explained(error, what);
+      if (!isNumbered(error, API_ERROR.streamNameInUse)) throw error;
     }
+    return StreamReply.parse(await api.call(`STREAM.UPDATE.${name}`, config)).config;
+  }
+
+  /** Null where the stream stays as it is (S3). */
+  async #unbounded(name: string, config: object): Promise<Record<string, unknown> | null> {
     try {
-      return StreamReply.parse(await api.call(`STREAM.UPDATE.${name}`, config)).config;
+      return await this.#createOrUpdate(name, config);
     } catch (error) {
-      throw explained(error, what);
+      const isExhausted = isNumbered(error, API_ERROR.storageExhausted);
+      if (isExhausted && (await this.info(name)) !== null) return null;
+      throw explained(error, `stream ${name}`);
     }
   }
 }

@@ -26,6 +26,7 @@ function streamConfig(stream: StreamDefinition): StreamConfig {
     storage: 'file',
     discard: stream.discard_new ? 'new' : 'old',
     max_age_ms: stream.max_age_ms,
+    max_bytes: stream.max_bytes,
     max_message_bytes: stream.max_message_bytes,
     duplicate_window_ms: stream.duplicate_window_ms,
     ...(stream.max_messages_per_subject === undefined

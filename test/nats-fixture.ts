@@ -30,8 +30,8 @@ export interface NatsFixture {
   readonly pid: number;
   /** SIGKILL: no goodbye to clients, nothing flushed. */
   kill9(): Promise<void>;
-  /** Starts the server again on the same ports and the same store, with another `sync` if given. */
-  restart(sync?: 'always' | 'default'): Promise<void>;
+  /** Starts the server again on the same ports and store, with another `sync` or room if given. */
+  restart(sync?: 'always' | 'default', maxFileStore?: string): Promise<void>;
   /** Ends the server and removes its directory. */
   stop(): Promise<void>;
 }
@@ -41,13 +41,13 @@ export async function startNats(options: NatsFixtureOptions = {}): Promise<NatsF
   const [port, monitorPort] = await Promise.all([freePort(), freePort()]);
   const storeDirectory = join(directory, 'store');
   const configFile = join(directory, 'nats.conf');
-  const configure = (sync: NatsFixtureOptions['sync']): Promise<void> =>
+  const configure = (sync: NatsFixtureOptions['sync'], maxFileStore = '1G'): Promise<void> =>
     writeFile(
       configFile,
       [
         `listen: 127.0.0.1:${port}`,
         `http: 127.0.0.1:${monitorPort}`,
-        `jetstream { store_dir: ${JSON.stringify(storeDirectory)}, max_file_store: 1G, ${sync === 'default' ? '' : 'sync_interval: always'} }`,
+        `jetstream { store_dir: ${JSON.stringify(storeDirectory)}, max_file_store: ${maxFileStore}, ${sync === 'default' ? '' : 'sync_interval: always'} }`,
         `max_payload: ${options.maxPayloadBytes ?? 1_048_576}`,
         options.config ?? '',
       ].join('\n'),
@@ -69,9 +69,9 @@ export async function startNats(options: NatsFixtureOptions = {}): Promise<NatsF
     async kill9() {
       await end(server, 'SIGKILL');
     },
-    async restart(sync = options.sync) {
+    async restart(sync = options.sync, maxFileStore = undefined) {
       await end(server, 'SIGKILL');
-      await configure(sync);
+      await configure(sync, maxFileStore);
       server = await start();
     },
     async stop() {

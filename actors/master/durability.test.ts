@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { BUILD_ENDS, type BuildSummary, NO_USAGE } from '../../protocol/build.ts';
 import { encode } from '../../protocol/codec.ts';
-import { NodeId } from '../../protocol/ids.ts';
+import { BuildId, NodeId } from '../../protocol/ids.ts';
 import { STREAMS } from '../../protocol/streams.ts';
 import { namelessReportSubject, reportSubject } from '../../protocol/subjects.ts';
 import type { Bus } from '../../runtime/bus.ts';
@@ -154,7 +154,10 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
       () => deadLetterOf(namelessReportSubject(build, task, attempt)),
       code => code === 'denied',
     );
-    await bus.streams.purge(STREAMS.report.name, subject);
+    await until(
+      () => bus.streams.last(STREAMS.report.name, subject),
+      last => last === null,
+    );
     const before = await bus.streams.info(STREAMS.dead.name);
     await bus.streams.append(subject, encode(asOther));
     await until(
@@ -165,6 +168,12 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
     await peers.report(given);
     assert.equal((await master.until(id, ended)).state, 'succeeded');
     assert.deepEqual(attemptsOf(id), ['a.1', 'b.1', 'c.1', 'd.1', 'plan.1'], 'each once');
+    const unknown = reportSubject(stranger, { build: BuildId.parse('b999'), task, attempt });
+    await bus.streams.append(unknown, encode({ ...forged, build: 'b999' }));
+    await until(
+      async () => (await bus.streams.info(STREAMS.report.name))?.messages,
+      messages => messages === 0,
+    );
     await master.remove();
   });
 

@@ -9,6 +9,7 @@ const options = {
   monitoringPort: 8222,
   monitoringPath: '/secret',
   storeDir: '/data/nats',
+  maxFileStoreBytes: 1_000,
   pidFile: '/run/nats.pid',
   serverName: 'codegod',
   usersFile: 'users.conf',
@@ -18,6 +19,7 @@ describe('the configuration of the bus server', () => {
   it('syncs every write and listens where it is told', () => {
     const text = renderConfig(options);
     assert.match(text, /^ {2}sync_interval: always$/m);
+    assert.match(text, /^ {2}max_file_store: 1000$/m);
     assert.match(text, /^host: "127\.0\.0\.1"$/m);
     assert.match(text, /^include "\.\/users\.conf"$/m);
   });

@@ -10,6 +10,8 @@
  *     soon tried elsewhere.
  * C5: the server lets every web page read its monitoring, which names all clients and streams. So the
  *     pages stand below a path that only the owner of this folder can know.
+ * C6: left to itself the server takes three quarters of what is free at its start for its limit, and
+ *     changes no stream any more where that is less than it has once promised to the streams.
  */
 import { renameSync, writeFileSync } from 'node:fs';
 
@@ -20,6 +22,8 @@ export interface ServerConfigOptions {
   /** Where its pages stand, such as `/secret` (C5). */
   readonly monitoringPath: string;
   readonly storeDir: string;
+  /** More than all streams together may hold, or none of them can be changed (C6). */
+  readonly maxFileStoreBytes: number;
   /** The server writes its process id there, before it does anything else. */
   readonly pidFile: string;
   readonly serverName: string;
@@ -48,6 +52,7 @@ export function renderConfig(options: ServerConfigOptions): string {
     'jetstream {',
     `  store_dir: ${quote(options.storeDir)}`,
     '  sync_interval: always',
+    `  max_file_store: ${options.maxFileStoreBytes}`,
     '}',
   ];
   return `${lines.join('\n')}\n`;

@@ -10,13 +10,16 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { STREAMS_BYTES_MAX } from '../../protocol/streams.ts';
 import { systemClock } from '../clock.ts';
 import { connectNats } from '../nats-bus.ts';
 import { modulePath, sourceLoader } from '../paths.ts';
 import { identityOf } from '../process-identity.ts';
+import { ensureStores } from '../stores.ts';
 import { launchNatsServer, type RunningServer } from './launch.ts';
 import { stopOrphan } from './orphan.ts';
 import { testServerBinary } from './test-server.ts';
+import { ensureOwnerKey } from './users.ts';
 import { verifyBus } from './verify.ts';
 
 let binary: string;
@@ -73,6 +76,17 @@ describe('launching', () => {
     assert.deepEqual(verdict.problems, []);
     assert.equal(verdict.sync_always, true);
     assert.equal(verdict.jetstream, true);
+    const admin = await connectNats({
+      servers: [server.url],
+      name: 'owner',
+      clock: systemClock,
+      credentials: { nkeySeed: ensureOwnerKey(join(root, 'fit', 'config')) },
+    });
+    await ensureStores(admin);
+    const page = await fetch(`${server.monitoringUrl}/jsz`);
+    const { reserved_storage } = JSON.parse(await page.text());
+    assert.equal(reserved_storage, STREAMS_BYTES_MAX, 'whatever the size of the disk');
+    await admin.close();
     assert(lines.some(line => line.includes('Server is ready')));
     await server.stopLameDuck();
     assert.equal((await server.exited).code, 0);

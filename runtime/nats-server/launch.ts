@@ -7,10 +7,11 @@
  *     a start ends what an earlier supervisor left behind (orphan.ts).
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statfsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CodeGodError } from '../../protocol/errors.ts';
+import { STREAMS_BYTES_MAX } from '../../protocol/streams.ts';
 import { monitoringPage } from '../bus-monitoring.ts';
 import { systemClock } from '../clock.ts';
 import { envFor } from '../config.ts';
@@ -70,6 +71,7 @@ const LAME_DUCK_MS = 3_000;
 const TERMINATE_MS = 6_000;
 const PORT_RETRIES_MAX = 3;
 const LAST_LINES_MAX = 20;
+const FREE_SHARE = 0.75;
 const MONITORING_SECRET = /^[0-9a-f]{32}$/;
 
 /**
@@ -128,6 +130,7 @@ async function start(
     monitoringPort: ports.monitoring_port,
     monitoringPath,
     storeDir: options.storeDir,
+    maxFileStoreBytes: roomFor(options.storeDir),
     pidFile: serverFile(configDir, 'pid'),
     serverName: options.serverName ?? 'codegod',
     usersFile: basename(serverFile(configDir, 'users')),
@@ -168,6 +171,12 @@ async function start(
           `the bus server does not start: ${said}`,
         );
   return { kind: 'failed', isPortTaken, error };
+}
+
+/** What the streams are promised, and for all else most of what is free, as the server reckons it. */
+function roomFor(storeDir: string): number {
+  const { bavail, bsize } = statfsSync(storeDir);
+  return STREAMS_BYTES_MAX + Math.floor(bavail * bsize * FREE_SHARE);
 }
 
 /**

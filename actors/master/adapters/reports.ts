@@ -6,6 +6,8 @@
  *     and both with the placement. Anything else is a dead letter and changes nothing.
  * R2: a report that cannot be read stops nobody but its attempt: it is a dead letter, and the attempt
  *     has failed by no fault of the model, so that it is done again.
+ * R3: a report is taken off its stream when it has become a fact, or is known to become none. What a
+ *     node sends beyond its attempts so leaves the stream as it comes, and does not fill it.
  */
 import { NO_USAGE } from '../../../protocol/build.ts';
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
@@ -35,6 +37,8 @@ export interface ReportsOptions {
   readonly host: DurableHost<FactBody, BuildContext>;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Fires when the term of office ends: what is there then is the successor's. */
+  readonly signal: AbortSignal;
   /** Told of a build that was looked at: one that has ended need not stay open. */
   readonly left: (build: BuildId) => void;
 }
@@ -83,8 +87,13 @@ export class Reports {
 
   async take(report: TaskReport, message: StoredMessage): Promise<Outcome> {
     const fault = this.#foreign(report, message);
-    if (fault !== null) return await this.#bury(message, { code: 'denied', message: fault }); // R1
+    if (fault !== null) {
+      const outcome = await this.#bury(message, { code: 'denied', message: fault }); // R1
+      await this.#forget(message);
+      return outcome;
+    }
     await this.#submit(report);
+    await this.#forget(message);
     return { kind: 'done' };
   }
 
@@ -107,10 +116,24 @@ export class Reports {
     const outcome = await this.#bury(message, reason);
     const about = reportedAttempt(message.subject);
     const lease = about === null ? null : this.#leaseOf(about);
-    if (about === null || lease === null) return outcome;
-    if (about.node !== null && about.node !== lease.node) return outcome; // R1
-    await this.#submit(failedReport(about, lease, reason));
+    const isOwn = about?.node === null || about?.node === lease?.node; // R1
+    if (about !== null && lease !== null && isOwn) {
+      await this.#submit(failedReport(about, lease, reason));
+    }
+    await this.#forget(message);
     return outcome;
+  }
+
+  /** R3 */
+  async #forget({ subject }: StoredMessage): Promise<void> {
+    const { messenger, log, signal } = this.#options;
+    // As a filter it would stand for other reports too.
+    if (signal.aborted || /[*>]/.test(subject)) return;
+    try {
+      await messenger.bus.streams.purge(STREAMS.report.name, subject);
+    } catch (error) {
+      log.info('report.stays', { subject, error: toWireError(error) }); // Until it is too old.
+    }
   }
 
   /** What is wrong with who speaks; null where nothing is. */
