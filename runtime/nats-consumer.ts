@@ -7,6 +7,7 @@
  *     becomes an event.
  * D3  A sole consumer is reset to its ack floor where it begins with messages unanswered. Where that
  *     fails, as on servers before 2.14, it is an event, and they come after the ack wait.
+ * D4  Pulls that the server ends one after the other, as with 409, are opened again ever more slowly.
  */
 import type { ConsumeOptions } from './bus.ts';
 import { growingPauseMs } from './bus-append.ts';
@@ -58,6 +59,8 @@ class Link implements ConsumerLink {
   #wanted = 0;
   #pull: Pull | null = null;
   #reopening = false;
+  /** Pulls that ended before the server said anything else on them (D4). */
+  #lostInARow = 0;
 
   constructor(
     parts: NatsParts,
@@ -119,13 +122,18 @@ class Link implements ConsumerLink {
       { stream, consumer },
       {
         deliver: pulled => {
+          this.#lostInARow = 0;
           this.#wanted -= 1;
           const { message, deliveries } = pulled;
           this.#deliver({ message, deliveries, acknowledger: acknowledger(this.#parts, pulled) });
         },
+        idle: () => {
+          this.#lostInARow = 0;
+        },
         lost: reason => {
           if (reason === 'heartbeats_missed') emit({ type: reason, stream, consumer });
-          void this.#reopen();
+          this.#lostInARow += 1;
+          void this.#reopen(this.#lostInARow - 1);
         },
       },
     );
@@ -133,12 +141,12 @@ class Link implements ConsumerLink {
   }
 
   /** Creates the consumer again if need be, and pulls again; tries until stopped. */
-  async #reopen(): Promise<void> {
+  async #reopen(triesBefore = 0): Promise<void> {
     const { signal } = this.#stopped;
     if (this.#reopening || signal.aborted) return;
     this.#reopening = true;
     const { clock, emit, wire } = this.#parts;
-    for (let tries = 0; !signal.aborted; tries += 1) {
+    for (let tries = triesBefore; !signal.aborted; tries += 1) {
       try {
         if (tries > 0) {
           await clock.sleep(growingPauseMs(clock, tries, PAUSE_MIN_MS, PAUSE_MAX_MS), signal);

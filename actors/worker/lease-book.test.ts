@@ -156,3 +156,33 @@ describe('a drain', () => {
     assert.equal(await journal.get('drain'), false);
   });
 });
+
+it('a lease that cannot be read is dropped and told, and the others hold', async () => {
+  const journal = await memoryJournal();
+  const good = {
+    lease: '6-1--5ec2e7',
+    ...{ build: 'b1', task: 'store', attempt: 1, engine: 'ollama', model: 'm' },
+    ...{ context_tokens: 4_096, bytes: 1_000, epoch: 6, expires_at: 9e15 },
+  };
+  await journal.put('lease/good', good);
+  for (const [key, value] of Object.entries({
+    number: 7,
+    nothing: null,
+    bytes: { ...good, bytes: 'many' },
+    cards: { ...good, cards: [{ index: 0 }] },
+    end: { ...good, expires_at: undefined },
+  })) {
+    await journal.put(`lease/${key}`, value);
+  }
+  const told: string[] = [];
+  const listeners = { ...TOLD, unreadable: (key: string) => void told.push(key) };
+  const book = await LeaseBook.open(journal, 7, listeners);
+  assert.deepEqual(book.ledger.leases, [good]);
+  assert.deepEqual(
+    told.sort(),
+    ['bytes', 'cards', 'end', 'nothing', 'number'].map(key => `lease/${key}`),
+  );
+  const left: string[] = [];
+  for await (const [key] of journal.entries('lease/')) left.push(key);
+  assert.deepEqual(left, ['lease/good']);
+});

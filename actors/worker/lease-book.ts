@@ -6,12 +6,14 @@
  *     other, so that no answer rests on one whose write has yet to succeed.
  * B2: what a write that fails would have changed is as it was. Memory that is about to be promised
  *     or given back counts as taken until the write is through: inferences take it in the meantime.
+ * B3: a lease that cannot be read is none: it is taken out of the journal, and its memory is free.
  */
 import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
 import { CodeGodError } from '../../protocol/errors.ts';
-import { type LeaseId, leaseNameOf } from '../../protocol/ids.ts';
+import { Attempt, BuildId, LeaseId, leaseNameOf, TaskId } from '../../protocol/ids.ts';
 import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
-import type { TaskMessage } from '../../protocol/task.ts';
+import { EngineName, type TaskMessage } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import { Turns } from '../../runtime/turns.ts';
@@ -27,11 +29,28 @@ const LEASE_MS_MAX = 24 * 3_600_000;
 /** 122 bits of chance. */
 const newSecret = (): string => randomUUID().replaceAll('-', '');
 
+/** What of a lease is reckoned with; the rest is only told on. */
+const KeptLease = z.looseObject({
+  lease: LeaseId,
+  build: BuildId,
+  task: TaskId,
+  attempt: Attempt,
+  engine: EngineName,
+  model: z.string(),
+  context_tokens: z.number().nonnegative(),
+  bytes: z.number().nonnegative(),
+  cards: z.array(z.looseObject({ index: z.int(), bytes: z.number().nonnegative() })).optional(),
+  ram_bytes: z.number().nonnegative().optional(),
+  expires_at: z.number(),
+});
+
 export interface LeaseListeners {
   /** What was promised to attempts is not as it was. */
   readonly changed: () => void;
   /** Inferences came or went. */
   readonly used: () => void;
+  /** A lease in the journal could not be read, and is no more. */
+  readonly unreadable?: (key: string) => void;
 }
 
 export class LeaseBook {
@@ -54,7 +73,16 @@ export class LeaseBook {
   /** The book as it was left, without the leases whose time is over. */
   static async open(journal: Journal, epoch: number, told: LeaseListeners): Promise<LeaseBook> {
     const leases: Lease[] = [];
-    for await (const [, value] of journal.entries(PREFIX)) leases.push(value as Lease);
+    const unreadable: string[] = [];
+    for await (const [key, value] of journal.entries(PREFIX)) {
+      const read = KeptLease.safeParse(value);
+      if (read.success) leases.push(value as Lease);
+      else unreadable.push(key);
+    }
+    for (const key of unreadable) {
+      await journal.batch([{ type: 'del', key }]); // B3
+      told.unreadable?.(key);
+    }
     return new LeaseBook(journal, newLedger(epoch, leases), told);
   }
 

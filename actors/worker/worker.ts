@@ -117,6 +117,7 @@ export class Worker {
       leases: await LeaseBook.open(journal, epoch, {
         changed: () => changed(),
         used: () => used(),
+        unreadable: key => log.warn('worker.lease_unreadable', { key }),
       }),
       measures: await ModelMeasures.open({ journal, log, clock }),
       draining: await Draining.open(journal, log, () => changed()),

@@ -441,5 +441,13 @@ describe('the word of the owner on its server', () => {
     const attestation = await attestationOf(node);
     assert.equal(attestation?.server_id, node.info().server_id);
     assert.equal(attestation?.release, '1.2.3');
+    const { server_id } = node.info();
+    for (const unreadable of ['{', 'null', '{"sync_always":true}']) {
+      await (await owner())
+        .kv(BUCKETS.server.name)
+        .put(server_id, new TextEncoder().encode(unreadable));
+      assert.equal(await attestationOf(node), null, unreadable);
+      await assert.rejects(requireAttested(node, systemClock, 0), { code: 'durability_refused' });
+    }
   });
 });
