@@ -2,15 +2,17 @@
  * Connecting, credentials, permissions, and what the server tells about itself.
  */
 import assert from 'node:assert/strict';
-import { connect as connectTo, createServer, type Socket } from 'node:net';
+import { connect as connectTo, createServer, Socket } from 'node:net';
 import { test } from 'node:test';
 import { nkeys } from '@nats-io/nats-core';
+import { connect as connectClient } from '@nats-io/transport-node';
 import { freePort, type NatsFixtureOptions, startNats } from '../test/nats-fixture.ts';
 import type { Bus, BusEvent } from './bus.ts';
 import { streamOf } from './bus-streams-suite.ts';
 import { bytes, text, until } from './bus-suite.ts';
 import { systemClock } from './clock.ts';
 import { connectNats, type NatsOptions } from './nats-bus.ts';
+import { socketOf } from './nats-wire.ts';
 
 async function withServer(
   fixture: NatsFixtureOptions,
@@ -213,3 +215,11 @@ test('a header that could smuggle another one is refused', () =>
     const bus = await connect();
     assert.throws(() => bus.publish('x', bytes(''), { A: 'b\r\nC: d' }), { code: 'bad_message' });
   }));
+
+test('the client library still has its socket where messages are gathered for it', async () => {
+  const server = await startNats({});
+  const connection = await connectClient({ servers: [server.url] });
+  assert.ok(socketOf(connection) instanceof Socket);
+  await connection.close();
+  await server.stop();
+});

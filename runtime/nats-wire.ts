@@ -101,7 +101,7 @@ export class NatsWire implements Wire {
 }
 
 /** The client has no word for its socket; without one each microtask that publishes writes by itself. */
-function socketOf(connection: NatsConnection): Socket | null {
+export function socketOf(connection: NatsConnection): Socket | null {
   const { protocol } = connection as { protocol?: { transport?: { socket?: Socket } } };
   return protocol?.transport?.socket ?? null;
 }
