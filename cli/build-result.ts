@@ -12,6 +12,7 @@ import type { BuildView } from './build-view.ts';
 import { EXIT } from './exit-code.ts';
 import { getFromMaster, masterUrl } from './master-client.ts';
 import { unpackProject } from './project-out.ts';
+import { shellWord } from './shell-word.ts';
 
 const SUMMARY_WAIT_MS = 2_000;
 const PAUSE_MS = 100;
@@ -120,9 +121,9 @@ function howToRun(path: string): string {
     const { scripts = {} } = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8')) as {
       readonly scripts?: Readonly<Record<string, string>>;
     };
-    if (scripts['start']) return `cd ${path} && npm start`;
+    if (scripts['start']) return `cd ${shellWord(path)} && npm start`;
   }
-  if (has('app/__main__.py')) return `cd ${path} && python -m app`;
-  if (has('main.py')) return `cd ${path} && python main.py`;
-  return `see ${join(path, 'README.md')}`;
+  if (has('app/__main__.py')) return `cd ${shellWord(path)} && python -m app`;
+  if (has('main.py')) return `cd ${shellWord(path)} && python main.py`;
+  return `see ${shellWord(has('README.md') ? join(path, 'README.md') : path)}`;
 }

@@ -173,7 +173,7 @@ describe('the answers of a fake node', () => {
       registry: models('new:1b,size=1GB'),
       ...{ pullBytesPerS: 5e9, timeScale: 0.2 },
     });
-    await client.give('/api/pull', { model: 'new:1b', stream: false }, 30);
+    await giveUpPulling(node.url, 'new:1b');
     const { lines } = await client.ask('/api/pull', { model: 'new:1b' });
     const progress = lines.filter(({ total }) => total !== undefined);
     assert.ok(Number(progress[0]?.['completed']) > 0);
@@ -182,6 +182,20 @@ describe('the answers of a fake node', () => {
     assert.equal((await new Client(node.url).chat('new:1b', 'hi'))['done'], true);
   });
 });
+
+/** Asks for a model, and leaves when something of it has come. */
+async function giveUpPulling(url: string, model: string): Promise<void> {
+  const leave = new AbortController();
+  const body = JSON.stringify({ model });
+  const response = await fetch(`${url}/api/pull`, { method: 'POST', body, signal: leave.signal });
+  let text = '';
+  for await (const chunk of response.body ?? []) {
+    text += Buffer.from(chunk).toString('utf8');
+    if (/"completed":[1-9]/.test(text)) break;
+  }
+  leave.abort();
+  assert.doesNotMatch(text, /"success"/, 'it was pulled before anybody could leave');
+}
 
 describe('the faults of a fake node', () => {
   const body = { model: 'chat:8b', messages: [{ role: 'user', content: 'hi' }] };
