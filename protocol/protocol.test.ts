@@ -84,6 +84,13 @@ test('paths that leave the project, or could, are refused', () => {
   for (const path of ['src/store.js', '.gitignore', 'a b/ü.md', 'src/**', '.github/x.yml']) {
     assert.equal(pathFault(path), null, path);
   }
+  // As other file systems read them: Windows drops blanks and dots at an end, and shortens names.
+  for (const path of ['.git ', '.GIT.', 'a/.git. ./x', 'a/git~1/x', '.git::$INDEX_ALLOCATION/x']) {
+    assert.equal(pathFault(path), 'points into .git', path);
+  }
+  for (const path of ['a\u202egpj.js', 'a\u200bb', '.g\u200cit/x', 'a\u009bb']) {
+    assert.equal(pathFault(path), 'holds a character that nobody sees', path);
+  }
 });
 
 test('an empty prompt is refused, whatever else is in the request', () => {

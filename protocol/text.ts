@@ -1,5 +1,6 @@
 /** Small schemas shared by many messages: bounded text, times, sizes, paths, artifact references. */
 import { z } from 'zod';
+import { UNSEEN } from './hidden-characters.ts';
 import { PATH_LENGTH_MAX } from './limits.ts';
 
 /** A sentence for people. */
@@ -19,13 +20,20 @@ export function pathFault(path: string): string | null {
   if (path.length > PATH_LENGTH_MAX) return `is longer than ${PATH_LENGTH_MAX} characters`;
   if (/^([/\\~]|[A-Za-z]:)/.test(path)) return 'is absolute';
   if (hasControlCharacter(path)) return 'holds a control character';
+  if (path.search(UNSEEN) >= 0) return 'holds a character that nobody sees';
   if (path.includes('\\')) return 'holds a backslash';
   const segments = path.split('/');
   if (segments.includes('..')) return 'leaves the project';
   if (segments.some(segment => segment === '' || segment === '.')) return 'has an empty segment';
-  if (segments.some(segment => segment.toLowerCase() === '.git')) return 'points into .git';
+  if (segments.some(isGitFolder)) return 'points into .git';
   if (path.startsWith('-')) return 'starts with a dash';
   return null;
+}
+
+/** Also as file systems of other machines read it: without blanks and dots at its end, or shortened. */
+function isGitFolder(segment: string): boolean {
+  const [name = ''] = segment.split(':', 1);
+  return /^(\.git|git~[0-9]+)$/i.test(name.replace(/(?<![ .])[ .]+$/, ''));
 }
 
 function hasControlCharacter(text: string): boolean {
