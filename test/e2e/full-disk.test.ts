@@ -48,7 +48,7 @@ describe('a full disk under everything', { skip: SKIP_UNLESS_MOUNTABLE }, () => 
     timeout: 300_000,
   }, async () => {
     const first = await system.status();
-    const tap = await system.wiretap('codegod.mcp.*.call');
+    const tap = await system.wiretap('codegod.mcp.*.call.*');
     const id = await system.begin(NOTES);
     await tap.first;
     await tap.close();
