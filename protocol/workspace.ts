@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { CheckSummary } from './build.ts';
+import type { WireError } from './errors.ts';
 import { FILE_BYTES_MAX, OWNS_MAX, PATH_LENGTH_MAX } from './limits.ts';
 import { AttemptScope, BuildScope } from './mcp.ts';
 import { ArtifactReference, Bytes, ProjectPath, Sha } from './text.ts';
@@ -62,6 +63,13 @@ export const MergeReply = z.discriminatedUnion('merged', [
   z.looseObject({ merged: z.literal(false), conflicts: z.array(z.string()).max(256) }),
 ]);
 export type MergeReply = z.infer<typeof MergeReply>;
+
+/**
+ * Whether a merge failed at what a person has not committed in the project's folder: the gateway names
+ * it in `details.in_the_way` and keeps the attempt's commit, so that the same merge can be asked again.
+ */
+export const isHeldUp = ({ code, details }: WireError): boolean =>
+  code === 'conflict' && Array.isArray(details?.['in_the_way']);
 
 /** Runs the project's own checks on a clean checkout of main, in the sandbox. */
 export const CheckRequest = BuildScope.extend({

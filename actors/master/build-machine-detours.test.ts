@@ -234,6 +234,38 @@ test('a build whose checks failed is checked and repaired again when retried', (
   assert.equal(build.task('repair-2').state, 'placing', 'repairs are numbered on');
 });
 
+test("work that a person's changes keep from main is not done again, but merged when retried", () => {
+  const build = new TestBuild().receive().runTo('executing');
+  build.run(({ context }) => context.pending['merge:store.1'] !== undefined);
+  const held = {
+    code: 'conflict' as const,
+    message: 'changes that are not committed are in the way: src/store.js',
+    details: { in_the_way: ['src/store.js'] },
+  };
+  const { id: task, attempt } = build.task('store');
+  build.send({ type: 'task.failed', task, attempt, error: held }).run();
+  assert.equal(build.state, 'failed');
+  assert.equal(build.context.error?.code, 'conflict');
+  assert.match(build.context.error?.message ?? '', /src\/store\.js/);
+  assert.equal(build.task('store').attempt, 1, 'it was not generated again');
+  build.control('retry');
+  assert.deepEqual(build.wishes, ['merge:store.1']);
+  build.send({ type: 'task.failed', task, attempt, error: held }).run().control('retry');
+  assert.deepEqual(build.wishes, ['merge:store.1'], 'as often as somebody asks');
+  build.run();
+  assert.equal(build.state, 'succeeded');
+  assert.equal(build.task('store').attempt, 1);
+});
+
+test('any other failure of a merge is mended by another attempt', () => {
+  const build = new TestBuild().receive().runTo('executing');
+  build.run(({ context }) => context.pending['merge:store.1'] !== undefined);
+  const { id: task, attempt } = build.task('store');
+  const error = { code: 'conflict' as const, message: 'attempt store.1 has no commit' };
+  build.send({ type: 'task.failed', task, attempt, error });
+  assert.equal(build.task('store').state, 'retry_wait');
+});
+
 test('a cancelled build can be tried again', () => {
   const build = new TestBuild().receive().runTo('planning').control('cancel').run();
   assert.equal(build.control('retry').run().state, 'succeeded');

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { BUILD_ENDS, type BuildSummary, NO_USAGE } from '../../protocol/build.ts';
 import { encode } from '../../protocol/codec.ts';
+import { CodeGodError } from '../../protocol/errors.ts';
 import { BuildId, NodeId } from '../../protocol/ids.ts';
 import { STREAMS } from '../../protocol/streams.ts';
 import { namelessReportSubject, reportSubject } from '../../protocol/subjects.ts';
@@ -227,6 +228,29 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
       peers.cancelled.some(({ build }) => build === id),
       'the silent one was told to stop',
     );
+  });
+
+  test("a merge that a person's changes hold up ends the build, and is asked again by retry", async () => {
+    let isHeld = true;
+    peers.mergeBegins = () => {
+      const details = { in_the_way: ['src/a.js'] };
+      if (isHeld) throw new CodeGodError('conflict', 'in the way: src/a.js', { details });
+    };
+    const master = await (await TestMaster.start({ url: nats.url, epoch: 9 })).settled();
+    const id = await master.submit(PROMPT);
+    const summary = await master.until(id, ended);
+    assert.equal(summary.state, 'failed');
+    assert.match(summary.error?.message ?? '', /in the way: src\/a\.js/);
+    isHeld = false;
+    await master.post(`/builds/${id}/retry`);
+    await master.until(id, ({ state }) => state === 'succeeded');
+    peers.mergeBegins = () => {};
+    const merges = peers.merged.filter(({ build, task }) => build === id && task === 'a');
+    assert.deepEqual(
+      merges.map(({ attempt }) => attempt),
+      [1, 1],
+    );
+    await master.remove();
   });
 
   test('a bus that is killed and comes back costs no build', async () => {

@@ -6,9 +6,12 @@
  * R2: an attempt is repeated after a pause that grows, held as a deadline, not as a timer.
  * R3: what a repair is to repair stays in its prompts until it is done; how its attempts fail is
  *     told beside it, never in its place.
+ * R4: work that a person's uncommitted changes keep from main is not done again: it waits, merged at
+ *     once when somebody tries the build again.
  */
 import type { WireError } from '../../protocol/errors.ts';
 import { ATTEMPTS_MAX } from '../../protocol/limits.ts';
+import { isHeldUp } from '../../protocol/workspace.ts';
 import type { TaskRecord } from './build-context.ts';
 
 export const INFRASTRUCTURE_FAILURES_MAX = 8;
@@ -86,9 +89,10 @@ function told(
 
 /** A failed task gets its whole allowance again; attempts go on counting. */
 export function renewed(task: TaskRecord): TaskRecord {
+  const isDone = task.error !== null && task.commit !== null && isHeldUp(task.error); // R4
   return {
     ...task,
-    state: 'pending',
+    state: isDone ? 'reported' : 'pending',
     model_failures: 0,
     infrastructure_failures: 0,
     conflicts: 0,
@@ -99,10 +103,11 @@ export function renewed(task: TaskRecord): TaskRecord {
   };
 }
 
-/** The scaffold engine is deterministic: what it refuses once it refuses always. */
+/** The scaffold engine refuses always what it refuses once; a person's changes only a person removes. */
 function isHopeless(task: TaskRecord, error: WireError): boolean {
   return (
     error.code === 'scaffold_refused' ||
+    isHeldUp(error) ||
     task.model_failures >= ATTEMPTS_MAX ||
     task.infrastructure_failures > INFRASTRUCTURE_FAILURES_MAX
   );

@@ -51,6 +51,8 @@ export class TestPeers {
   readonly checks: CheckRequest[] = [];
   readonly finished: string[] = [];
   readonly merged: MergeRequest[] = [];
+  /** Called for each merge; what it throws, the merge fails with. */
+  mergeBegins: (request: MergeRequest) => void = () => {};
   /** Its worker says nothing any more; what it is sent it does not answer. */
   isSilent = false;
   /** What its worker's advert shows besides the scaffold. */
@@ -217,6 +219,7 @@ export class TestPeers {
       ),
       messenger.serve(workspaceSubject(gateway, 'merge'), MergeRequest, async request => {
         this.merged.push(request);
+        this.mergeBegins(request);
         return { merged: true, commit: SHA };
       }),
       messenger.serve(workspaceSubject(gateway, 'check'), CheckRequest, async request => {

@@ -54,7 +54,11 @@ export interface AttemptNames {
   readonly branch: string;
   /** Points to the commit the attempt started from; exists once the worktree is complete. */
   readonly base: string;
+  /** Points to the commit of an attempt that a person's work kept from main. */
+  readonly kept: string;
 }
+
+export const KEPT = 'refs/codegod/kept/';
 
 export function attemptNames(roots: WorkspaceRoots, scope: AttemptScope): AttemptNames {
   const leaf = `${scope.task}.${scope.attempt}`;
@@ -63,6 +67,7 @@ export function attemptNames(roots: WorkspaceRoots, scope: AttemptScope): Attemp
     path: join(worktreesOf(roots, scope), leaf),
     branch: `refs/heads/attempt/${leaf}`,
     base: `refs/codegod/base/${leaf}`,
+    kept: `${KEPT}${leaf}`,
   };
 }
 
@@ -162,7 +167,7 @@ async function isFolder(path: string): Promise<boolean> {
   return entry?.isDirectory() === true;
 }
 
-async function foldersOf(path: string): Promise<readonly string[]> {
+export async function foldersOf(path: string): Promise<readonly string[]> {
   const entries = await readdir(path).catch((error: unknown) => {
     if (isErrno(error, 'ENOENT')) return [];
     throw error;

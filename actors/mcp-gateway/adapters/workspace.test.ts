@@ -213,7 +213,7 @@ test('a merge killed after its one atomic moment is completed by repeating it', 
   const { workspaces, attempt, path } = await workspaceWorld(t);
   const { commit } = await attempt(scopeOf('a'), { 'a.js': '1', 'b/c.js': '2' });
   await gitIn(path, 'update-ref', 'refs/heads/main', commit);
-  await write(path, { 'a.js': 'torn', '.git/index.lock': '' });
+  await write(path, { 'a.js': '1', '.git/index.lock': '' });
   const old = new Date(Date.now() - 60_000);
   await utimes(join(path, '.git/index.lock'), old, old);
   assert.deepEqual(await workspaces.merge(scopeOf('a')), { merged: true, commit });

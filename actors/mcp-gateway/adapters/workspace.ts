@@ -5,7 +5,7 @@
  * W2: every request may be repeated, also after a kill in its middle: it ends in the same state.
  * W3: what is half made lies under a name that nobody looks for until it is whole.
  */
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
@@ -22,19 +22,22 @@ import type {
   ReadFilesRequest,
 } from '../../../protocol/workspace.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
-import { onDisk } from './disk.ts';
+import { isErrno, onDisk } from './disk.ts';
 import type { Git } from './git.ts';
 import { moveRef, resolveRef } from './git-refs.ts';
 import { removeTree } from './remove-tree.ts';
 import type { CheckSyntax } from './syntax-check.ts';
 import { type Archive, archiveProject } from './workspace-archive.ts';
 import { commitAttempt } from './workspace-commit.ts';
-import { checkOutMain, mergeAttempt } from './workspace-merge.ts';
+import { SHOWN, showMain } from './workspace-folder.ts';
+import { mergeAttempt } from './workspace-merge.ts';
 import {
   type AttemptNames,
   attemptNames,
   attemptPlace,
+  foldersOf,
   freeFolder,
+  KEPT,
   MAIN,
   markProject,
   type Project,
@@ -144,7 +147,7 @@ async function createProject(
     input: `Start ${request.name}\n\nBuild: ${request.build}\n`,
   });
   await moveRef(git, project.bare, MAIN, { from: null, to: head });
-  await checkOutMain(git, project);
+  await git.run(project.checkout, ['read-tree', head]);
   await markProject(git, project, request);
   await rename(half, whole);
   return { path: whole, head };
@@ -237,13 +240,26 @@ async function dropAttempts(
   build: StampedBuild,
 ) {
   await removeTree(worktreesOf(roots, build));
-  await removeTree(join(project.bare.gitDir, 'worktrees'));
-  const args = ['for-each-ref', '--format=delete %(refname)'];
-  const listed = await git.text(project.bare, [...args, 'refs/codegod', 'refs/heads']);
-  const doomed = listed.split('\n').filter(line => line !== '' && line !== `delete ${MAIN}`);
-  const input = doomed.map(line => `${line}\n`).join('');
+  await removeAdministration(project, worktreesOf(roots, build));
+  await showMain(git, project);
+  const args = ['for-each-ref', '--format=%(refname)', 'refs/codegod', 'refs/heads/attempt'];
+  const listed = (await git.text(project.bare, args)).split('\n');
+  const doomed = listed.filter(ref => ref !== '' && ref !== SHOWN && !ref.startsWith(KEPT));
+  const input = doomed.map(ref => `delete ${ref}\n`).join('');
   await git.run(project.bare, ['update-ref', '--stdin'], { input });
-  await checkOutMain(git, project);
+}
+
+/** What git notes of the worktrees of attempts; those of a person lie elsewhere. */
+async function removeAdministration(project: Project, worktrees: string): Promise<void> {
+  const folder = join(project.bare.gitDir, 'worktrees');
+  for (const name of await foldersOf(folder)) {
+    const place = await readFile(join(folder, name, 'gitdir'), 'utf8').catch((error: unknown) => {
+      // Half made by a git that was killed.
+      if (isErrno(error, 'ENOENT')) return worktrees;
+      throw error;
+    });
+    if (place.startsWith(worktrees)) await removeTree(join(folder, name));
+  }
 }
 
 async function removeProject(
