@@ -3,6 +3,7 @@
  * to a gateway that is killed or cut off meanwhile is repeated under its key by whoever made it.
  */
 import type { output, ZodType } from 'zod';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import type { GatewayId } from '../../../protocol/ids.ts';
 import { ListReply, McpStatusReply } from '../../../protocol/mcp.ts';
 import { Acknowledgement } from '../../../protocol/node.ts';
@@ -38,9 +39,18 @@ export function createGatewayPort(messenger: Messenger, nodes: NodesPort): Gatew
     schema: S,
     options: { readonly timeout_ms: number; readonly signal: AbortSignal },
   ): Promise<output<S>> => {
-    return await whilePeerLives(lives, gateway, options.signal, signal =>
-      messenger.ask(subject, request, schema, { ...options, signal }),
-    );
+    try {
+      return await whilePeerLives(lives, gateway, options.signal, signal =>
+        messenger.ask(subject, request, schema, { ...options, signal }),
+      );
+    } catch (error) {
+      // It stops, and ends what it was asked for: its next life is asked again, as after a kill.
+      const isCancelled = error instanceof CodeGodError && error.code === 'cancelled';
+      if (!isCancelled || options.signal.aborted) throw error;
+      throw new CodeGodError('no_responders', 'the gateway stopped in the middle', {
+        cause: error,
+      });
+    }
   };
   const ask = <S extends ZodType>(
     gateway: GatewayId,
