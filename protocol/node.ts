@@ -147,6 +147,18 @@ export const ModelAdvert = z.looseObject({
 });
 export type ModelAdvert = z.infer<typeof ModelAdvert>;
 
+const DeviceList = z.string().max(1_024).optional();
+
+/** The variables of an engine's process that hide cards from it, those that are set. */
+export const VisibleDevices = z.looseObject({
+  CUDA_VISIBLE_DEVICES: DeviceList,
+  ROCR_VISIBLE_DEVICES: DeviceList,
+  HIP_VISIBLE_DEVICES: DeviceList,
+  GPU_DEVICE_ORDINAL: DeviceList,
+  GGML_VK_VISIBLE_DEVICES: DeviceList,
+});
+export type VisibleDevices = z.infer<typeof VisibleDevices>;
+
 /** Settings of an engine that its API does not show; null where nobody knows. */
 export const EngineEnvironment = z.looseObject({
   /** Sequences per loaded model; the memory of its cache grows by it. */
@@ -155,6 +167,8 @@ export const EngineEnvironment = z.looseObject({
   flash_attention: z.boolean().nullable(),
   max_loaded_models: z.int().min(0).nullable(),
   max_queue: z.int().min(0).nullable(),
+  /** Absent where it sees all cards. */
+  visible_devices: VisibleDevices.optional(),
   /** `declared` in our configuration, read from its `process`, or the engine's own `default`. */
   source: z.enum(['declared', 'process', 'default']),
 });

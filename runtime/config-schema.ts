@@ -224,6 +224,10 @@ export const Settings = z.strictObject({
     flash_attention: yesOrNo().optional().describe('its OLLAMA_FLASH_ATTENTION'),
     max_loaded_models: integer(0, 1_024).optional().describe('its OLLAMA_MAX_LOADED_MODELS'),
     max_queue: integer(0, 100_000).optional().describe('its OLLAMA_MAX_QUEUE'),
+    visible_devices: text()
+      .max(1_024)
+      .optional()
+      .describe('its CUDA_VISIBLE_DEVICES or the like: cards by number or id, -1 for none'),
     keep_alive: z
       .preprocess(
         value => secondsOf(value) ?? value,
@@ -358,6 +362,7 @@ export const PROJECT_RULES: Readonly<Record<string, ProjectRule>> = {
   'ollama.flash_attention': 'free',
   'ollama.max_loaded_models': 'free',
   'ollama.max_queue': 'free',
+  'ollama.visible_devices': 'free',
   'ollama.keep_alive': 'free',
   openai_base_url: 'trusted',
   task_timeout_s: 'free',

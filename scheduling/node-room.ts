@@ -10,7 +10,7 @@
  */
 import type { CapacityAdvert, GpuAdvert } from '../protocol/node.ts';
 import type { CardRoom, Room } from './fit.ts';
-import { cardsOf } from './node-cards.ts';
+import { capacityFor, cardsOf } from './node-cards.ts';
 import {
   bytesOf,
   bytesOnCard,
@@ -58,7 +58,7 @@ export function roomOf(view: NodeView, news: NodeNews = NO_NEWS): NodeRoom {
 }
 
 function computeRoom(view: NodeView, news: NodeNews): NodeRoom {
-  const capacity = view.capacity?.advert ?? null;
+  const capacity = capacityFor(view.capacity?.advert ?? null, view.runtime?.advert.engines ?? []);
   const cards = cardsOf(capacity);
   const residents = residentsOf(view, news, cards);
   const leaving = leavingOf(residents, news);

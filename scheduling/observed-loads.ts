@@ -11,7 +11,7 @@
  */
 import type { EngineAdvert, ModelAdvert, ObservedLoad } from '../protocol/node.ts';
 import { type Backend, type MemoryNeed, toldBytes } from './memory.ts';
-import { backendOf } from './node-cards.ts';
+import { backendOf, capacityFor } from './node-cards.ts';
 import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import type { NodeView } from './node-view.ts';
 import {
@@ -65,7 +65,8 @@ export function houseLoads(nodes: readonly NodeView[]): ResidualTable {
   const parts: Loads[] = [];
   for (const { capacity, runtime } of nodes) {
     if (runtime === null) continue;
-    const loads = loadsOf(runtime.advert.engines, backendOf(capacity?.advert ?? null));
+    const { engines } = runtime.advert;
+    const loads = loadsOf(engines, backendOf(capacityFor(capacity?.advert ?? null, engines)));
     if (loads !== NONE) parts.push(loads);
   }
   if (parts.length === 0) return emptyResiduals;

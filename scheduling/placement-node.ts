@@ -8,7 +8,7 @@ import { ADVERT_EVERY_MS } from '../protocol/streams.ts';
 import { type Backend, blockBytes } from './memory.ts';
 import { canonicalModelName } from './model-names.ts';
 import { meantName } from './model-spellings.ts';
-import { backendOf } from './node-cards.ts';
+import { backendOf, capacityFor } from './node-cards.ts';
 import type { NodeNews } from './node-resident.ts';
 import { type NodeRoom, roomOf } from './node-room.ts';
 import type { NodeView } from './node-view.ts';
@@ -132,7 +132,7 @@ function computeState(view: NodeView, house: ResidualTable, news: NodeNews | und
   const runtime = view.runtime?.advert;
   const leases = runtime?.leases.filter(lease => lease.request === undefined).length ?? 0;
   const booked = news?.bookings.filter(booking => booking.kind === 'attempt').length ?? 0;
-  const backend = backendOf(view.capacity?.advert ?? null);
+  const backend = backendOf(capacityFor(view.capacity?.advert ?? null, runtime?.engines ?? []));
   const { entries, bySize } = runtime === undefined ? EMPTY : indexOf(runtime);
   return {
     ...{ view, node: view.node, room, entries, bySize },

@@ -47,7 +47,7 @@ export class NodeAdverts {
     this.#options = options;
   }
 
-  /** As measured last, with the cards that models can lie on; null where nobody measures. */
+  /** As measured last; null where nobody measures. */
   get capacity(): CapacityAdvert | null {
     return this.#capacity;
   }
@@ -175,8 +175,8 @@ export class NodeAdverts {
     const agoMs = known === null ? 0 : known.at - capacity.at;
     // A clock that was put back is not followed by figures that never grow newer.
     if (known?.epoch === capacity.epoch && agoMs > 0 && agoMs < ADVERT_TTL_MS) return;
-    this.#capacity = { ...capacity, gpus: [...cardsOf(capacity)] };
-    this.#options.measured(this.#capacity);
+    this.#capacity = capacity;
+    this.#options.measured({ ...capacity, gpus: [...cardsOf(capacity)] });
     for (const end of [...this.#awaiting]) end();
   }
 }

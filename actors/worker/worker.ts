@@ -7,6 +7,7 @@
  */
 import type { NodeId } from '../../protocol/ids.ts';
 import type {
+  CapacityAdvert,
   EngineAdvert,
   LifecycleState,
   ModelAdvert,
@@ -19,6 +20,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Messenger } from '../../runtime/messages.ts';
+import { capacityFor } from '../../scheduling/node-cards.ts';
 import type { Situation } from './admission.ts';
 import { performAttempts } from './attempt-effects.ts';
 import { AttemptProgress } from './attempt-progress.ts';
@@ -285,7 +287,7 @@ export class Worker {
       ...{ node, now: clock.now(), offload, aliases },
       ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
-      capacity: this.#adverts.capacity,
+      capacity: this.#capacity(),
       engines: this.#engines,
     });
   }
@@ -308,12 +310,17 @@ export class Worker {
     return Math.ceil(Math.max(wish, this.#settings.residencyMs / 1_000));
   }
 
+  /** Of the cards that models can lie on. */
+  #capacity(): CapacityAdvert | null {
+    return capacityFor(this.#adverts.capacity, this.#engines);
+  }
+
   #slots(): number {
     const models = this.#inventory.adverts.some(
       ({ name, available, models: known }) =>
         name !== 'scaffold' && (available || known.length > 0),
     );
-    const devices = Math.max(1, this.#adverts.capacity?.gpus.length ?? 0);
+    const devices = Math.max(1, this.#capacity()?.gpus.length ?? 0);
     return models ? devices * SLOTS_PER_DEVICE : SLOTS_WITHOUT_DEVICE;
   }
 

@@ -4,7 +4,7 @@
  */
 
 import { KvType } from '../../../protocol/model-profile.ts';
-import type { EngineEnvironment } from '../../../protocol/node.ts';
+import { type EngineEnvironment, VisibleDevices } from '../../../protocol/node.ts';
 import type { OllamaProcess } from './ollama-process.ts';
 
 export interface DeclaredEnvironment {
@@ -13,6 +13,7 @@ export interface DeclaredEnvironment {
   readonly flash_attention?: boolean | undefined;
   readonly max_loaded_models?: number | undefined;
   readonly max_queue?: number | undefined;
+  readonly visible_devices?: string | undefined;
 }
 
 /** Null where Ollama decides by the model and the hardware. */
@@ -32,6 +33,7 @@ export function environmentOf(
     flash_attention: declared.flash_attention,
     max_loaded_models: declared.max_loaded_models,
     max_queue: declared.max_queue,
+    visible_devices: everySort(declared.visible_devices),
   };
   const given = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
   if (Object.keys(given).length === 0) return known;
@@ -51,6 +53,7 @@ function readProcess({ environment }: OllamaProcess): Partial<EngineEnvironment>
     flash_attention: switched(environment['OLLAMA_FLASH_ATTENTION']),
     max_loaded_models: count('OLLAMA_MAX_LOADED_MODELS'),
     max_queue: count('OLLAMA_MAX_QUEUE'),
+    visible_devices: visibleOf(environment),
   };
   const given = Object.entries(found).filter(([, value]) => value !== undefined);
   return { ...Object.fromEntries(given), source: 'process' };
@@ -59,4 +62,24 @@ function readProcess({ environment }: OllamaProcess): Partial<EngineEnvironment>
 function switched(value: string | undefined): boolean | undefined {
   if (value === undefined || value === '') return undefined;
   return !/^(0|f|false)$/i.test(value);
+}
+
+/** Undefined where it sees all cards. */
+function visibleOf(environment: OllamaProcess['environment']): VisibleDevices | undefined {
+  const found = Object.keys(VisibleDevices.shape).flatMap(name => {
+    const value = environment[name];
+    return value === undefined ? [] : [[name, value]];
+  });
+  return found.length === 0 ? undefined : VisibleDevices.safeParse(Object.fromEntries(found)).data;
+}
+
+/** One list, for whichever cards the machine has. */
+function everySort(list: string | undefined): VisibleDevices | undefined {
+  if (list === undefined) return undefined;
+  // HIP goes by CUDA's numbers, and would count what ROCr has left.
+  const isNumbers = /^[-\d,\s]+$/.test(list);
+  return {
+    ...{ CUDA_VISIBLE_DEVICES: list, GGML_VK_VISIBLE_DEVICES: list },
+    ...(isNumbers ? {} : { ROCR_VISIBLE_DEVICES: list }),
+  };
 }

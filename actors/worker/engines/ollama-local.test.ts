@@ -68,6 +68,19 @@ describe('the process of a local Ollama', () => {
     assert.equal(await loadedBytes(99, proc), null);
   });
 
+  it('may see some cards only, as it was started or as is declared', () => {
+    const started = { pid: 1, environment: { CUDA_VISIBLE_DEVICES: '1', HOME: '/' } };
+    const seen = environmentOf({}, started).visible_devices;
+    assert.deepEqual(seen, { CUDA_VISIBLE_DEVICES: '1' });
+    const empty = { pid: 1, environment: { CUDA_VISIBLE_DEVICES: '' } };
+    assert.deepEqual(environmentOf({}, empty).visible_devices, { CUDA_VISIBLE_DEVICES: '' });
+    const { visible_devices, source } = environmentOf({ visible_devices: '-1' }, started);
+    assert.deepEqual(
+      [visible_devices, source],
+      [{ CUDA_VISIBLE_DEVICES: '-1', GGML_VK_VISIBLE_DEVICES: '-1' }, 'declared'],
+    );
+  });
+
   it('whose settings nobody may read has the defaults, unless they are declared', () => {
     assert.equal(environmentOf({}, null).source, 'default');
     const declared = environmentOf({ num_parallel: 2, flash_attention: true }, null);
