@@ -1,5 +1,12 @@
 /** What the commands of the pool read from the master's door, and how they name it. */
-import type { CapacityAdvert, GpuAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
+import type {
+  CapacityAdvert,
+  EngineAdvert,
+  GatewayAdvert,
+  GpuAdvert,
+  ModelAdvert,
+  RuntimeAdvert,
+} from '../protocol/node.ts';
 import { ADVERT_TTL_MS } from '../protocol/streams.ts';
 import { canonicalModelName, nearestName, sameModel } from '../scheduling/model-names.ts';
 import type { CommandContext } from './context.ts';
@@ -11,6 +18,7 @@ export interface NodeEntry {
   readonly seen_at: number;
   readonly capacity: CapacityAdvert | null;
   readonly runtime: RuntimeAdvert | null;
+  readonly gateway?: GatewayAdvert | null;
 }
 
 export async function readNodes(context: CommandContext): Promise<readonly NodeEntry[]> {
@@ -26,11 +34,57 @@ export function listIn<T>(answer: unknown, name: string): T[] {
   throw new CliError('bad_message', `the master's answer holds no ${name}`);
 }
 
-/** ready, draining, stale (silent for longer than an advert lives) or unknown (no worker heard of). */
+/**
+ * ready, draining, stale (silent for longer than an advert lives), gone (nothing is left of what it
+ * said), degraded (an engine that it had is away) or unknown (no worker heard of).
+ */
 export function stateOf(entry: NodeEntry, now: number): string {
+  if (isGone(entry)) return 'gone';
   if (entry.runtime === null) return 'unknown';
   if (now - entry.seen_at > ADVERT_TTL_MS) return 'stale';
-  return entry.runtime.state;
+  const { state } = entry.runtime;
+  return state === 'ready' && enginesAway(entry).length > 0 ? 'degraded' : state;
+}
+
+const isGone = ({ capacity, runtime, gateway }: NodeEntry): boolean =>
+  capacity === null && runtime === null && (gateway ?? null) === null;
+
+/** Engines that have answered on this node, and do not now. */
+const enginesAway = ({ runtime }: NodeEntry): readonly EngineAdvert[] =>
+  (runtime?.engines ?? []).filter(
+    ({ available, away_since }) => !available && away_since !== undefined,
+  );
+
+/** `ollama away for 3 min`. */
+export const awayWords = (entry: NodeEntry, now: number): string[] =>
+  enginesAway(entry).map(
+    ({ name, away_since }) => `${name} away for ${duration(now - (away_since ?? now))}`,
+  );
+
+/** What is at work on a node, for builds and for clients, of what can be there at once. */
+export function workOf(entry: NodeEntry): { readonly used: number; readonly slots: number } | null {
+  const { runtime } = entry;
+  if (runtime === null) return null;
+  const copies = modelsOf(entry)
+    .map(({ model }) => model)
+    .filter(isLoaded);
+  const sum = (counts: readonly number[]): number => counts.reduce((all, one) => all + one, 0);
+  // Those that need no model, such as the scaffold's.
+  const others = (runtime.leases ?? []).filter(
+    ({ attempt, at_work, model }) =>
+      attempt !== undefined &&
+      at_work !== false &&
+      !copies.some(({ name }) => sameModel(name, model)),
+  );
+  const used = sum(copies.map(({ in_flight }) => in_flight ?? 0)) + others.length;
+  const slots = copies.length === 0 ? runtime.slots : sum(copies.map(copy => copy.slots ?? 1));
+  return { used, slots: Math.max(slots, used) };
+}
+
+/** `1/2` */
+export function workLine(entry: NodeEntry): string {
+  const work = workOf(entry);
+  return work === null ? '-/-' : `${work.used}/${work.slots}`;
 }
 
 export interface InstalledModel {
@@ -71,7 +125,8 @@ export function nodesNamed(
 ): readonly NodeEntry[] {
   return wanted.map(name => {
     const found = nodes.find(({ node }) => node === name);
-    if (found !== undefined) return found;
+    if (found !== undefined && !isGone(found)) return found;
+    if (found !== undefined) throw new CliError('not_found', `${name} has gone`, '`codegod nodes`');
     const known = nodes.map(({ node }) => node);
     const nearest = nearestName(name, known);
     const hint = nearest === null ? '' : `; did you mean ${nearest}?`;

@@ -1,6 +1,16 @@
 /** The picture of `top`, from adverts, pulses and the queue. Pure: data in, lines out. */
 import type { GpuAdvert, Telemetry } from '../protocol/node.ts';
-import { gib, installedModels, isLoaded, modelsOf, type NodeEntry, stateOf } from './pool-view.ts';
+import {
+  awayWords,
+  gib,
+  installedModels,
+  isLoaded,
+  modelsOf,
+  type NodeEntry,
+  stateOf,
+  workLine,
+  workOf,
+} from './pool-view.ts';
 
 export interface PoolPicture {
   readonly nodes: readonly NodeEntry[];
@@ -37,14 +47,13 @@ export function renderTop(
 }
 
 function nodeLines(entry: NodeEntry, pulse: Telemetry | undefined, now: number): string[] {
-  const { capacity, runtime, node } = entry;
+  const { capacity, node } = entry;
   const cpu = pulse?.cpu_load ?? capacity?.cpu.load ?? null;
   const ramFree = pulse?.ram_available_bytes ?? capacity?.ram.available_bytes;
-  const slots = `${runtime?.slots_used ?? '-'}/${runtime?.slots ?? '-'} slots`;
-  const head = `${node}  ${stateOf(entry, now)}  ${slots}`;
+  const head = [node, stateOf(entry, now), `${workLine(entry)} slots`, ...awayWords(entry, now)];
   const host = `  cpu ${percent(cpu).padStart(5)}  ram ${gib(ramFree)} free of ${gib(capacity?.ram.total_bytes)}`;
   return [
-    head,
+    head.join('  '),
     host,
     ...(capacity?.gpus ?? []).map(gpu => gpuLineOf(gpu, pulse)),
     ...modelLines(entry),
@@ -103,8 +112,9 @@ const waitingLine = ({ waiting }: PoolPicture): string =>
 const atWork = (nodes: readonly NodeEntry[]): number =>
   installedModels(nodes).reduce((sum, { model }) => sum + (model.in_flight ?? 0), 0);
 
-function weightOf({ capacity, runtime }: NodeEntry, order: TopOrder): number {
-  if (order === 'busy') return runtime?.slots_used ?? 0;
+function weightOf(entry: NodeEntry, order: TopOrder): number {
+  const { capacity } = entry;
+  if (order === 'busy') return workOf(entry)?.used ?? 0;
   if (order === 'free') {
     const gpus = capacity?.gpus ?? [];
     const free = gpus.reduce((sum, gpu) => sum + (gpu.free_bytes ?? 0), 0);

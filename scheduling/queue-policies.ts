@@ -7,6 +7,7 @@ import type { ModelPolicy } from '../protocol/policy.ts';
 import { canonicalModelName } from './model-names.ts';
 import { planOf } from './placement.ts';
 import { decisionOf } from './placement-decision.ts';
+import type { Offer } from './placement-offer.ts';
 import { takes } from './placement-rank.ts';
 import type { WantedLoad } from './queue.ts';
 import { NOBODY, type Waiting } from './queue-state.ts';
@@ -29,7 +30,7 @@ function missingCopies(view: QueueView, policy: ModelPolicy): WantedLoad[] {
     const candidates = view.candidatesFor(waiting, null);
     const ranked = candidates.ranked();
     const copies = ranked.filter(offer => offer.effort === 0).length;
-    const best = ranked.find(offer => takes(offer) && offer.effort > 0 && offer.effort < 3);
+    const best = ranked.find(isLoadable);
     if (copies >= policy.replicas_min || best === undefined || best.key !== key) break;
     const plan = planOf(best);
     const decision = decisionOf({
@@ -40,6 +41,12 @@ function missingCopies(view: QueueView, policy: ModelPolicy): WantedLoad[] {
     loads.push({ id: waiting.job.id, model: policy.model, plan, decision });
   }
   return loads;
+}
+
+/** Into main memory only where there is nothing else: beside a card it would be slow for good. */
+function isLoadable(offer: Offer): boolean {
+  if (!takes(offer) || offer.effort === 0) return false;
+  return offer.effort < 3 || (offer.effort === 4 && offer.state.room.kind === 'ram');
 }
 
 /** As a request that nobody sends. */

@@ -282,6 +282,25 @@ test('rules want copies: each missing one is loaded once, nothing in use goes fo
   assert.deepEqual(decided(first.state, nodes, NOW + 1_000).loads, []);
 });
 
+test('a rule keeps a copy on a node without a card in its main memory', () => {
+  const policy = {
+    ...{ model: 'm:7b', nodes: [], replicas_min: 1, priority: 0, context_tokens: 8_192, at: 0 },
+  };
+  const bare = {
+    id: 'a',
+    ram: { total: 64 * GIB, available: 40 * GIB },
+    models: [model('m:7b', 5)],
+  };
+  const state = queue([], { policies: [policy] });
+  const { loads } = decided(state, [bare]);
+  assert.deepEqual(
+    loads.map(({ plan }) => [plan.node, plan.gpus]),
+    [['a', []]],
+  );
+  // Beside a card that has no room for it, it would lie there for good.
+  assert.deepEqual(decided(state, [{ ...bare, gpu: card(2), offload: true }]).loads, []);
+});
+
 test('a copy that a rule keeps is not evicted, whoever waits', () => {
   const policy = {
     ...{ model: 'm:14b', nodes: [], replicas_min: 1, priority: 0, context_tokens: 8_192, at: 0 },

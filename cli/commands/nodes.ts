@@ -3,6 +3,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../exit-code.ts';
 import {
+  awayWords,
   duration,
   gib,
   gpuLine,
@@ -11,6 +12,7 @@ import {
   type NodeEntry,
   readNodes,
   stateOf,
+  workLine,
 } from '../pool-view.ts';
 import { table } from '../terminal.ts';
 
@@ -35,8 +37,8 @@ export async function nodes(context: CommandContext): Promise<number> {
         `${duration(now - entry.seen_at)} ago`,
         gib(entry.capacity?.ram.available_bytes),
         gpuLine(entry.capacity?.gpus ?? []),
-        modelLine(entry),
-        `${entry.runtime?.slots_used ?? '-'}/${entry.runtime?.slots ?? '-'}`,
+        [modelLine(entry), ...awayWords(entry, now)].join('; '),
+        workLine(entry),
         labelLine(entry.runtime?.labels ?? {}),
       ]),
     ]),

@@ -115,6 +115,50 @@ test('a machine that has been silent is called stale', async t => {
   assert.match(stdout, /^attic +stale +60 s ago/m);
 });
 
+test('SLOTS: what is at work, whoever asked for it, of what can be at once', async t => {
+  const busy = (node: string, models: readonly object[], leases: readonly object[]) => {
+    const { runtime, ...rest } = entry(node, models);
+    return { ...rest, runtime: { ...runtime, slots_used: 0, leases } };
+  };
+  const full = model('coder:7b', { ...LOADED, in_flight: 4, slots: 4 });
+  const attempt = { lease: 'l', model: 'scaffold', bytes: 0, expires_at: 0, attempt: 1 };
+  const list = [
+    busy('clients', [full, model('small:1b')], []),
+    busy(
+      'tree',
+      [],
+      [
+        { ...attempt, at_work: true },
+        { ...attempt, at_work: false },
+      ],
+    ),
+  ];
+  const home = await pool(t, { '/nodes': { nodes: list } });
+  const { stdout } = await home.run('nodes');
+  assert.match(stdout, /^clients .* 4\/4 +room=attic$/m);
+  assert.match(stdout, /^tree .* 1\/2 +room=attic$/m);
+  const top = (await home.run('top')).stdout;
+  assert.match(top, /^clients +ready +4\/4 slots$/m);
+});
+
+test('a machine whose Ollama is dead says so and since when; one that went away stays listed', async t => {
+  const now = systemClock.now();
+  const { runtime, ...rest } = entry('attic', []);
+  const engines = [
+    { name: 'ollama', available: false, away_since: now - 180_000, models: [model('coder:7b')] },
+  ];
+  const gone = {
+    ...{ node: 'nas', seen_at: now - 600_000 },
+    ...{ capacity: null, runtime: null, gateway: null },
+  };
+  const list = [{ ...rest, runtime: { ...runtime, engines } }, gone];
+  const home = await pool(t, { '/nodes': { nodes: list } });
+  const { stdout } = await home.run('nodes');
+  assert.match(stdout, /^attic +degraded .*ollama away for 3 min/m);
+  assert.match(stdout, /^nas +gone +10 min ago/m);
+  assert.match((await home.run('top')).stdout, /^attic +degraded .*ollama away for 3 min/m);
+});
+
 test('ps has the columns of Ollama, and the machine', async t => {
   const home = await pool(t);
   const { stdout } = await home.run('ps');

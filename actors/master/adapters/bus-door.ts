@@ -20,6 +20,7 @@ import { summaryOf } from '../build-summary.ts';
 import type { BuildEvent, Decision, Door, NodeEntry, ToolServer } from '../http/door.ts';
 import { toolServersOf } from './bus-gateways.ts';
 import type { Master } from './master.ts';
+import { seenAtOf } from './node-table.ts';
 
 const CONTROL_MS = 10_000;
 const DECISIONS_MAX = 256;
@@ -121,14 +122,19 @@ export class BusDoor implements Door {
   nodes(): readonly NodeEntry[] {
     // Windows compare with the clock on the wall.
     const aheadMs = this.#clock.now() - this.#master.nodes.now();
-    return this.#master.nodes.rows().map(({ node, capacity, runtime, gateway }) => ({
-      node,
-      seen_at:
-        aheadMs + Math.max(capacity?.seen_at ?? 0, runtime?.seen_at ?? 0, gateway?.seen_at ?? 0),
-      capacity: capacity?.advert ?? null,
-      runtime: runtime?.advert ?? null,
-      gateway: gateway?.advert ?? null,
+    const { nodes } = this.#master;
+    const here = nodes.rows().map(row => ({
+      node: row.node,
+      seen_at: aheadMs + seenAtOf(row),
+      capacity: row.capacity?.advert ?? null,
+      runtime: row.runtime?.advert ?? null,
+      gateway: row.gateway?.advert ?? null,
     }));
+    const gone = nodes.gone().map(({ node, seen_at }) => ({
+      ...{ node, seen_at: aheadMs + seen_at },
+      ...{ capacity: null, runtime: null, gateway: null },
+    }));
+    return [...here, ...gone];
   }
 
   async toolServers(): Promise<readonly ToolServer[]> {

@@ -50,6 +50,10 @@ describe('the table of nodes', () => {
     await bus.kv(BUCKETS.node.name).put(key, encode(value));
     await clock.advance(10);
   };
+  const remove = async (key: string): Promise<void> => {
+    await bus.kv(BUCKETS.node.name).delete(key);
+    await clock.advance(10);
+  };
   const runtime = (more: Partial<NodeInput> = {}, epoch = 1) => {
     const advert = nodeView({ id: 'a', ...more }).runtime?.advert;
     return { ...advert, epoch };
@@ -154,6 +158,19 @@ describe('the table of nodes', () => {
     assert.deepEqual(table.gateways(), ['b', 'a']);
     await clock.advance(60_000);
     assert.deepEqual(table.gateways(), []);
+  });
+
+  test('a node that went away stays listed for a day, and decides nothing', async () => {
+    await put('a.runtime', runtime());
+    const heardAt = table.rows()[0]?.runtime?.seen_at;
+    await remove('a.runtime');
+    assert.deepEqual(table.gone(), [{ node: 'a', seen_at: heardAt }]);
+    assert.deepEqual(table.views(), []);
+    await put('a.runtime', runtime());
+    assert.deepEqual(table.gone(), []);
+    await remove('a.runtime');
+    await clock.advance(25 * 3_600_000);
+    assert.deepEqual(table.gone(), []);
   });
 
   test('whoever waits is told of each change', async () => {

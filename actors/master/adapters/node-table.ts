@@ -33,6 +33,16 @@ import type { NodesPort } from '../ports.ts';
 /** A granted lease that no advert has shown by then was not taken up. */
 const GRANT_SHOWN_MS = 2 * ADVERT_TTL_MS;
 
+/** So long a node that fell silent is still listed, and no more of them than this. */
+const GONE_LISTED_MS = 24 * 3_600_000;
+const GONE_MAX = 256;
+
+/** A node of which no advert is left. */
+export interface GoneNode {
+  readonly node: NodeId;
+  readonly seen_at: number;
+}
+
 /** All that a node has said of itself. */
 export interface NodeRow {
   readonly node: NodeId;
@@ -67,6 +77,8 @@ export class NodeTable implements NodesPort {
   readonly #granted = new Map<NodeId, readonly Granted[]>();
   /** Leases given back, by name, and when. Names of leases are unique on their node. */
   readonly #released = new Map<string, number>();
+  /** In the order in which they went. */
+  readonly #gone = new Map<NodeId, number>();
   /** When each worker was last heard of, also after its adverts are gone. */
   readonly #heard = new Map<NodeId, number>();
   readonly #listeners = new Set<() => void>();
@@ -99,6 +111,14 @@ export class NodeTable implements NodesPort {
 
   rows(): readonly NodeRow[] {
     return [...this.#rows.values()].sort((left, right) => (left.node < right.node ? -1 : 1));
+  }
+
+  /** Nodes that went away, for people: nothing is decided by them. */
+  gone(): readonly GoneNode[] {
+    const now = this.#options.clock.now();
+    return [...this.#gone]
+      .filter(([, seenAt]) => now - seenAt <= GONE_LISTED_MS)
+      .map(([node, seen_at]) => ({ node, seen_at }));
   }
 
   views(): readonly NodeView[] {
@@ -232,18 +252,31 @@ export class NodeTable implements NodesPort {
   #keep(row: NodeRow): void {
     this.#stale(row.node);
     if (row.capacity === null && row.runtime === null && row.gateway === null) {
+      this.#noteGone(this.#rows.get(row.node));
       this.#rows.delete(row.node);
       this.#granted.delete(row.node);
     } else {
+      this.#gone.delete(row.node);
       this.#rows.set(row.node, row);
     }
     this.#tell();
+  }
+
+  #noteGone(last: NodeRow | undefined): void {
+    if (last === undefined) return;
+    this.#gone.set(last.node, seenAtOf(last));
+    const [oldest] = this.#gone.keys();
+    if (this.#gone.size > GONE_MAX && oldest !== undefined) this.#gone.delete(oldest);
   }
 
   #tell(): void {
     for (const listener of this.#listeners) listener();
   }
 }
+
+/** When anything of it was heard last. */
+export const seenAtOf = ({ capacity, runtime, gateway }: NodeRow): number =>
+  Math.max(capacity?.seen_at ?? 0, runtime?.seen_at ?? 0, gateway?.seen_at ?? 0);
 
 /** In steps, so that what has not changed stays the same from one advert to the next. */
 const SKEW_STEP_MS = 30_000;
