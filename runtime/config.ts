@@ -66,11 +66,9 @@ export function loadConfig(options: LoadOptions = {}): Config {
   const layers = [
     ...above,
     ...project.layers,
-    ...[
-      joinedFile(paths),
-      join(paths.config, 'config.yaml'),
-      options.machineFile ?? '/etc/codegod/config.yaml',
-    ].map(file => fileLayer(file, readText(file), problems)),
+    ...settingsFiles(paths, options.machineFile).map(file =>
+      fileLayer(file, readText(file), problems),
+    ),
   ];
   const origins: Record<string, string> = {};
   const values: Record<string, unknown> = {};
@@ -92,6 +90,12 @@ export function loadConfig(options: LoadOptions = {}): Config {
 
 /** Where a machine that serves another's bus keeps whose it is; absent on every other machine. */
 export const joinedFile = (paths: Paths): string => join(paths.config, 'joined.yaml');
+
+/** The files that count wherever one stands, the first one winning. */
+export const settingsFiles = (
+  paths: Paths,
+  machineFile = '/etc/codegod/config.yaml',
+): readonly string[] => [joinedFile(paths), join(paths.config, 'config.yaml'), machineFile];
 
 interface Given {
   readonly value: unknown;
@@ -282,7 +286,10 @@ export function childEnvironment(config: Config, env: Environment = process.env)
   const result: Record<string, string | undefined> = { ...env };
   for (const key of LEAVES.keys()) {
     const value = valueAt(config, key);
-    if (config.origins[key] === 'default' || value === undefined) continue;
+    const { [key]: origin = 'default' } = config.origins;
+    if (origin === 'default' || value === undefined) continue;
+    // Left to the file, which the process reads again when it changes (live-aliases.ts).
+    if (key === 'models.aliases' && settingsFiles(config.paths).includes(origin)) continue;
     const [name = key] = variablesOf(key);
     result[name] = typeof value === 'object' ? JSON.stringify(value) : String(value);
   }

@@ -46,7 +46,7 @@ class World {
       },
     },
     policies: { all: () => [], of: () => null, onChange: () => () => {} },
-    aliases: {},
+    aliases: () => ({}),
     clock: this.clock,
     metrics: new PoolMetrics(createMetrics('test')),
     settings: { queueMax: 16, waitMaxMs: 60_000, ageBoundMs: 30_000, residencyMs: 0 },

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { runActor } from '../../runtime/actor.ts';
 import { ensureDoorKey } from '../../runtime/door-key.ts';
+import { followAliases } from '../../runtime/live-aliases.ts';
 import { release } from '../../runtime/release.ts';
 import { Master } from './adapters/master.ts';
 import { openDoor } from './adapters/open-door.ts';
@@ -18,7 +19,11 @@ await runActor({
   description: 'decides: builds, plans, placement',
   async start(context) {
     const { config, paths, clock, log, messenger, metrics } = context;
-    const master = await Master.start(context, join(paths.state, 'master'));
+    const aliases = followAliases({ config, clock, log });
+    const master = await Master.start(
+      { ...context, aliases: aliases.now },
+      join(paths.state, 'master'),
+    );
     const door = await openDoor({
       ...{ master, messenger, clock, log, metrics, version },
       ...config.http,
@@ -34,6 +39,7 @@ await runActor({
         await Promise.all([door.drain(), master.drain()]);
       },
       async stop() {
+        aliases.stop();
         await door.close();
         await master.stop();
       },

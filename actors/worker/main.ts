@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { CapacityAdvert } from '../../protocol/node.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { type Journal, openJournal } from '../../runtime/journal.ts';
+import { followAliases, type LiveAliases } from '../../runtime/live-aliases.ts';
 import { watchLives } from '../../runtime/living-peer.ts';
 import { release } from '../../runtime/release.ts';
 import { ensureStores } from '../../runtime/stores.ts';
@@ -29,10 +30,11 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const watching = new AbortController();
   const gateways = await watchLives(bus, 'gateway', watching.signal);
   const journal = await openJournal(join(paths.state, `worker-${node}`), log);
+  const aliases = followAliases({ config: context.config, clock, log });
   const worker = await Worker.start({
     ...{ messenger, clock, log, node, host, epoch, journal, state },
     ackWaitMs: context.config.ack_wait_ms,
-    ...enginesOf(context, journal),
+    ...enginesOf(context, journal, aliases),
     gateway: createBusGateway(messenger, gateways, node),
     reports: createBusReports(messenger),
   });
@@ -41,6 +43,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
     drain: deadlineMs => worker.drain(deadlineMs),
     async stop() {
       stopListening();
+      aliases.stop();
       await worker.stop();
       watching.abort();
       await journal.close();
@@ -51,6 +54,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
 function enginesOf(
   { config, clock }: ActorContext,
   store: Journal,
+  aliases: LiveAliases,
 ): Pick<WorkerParts, 'engines' | 'relays' | 'onCapacity' | 'settings'> {
   const { host } = config.ollama;
   const { pace_ms: delayMs } = config.scaffold;
@@ -76,7 +80,7 @@ function enginesOf(
       offload: config.node.offload === 'allow',
       residencyMs: config.pool.residency_s * 1_000,
       keepAliveS: config.ollama.keep_alive,
-      aliases: config.models.aliases,
+      aliases: aliases.now,
     },
   };
 }

@@ -71,11 +71,13 @@ export interface WorkerSettings {
   readonly residencyMs: number;
   /** Seconds that a copy stays after a use; -1: for good. */
   readonly keepAliveS: number;
-  readonly aliases: Readonly<Record<string, string>>;
+  /** As configured now. */
+  readonly aliases: () => Readonly<Record<string, string>>;
 }
 
 const SETTINGS: WorkerSettings = {
-  ...{ labels: {}, offload: true, residencyMs: 0, keepAliveS: KEEP_ALIVE_S, aliases: {} },
+  ...{ labels: {}, offload: true, residencyMs: 0, keepAliveS: KEEP_ALIVE_S },
+  aliases: () => ({}),
 };
 /** Attempts at once per device that runs models: while one waits for tools the other generates. */
 const SLOTS_PER_DEVICE = 2;
@@ -284,7 +286,7 @@ export class Worker {
     const { node, clock } = this.#parts;
     const { offload, aliases } = this.#settings;
     return new SituationNow(this.#models.copies, {
-      ...{ node, now: clock.now(), offload, aliases },
+      ...{ node, now: clock.now(), offload, aliases: aliases() },
       ready: !this.#draining.isOn && this.#intake !== null,
       slots: this.#slots(),
       capacity: this.#capacity(),

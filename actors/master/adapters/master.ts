@@ -58,7 +58,7 @@ export class Master {
     this.keys = new ApiKeys({ bus, clock, log });
     this.policies = new Policies({ bus, log });
     this.poolMetrics = new PoolMetrics(metrics);
-    const { aliases } = config.models;
+    const { aliases = () => config.models.aliases } = context;
     const { nodes, policies } = this;
     this.directory = new ModelDirectory({ nodes, aliases, clock: steady });
     this.pool = new Pool({
@@ -197,7 +197,11 @@ export class Master {
 export type MasterContext = Pick<
   ActorContext,
   'bus' | 'messenger' | 'clock' | 'log' | 'node' | 'epoch' | 'metrics'
-> & { readonly config: MasterConfig };
+> & {
+  readonly config: MasterConfig;
+  /** As configured now; absent: as at the start. */
+  readonly aliases?: () => Readonly<Record<string, string>>;
+};
 
 type MasterConfig = Pick<
   ActorContext['config'],

@@ -32,7 +32,8 @@ export interface Holder {
 
 export interface DirectoryOptions {
   readonly nodes: Pick<NodesPort, 'views' | 'onChange'>;
-  readonly aliases: Readonly<Record<string, string>>;
+  /** As configured now: the same object as long as nothing has changed. */
+  readonly aliases: () => Readonly<Record<string, string>>;
   readonly clock: Clock;
 }
 
@@ -44,6 +45,7 @@ export class ModelDirectory {
   readonly #remembered = new Map<string, { readonly name: string; readonly at: number }>();
   /** Names as written by clients, resolved: most of them come again. */
   readonly #resolved = new Map<string, string | null>();
+  #resolvedBy: object | null = null;
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
@@ -67,7 +69,7 @@ export class ModelDirectory {
 
   /** Names that are no model's own: `auto` and those configured, as far as they lead to a model. */
   furtherNames(): readonly string[] {
-    const names = [AUTO, ...Object.keys(this.#options.aliases)];
+    const names = [AUTO, ...Object.keys(this.#options.aliases())];
     return names.filter(name => !this.models().has(canonicalModelName(name)) && this.#leads(name));
   }
 
@@ -76,10 +78,12 @@ export class ModelDirectory {
    * @throws CodeGodError `model_missing` naming the nearest one
    */
   resolve(name: string): string | null {
+    const aliases = this.#options.aliases();
+    if (aliases !== this.#resolvedBy) this.#resolved.clear();
+    this.#resolvedBy = aliases;
     const known = this.#resolved.get(name);
     if (known !== undefined) return known;
     const models = this.models();
-    const { aliases } = this.#options;
     // `auto` is found as null; only a name that nobody has may be an alias or misspelled.
     const spellings = [name, resolveAlias(name, aliases), ...spellingsOf(name, aliases)];
     const resolved = spellings
@@ -112,7 +116,7 @@ export class ModelDirectory {
   #unknown(name: string): CodeGodError {
     const names = [...this.models().values()].flatMap(holders => holders[0]?.model.name ?? []);
     const shown = name.slice(0, 128);
-    const nearest = nearestName(shown, [...names, ...Object.keys(this.#options.aliases)]);
+    const nearest = nearestName(shown, [...names, ...Object.keys(this.#options.aliases())]);
     if (nearest === null) {
       return new CodeGodError(
         'model_missing',

@@ -50,6 +50,15 @@ describe('the pool', () => {
       (error: unknown) => (error instanceof CodeGodError ? error.code : String(error)),
     );
 
+  test('a name that is added while it runs is followed', async () => {
+    await world.show('a');
+    const asked = { ...inference().request, model: 'gpt-4o' };
+    assert.equal(world.pool.preview(asked).chosen, null);
+    world.aliases = { 'gpt-4o': MODEL };
+    assert.equal(world.pool.preview(asked).chosen?.node, 'a');
+    assert.equal((await granted(acquire(inference({ model: 'gpt-4o' })))).plan.node, 'a');
+  });
+
   test('a place is given at once where there is one, and the next when it is free again', async () => {
     await world.show('a');
     const first = await granted(acquire(inference()));

@@ -50,7 +50,8 @@ import type { PoolMetrics } from './pool-metrics.ts';
 export interface PoolOptions {
   readonly nodes: Pick<NodesPort, 'views' | 'onChange'>;
   readonly policies: Pick<Policies, 'all' | 'of' | 'onChange'>;
-  readonly aliases: Readonly<Record<string, string>>;
+  /** As configured now. */
+  readonly aliases: () => Readonly<Record<string, string>>;
   readonly clock: Clock;
   readonly metrics: PoolMetrics;
   readonly settings: PoolSettings;
@@ -205,6 +206,7 @@ export class Pool {
   preview(request: Omit<PlacementRequest, 'refused'>, id?: string): PlacementDecision {
     const { clock, nodes } = this.#options;
     const [views, now] = [nodes.views(), clock.now()];
+    this.#rename();
     const waits = id === undefined ? null : explainWait(this.#state, views, now, id);
     return waits ?? place({ ...request, refused: {} }, views, now, this.#state.options).decision;
   }
@@ -256,6 +258,7 @@ export class Pool {
     if (isIdle || this.#isClosed) return;
     const { clock, nodes } = this.#options;
     const now = clock.now();
+    this.#rename();
     const { state, starts, loads, waits, wake_at } = decide(this.#state, nodes.views(), now);
     this.#state = state;
     for (const { job, plan, decision } of starts) this.#start(job, plan, decision, now);
@@ -411,12 +414,18 @@ export class Pool {
     this.#timer = at === null ? null : clock.setTimeout(() => this.decide(), Math.max(1, at - now));
   }
 
+  /** Aliases may change while everything runs. */
+  #rename(): void {
+    if (this.#options.aliases() === this.#state.options.aliases) return;
+    this.#state = reconfigured(this.#state, this.#queueOptions());
+  }
+
   #queueOptions(): QueueState['options'] {
     const { aliases, policies, settings } = this.#options;
     return {
       age_bound_ms: settings.ageBoundMs,
       residency_ms: settings.residencyMs,
-      aliases,
+      aliases: aliases(),
       policies: policies.all(),
     };
   }

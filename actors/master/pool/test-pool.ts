@@ -88,6 +88,8 @@ export class TestPool {
   readonly reached: string[] = [];
   readonly #stop = new AbortController();
   #requests = 0;
+  /** As configured now. */
+  aliases: Readonly<Record<string, string>> = {};
 
   private constructor() {
     const { bus, clock } = this;
@@ -95,9 +97,9 @@ export class TestPool {
     this.nodes = new NodeTable({ bus, clock, log, ownNode: NodeId.parse('own') });
     this.policies = new Policies({ bus, log });
     const { nodes, policies, metrics } = this;
-    this.directory = new ModelDirectory({ nodes, aliases: {}, clock });
+    this.directory = new ModelDirectory({ nodes, aliases: () => this.aliases, clock });
     this.pool = new Pool({
-      ...{ nodes, policies, clock, metrics, aliases: {} },
+      ...{ nodes, policies, clock, metrics, aliases: () => this.aliases },
       settings: {
         ...{ queueMax: QUEUE_MAX, waitMaxMs: WAIT_MAX_MS, ageBoundMs: 30_000, residencyMs: 0 },
       },
