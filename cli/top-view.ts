@@ -39,7 +39,7 @@ export function renderTop(
   );
   const ready = nodes.filter(entry => stateOf(entry, now) === 'ready').length;
   const lines = [
-    `${nodes.length} machines, ${ready} ready, ${atWork(nodes)} at work, ${waitingLine(picture)}   (by ${order})`,
+    `${nodes.length} ${nodes.length === 1 ? 'machine' : 'machines'}, ${ready} ready, ${atWork(nodes)} at work, ${waitingLine(picture)}   (by ${order})`,
     ...nodes.flatMap(entry => ['', ...nodeLines(entry, picture.pulses.get(entry.node), now)]),
     ...queueLines(picture),
   ];

@@ -24,7 +24,11 @@ export interface BusCommand {
 export const BUS = 'nats-server';
 const USERS_EVERY_MS = 5_000;
 
-export const busProcess = (command: BusCommand, askEveryMs: number) =>
+export const busProcess = (
+  command: BusCommand,
+  askEveryMs: number,
+  tell: (sentence: string) => void = () => {},
+) =>
   fromCallback<ProcessCommand, ProcessInput, ProcessEvent>(({ sendBack, receive, input }) => {
     let server: RunningServer | null = null;
     let asked: ProcessCommand['type'] | null = null;
@@ -47,6 +51,8 @@ export const busProcess = (command: BusCommand, askEveryMs: number) =>
         port: portOf(input.details['url']) ?? command.port,
         monitoringPort: portOf(input.details['monitoring_url']) ?? command.monitoringPort,
         log: heard,
+        waits: (why, waitedMs) =>
+          tell(`${BUS} is not ready after ${Math.round(waitedMs / 1_000)} s: ${why}`),
       });
       const running = server;
       sendBack({ type: 'process.spawned', pid: server.pid });

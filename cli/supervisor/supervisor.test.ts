@@ -127,6 +127,24 @@ test('what keeps a process from its work is its state, with since when', OPTIONS
   assert.deepEqual(await system.ready(), record, 'it has started');
 });
 
+test('a bus elsewhere that no process here can reach is told as such', OPTIONS, async t => {
+  const { folder, start } = world(t);
+  const bus = { kind: 'foreign', url: 'nats://10.0.0.1:4222', monitoringUrl: null } as const;
+  const system = await start(['worker', 'resource-monitor'], { bus });
+  const before = await system.ready();
+  assert.equal(before.bus.state, 'ready');
+  process.kill(pidOf(before, 'worker'), 'SIGUSR2');
+  await until('the worker has a trouble', () => runningSystem(folder)?.state === 'degraded');
+  assert.equal(system.record().bus.state, 'ready', 'the other one reaches it');
+  process.kill(pidOf(before, 'resource-monitor'), 'SIGUSR2');
+  const { bus: told } = await until('both have', () => {
+    const now = runningSystem(folder);
+    return now?.bus.state === 'degraded' && now;
+  });
+  assert.equal(told.reason, 'no bus');
+  assert.ok((told.since ?? 0) >= before.started_at);
+});
+
 test('a full disk ends nothing, is told, and with room again everything can be stored', {
   ...OPTIONS,
   skip: SKIP_UNLESS_MOUNTABLE,

@@ -107,7 +107,10 @@ class ProcessSupervisor implements Supervisor {
     const busPolicy = { start_ms: BUS_START_MS, drain_ms: BUS_DRAIN_MS };
     this.#bus =
       options.bus.kind === 'own'
-        ? this.#child(busProcess(options.bus.command, this.#askEveryMs), busPolicy)
+        ? this.#child(
+            busProcess(options.bus.command, this.#askEveryMs, options.onProblem),
+            busPolicy,
+          )
         : null;
     this.#tidier = setInterval(() => this.#tidy(), TIDY_EVERY_MS);
     this.#tidier.unref();
@@ -227,7 +230,7 @@ class ProcessSupervisor implements Supervisor {
       const plan = this.#options.bus;
       const url = plan.kind === 'foreign' ? plan.url : null;
       const monitoringUrl = plan.kind === 'foreign' ? plan.monitoringUrl : null;
-      return { ...FOREIGN_BUS, url, monitoring_url: monitoringUrl };
+      return { ...this.#foreignBus(), url, monitoring_url: monitoringUrl };
     }
     const details = this.#bus.getSnapshot().context.details;
     return {
@@ -235,6 +238,15 @@ class ProcessSupervisor implements Supervisor {
       url: details['url'] ?? null,
       monitoring_url: details['monitoring_url'] ?? null,
     };
+  }
+
+  /** Told by the actors: of a bus elsewhere nobody here sees more than they. */
+  #foreignBus(): ProcessRecord {
+    const troubles = [...this.#actors.values()].map(child => child.getSnapshot().context.trouble);
+    const isAway = troubles.length > 0 && troubles.every(trouble => trouble !== null);
+    const state = isAway ? 'degraded' : 'ready';
+    const reason = isAway ? (troubles[0] ?? null) : null;
+    return { ...FOREIGN_BUS, state, reason, since: this.#sinceOf(FOREIGN_BUS.name, state) };
   }
 
   #processRecord(name: string, child: ChildActor): ProcessRecord {

@@ -175,6 +175,41 @@ describe('launching', () => {
     );
   });
 
+  it('does not wait for a store that is damaged, and says what helps', async () => {
+    const { server } = await launch('damaged');
+    const bus = await connectNats({
+      ...{ servers: [server.url], name: 't', clock: systemClock },
+      credentials: { nkeySeed: ensureOwnerKey(join(root, 'damaged', 'config')) },
+    });
+    await bus.streams.ensure({ name: 'KEPT', subjects: ['k.>'], storage: 'file', discard: 'old' });
+    await bus.close();
+    await server.stopLameDuck();
+    const store = join(root, 'damaged', 'store');
+    writeFileSync(join(store, 'jetstream', '$G', 'streams', 'KEPT', 'meta.inf'), 'not what it was');
+    const error = await launch('damaged').catch((thrown: unknown) => thrown);
+    assert(error instanceof CodeGodError);
+    assert.equal(error.code, 'bus_unavailable');
+    assert.match(error.message, /store of the bus in .*damaged.*store is damaged: .*KEPT/);
+    assert.match(error.message, /move it away/);
+  });
+
+  it('tells what it waits for while it is not ready', async () => {
+    const told: string[] = [];
+    const silent = join(root, 'silent.sh');
+    writeFileSync(silent, '#!/bin/sh\nexec sleep 60\n', { mode: 0o700 });
+    const error = await launchNatsServer({
+      binary: silent,
+      configDir: join(root, 'silent', 'config'),
+      storeDir: join(root, 'silent', 'store'),
+      log: () => {},
+      readyTimeoutMs: 6_000,
+      waits: why => told.push(why),
+    }).catch((thrown: unknown) => thrown);
+    assert(error instanceof CodeGodError);
+    assert.equal(error.code, 'timeout');
+    assert.deepEqual(told, ['it does not answer yet']);
+  });
+
   it('refuses a second server for a folder whose supervisor lives', async () => {
     const { supervisor, pid } = await launchElsewhere('second');
     await assert.rejects(

@@ -5,6 +5,7 @@
  *     write and stores where we said: somebody else's server on the same port is not ours.
  * S2: it does not outlive its supervisor: on Linux the kernel ends it with its parent, and elsewhere
  *     a start ends what an earlier supervisor left behind (orphan.ts).
+ * S3: while it is not ready, what it waits for is told; a store that it cannot read is not waited for.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, statfsSync } from 'node:fs';
@@ -42,6 +43,8 @@ export interface LaunchOptions {
   /** One line of the server's log. */
   readonly log: (line: string) => void;
   readonly readyTimeoutMs?: number | undefined;
+  /** Told every few seconds while it is not ready: what it says of itself, and since when. */
+  readonly waits?: ((why: string, waitedMs: number) => void) | undefined;
 }
 
 export interface ServerExit {
@@ -66,6 +69,15 @@ export interface RunningServer {
 // Recovering a large store on a slow disk takes long; a server that cannot start exits by itself.
 const READY_TIMEOUT_MS = 60_000;
 const READY_POLL_MS = 20;
+/** From then on it is asked more seldom: each question is a line of its log. */
+const SLOW_AFTER_MS = 2_000;
+const SLOW_POLL_MS = 500;
+const TOLD_EVERY_MS = 5_000;
+/** Of a server that says it is ready: a moment later it may have opened the stream after all. */
+const DAMAGED_AFTER_MS = 3_000;
+const WHY_LENGTH_MAX = 500;
+const HAS_STARTED = /Server is ready/;
+const IS_DAMAGED = /could not be recovered/;
 const LOOPBACK = '127.0.0.1';
 const LAME_DUCK_MS = 3_000;
 const TERMINATE_MS = 6_000;
@@ -143,15 +155,20 @@ async function start(
     // A group of its own: Ctrl-C is for the supervisor, which stops the bus last.
     detached: process.platform !== 'win32',
   });
-  const lastLines = followLog(child, options.log);
+  let isStarted = false;
+  const hasStarted = (): boolean => isStarted;
+  const lastLines = followLog(child, line => {
+    isStarted ||= HAS_STARTED.test(line);
+    options.log(line);
+  });
   const exited = exitOf(child);
   const monitoringUrl = `http://${LOOPBACK}:${ports.monitoring_port}${monitoringPath}`;
   const isEverywhere = listenHost === '0.0.0.0' || listenHost === '::';
   const host = isEverywhere ? LOOPBACK : listenHost;
   const url = `nats://${host.includes(':') ? `[${host}]` : host}:${ports.port}`;
 
-  const state = await waitUntilReady(monitoringUrl, ports, options, exited);
-  if (state === 'ready' && child.pid !== undefined) {
+  const state = await waitUntilReady(monitoringUrl, ports, options, { exited, hasStarted });
+  if (state.kind === 'ready' && child.pid !== undefined) {
     const addresses = { url, monitoringUrl };
     const server = runningServer(child, child.pid, addresses, exited, {
       door: { ...door, monitoringUrl },
@@ -162,15 +179,27 @@ async function start(
   child.kill('SIGKILL');
   await exited;
   const said = lastLines.join('\n');
+  if (state.kind === 'damaged')
+    return { kind: 'failed', isPortTaken: false, error: damaged(options, state.why) };
   const isPortTaken = /address already in use|Only one usage of each socket/i.test(said);
   const error =
-    state === 'silent'
-      ? new CodeGodError('timeout', `the bus server is not ready in time: ${said}`)
+    state.kind === 'silent'
+      ? new CodeGodError('timeout', `the bus server is not ready in time: ${state.why ?? said}`)
       : new CodeGodError(
           isPortTaken ? 'port_in_use' : 'bus_unavailable',
           `the bus server does not start: ${said}`,
         );
   return { kind: 'failed', isPortTaken, error };
+}
+
+/** S3 */
+function damaged({ storeDir }: LaunchOptions, why: string): CodeGodError {
+  const help =
+    'bring back a copy of that folder, or move it away: then the list of builds is empty, and their projects stay';
+  return new CodeGodError(
+    'bus_unavailable',
+    `the store of the bus in ${storeDir} is damaged: ${why}; ${help}`,
+  );
 }
 
 /** What the streams are promised, and for all else most of what is free, as the server reckons it. */
@@ -192,14 +221,19 @@ function monitoringSecret(configDir: string): string {
   return made;
 }
 
-/** S1. Asks often, since a small store is ready within 20 ms. */
+type Readiness =
+  | { readonly kind: 'ready' | 'exited' }
+  | { readonly kind: 'silent'; readonly why: string | null }
+  | { readonly kind: 'damaged'; readonly why: string };
+
+/** S1, S3. Asks often, since a small store is ready within 20 ms. */
 async function waitUntilReady(
   monitoringUrl: string,
   ports: Ports,
   options: LaunchOptions,
-  exited: Promise<ServerExit>,
-): Promise<'ready' | 'exited' | 'silent'> {
-  const deadline = systemClock.monotonic() + (options.readyTimeoutMs ?? READY_TIMEOUT_MS);
+  child: { readonly exited: Promise<ServerExit>; readonly hasStarted: () => boolean },
+): Promise<Readiness> {
+  const began = systemClock.monotonic();
   const isOurs = async (): Promise<boolean> => {
     const varz = await readVarz(monitoringUrl);
     const config = varz?.jetstream?.config;
@@ -209,23 +243,41 @@ async function waitUntilReady(
       config.store_dir.startsWith(options.storeDir)
     );
   };
-  while (systemClock.monotonic() < deadline) {
-    if ((await isHealthy(monitoringUrl)) && (await isOurs())) return 'ready';
-    const pause = systemClock.sleep(READY_POLL_MS);
-    if ((await Promise.race([exited, pause])) !== undefined) return 'exited';
+  let why: string | null = null;
+  let tellAtMs = TOLD_EVERY_MS;
+  let damagedAtMs = Number.POSITIVE_INFINITY;
+  for (;;) {
+    const waitedMs = systemClock.monotonic() - began;
+    if (waitedMs >= (options.readyTimeoutMs ?? READY_TIMEOUT_MS)) return { kind: 'silent', why };
+    const trouble = await troubleOf(monitoringUrl);
+    if (trouble === null && (await isOurs())) return { kind: 'ready' };
+    why = trouble?.why ?? why;
+    const isDamaged = why !== null && IS_DAMAGED.test(why) && child.hasStarted();
+    damagedAtMs = isDamaged
+      ? Math.min(damagedAtMs, waitedMs + DAMAGED_AFTER_MS)
+      : Number.POSITIVE_INFINITY;
+    if (why !== null && waitedMs >= damagedAtMs) return { kind: 'damaged', why };
+    if (waitedMs >= tellAtMs) {
+      tellAtMs += TOLD_EVERY_MS;
+      options.waits?.(why ?? 'it does not answer yet', waitedMs);
+    }
+    const pause = systemClock.sleep(waitedMs < SLOW_AFTER_MS ? READY_POLL_MS : SLOW_POLL_MS);
+    if ((await Promise.race([child.exited, pause])) !== undefined) return { kind: 'exited' };
   }
-  return 'silent';
 }
 
-async function isHealthy(monitoringUrl: string): Promise<boolean> {
+/** What keeps the server from being ready, in its own words where it has some; null: nothing. */
+async function troubleOf(monitoringUrl: string): Promise<{ readonly why: string | null } | null> {
   try {
     const response = await fetch(monitoringPage(monitoringUrl, 'healthz'), {
       signal: AbortSignal.timeout(2_000),
     });
-    await response.arrayBuffer();
-    return response.ok;
+    const said: unknown = await response.json();
+    if (response.ok) return null;
+    const { error } = said as { readonly error?: unknown };
+    return { why: typeof error === 'string' ? error.slice(0, WHY_LENGTH_MAX) : null };
   } catch {
-    return false; // Not listening yet.
+    return { why: null }; // Not listening yet.
   }
 }
 
