@@ -95,6 +95,15 @@ export class MemoryServer {
     }
   }
 
+  /** Nobody is connected: no timer keeps the process until its messages are old. */
+  rest(): void {
+    for (const stream of this.#streams.values()) stream.rest();
+  }
+
+  rouse(): void {
+    for (const stream of this.#streams.values()) stream.rouse();
+  }
+
   /** Something was stored, removed, connected or disconnected. */
   changed(): void {
     for (const consumer of this.#consumers.values()) consumer.dispatch();

@@ -63,9 +63,13 @@ export function createMemoryBroker(options: MemoryBrokerOptions): MemoryBroker {
   return {
     connect(name) {
       connections += 1;
+      if (wires.size === 0) server.rouse();
       const wire = new MemoryWire(server, `_INBOX.${connections}`, `memory:${name}`);
       wires.add(wire);
-      return openBus(server, wire, () => wires.delete(wire));
+      return openBus(server, wire, () => {
+        wires.delete(wire);
+        if (wires.size === 0) server.rest();
+      });
     },
     restart() {
       const connected = [...wires].filter(wire => wire.connected);

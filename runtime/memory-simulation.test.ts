@@ -3,12 +3,14 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ADVERT_TTL_MS, BUCKETS } from '../protocol/streams.ts';
 import type { BusEvent, Outcome } from './bus.ts';
 import { watching } from './bus-buckets-suite.ts';
 import { streamOf } from './bus-streams-suite.ts';
 import { bytes, text } from './bus-suite.ts';
 import { SimulatedClock } from './clock.ts';
 import { createMemoryBroker, type MemoryBrokerOptions, type MemoryBus } from './memory-bus.ts';
+import { ensureStores } from './stores.ts';
 
 interface World {
   readonly clock: SimulatedClock;
@@ -143,4 +145,19 @@ test('the same seed gives the same run', async () => {
     return log.join(' ');
   };
   assert.equal(await run(), await run());
+});
+
+test('a server that nobody is connected to sets no timer, and forgets what got too old meanwhile', async () => {
+  const clock = new SimulatedClock();
+  const broker = createMemoryBroker({ clock });
+  const first = broker.connect('first');
+  await ensureStores(first);
+  await first.kv(BUCKETS.node.name).put('a.capacity', new Uint8Array([1]));
+  await first.close();
+  assert.equal(clock.timersPending, 0);
+  await clock.advance(10 * ADVERT_TTL_MS);
+  const second = broker.connect('second');
+  await clock.advance(1);
+  assert.equal(await second.kv(BUCKETS.node.name).get('a.capacity'), null);
+  await second.close();
 });

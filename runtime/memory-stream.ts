@@ -184,6 +184,16 @@ export class MemoryStream {
     return this.#entries.reduce((sum, entry) => sum + entry.body.length, 0);
   }
 
+  /** Nobody looks: what gets too old goes when somebody does again. */
+  rest(): void {
+    if (this.#timer !== null) this.#clock.clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  rouse(): void {
+    if (this.#timer === null && this.#entries.length > 0) this.#expire();
+  }
+
   #arm(): void {
     if (this.#timer !== null) this.#clock.clearTimeout(this.#timer);
     this.#timer = null;

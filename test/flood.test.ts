@@ -40,7 +40,7 @@ import { sourcePath } from './source-tree.ts';
 import { isTest } from './tidy/doors.ts';
 import { readTree } from './tidy/tree.ts';
 
-const PATTERN_FLOOD_LENGTH = 65_536;
+const PATTERN_FLOOD_LENGTH = 32_768;
 const PATTERN_MS_MAX = 250;
 const READER_FLOOD_LENGTH = 1024 * 1024;
 const READER_MS_MAX = 4_000;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { encode } from '../../../protocol/codec.ts';
 import { BuildId } from '../../../protocol/ids.ts';
 import { BUILD_SUBJECT } from '../../../protocol/subjects.ts';
-import { SimulatedClock, systemClock } from '../../../runtime/clock.ts';
+import { systemClock } from '../../../runtime/clock.ts';
 import { createDurableHost } from '../../../runtime/durable-host.ts';
 import { createStreamFactLog } from '../../../runtime/fact-log-stream.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
@@ -25,8 +25,7 @@ test('a message of an ended build that is delivered again does not bring the bui
 }, async () => {
   const clock = systemClock;
   const log = silentLogger;
-  // Its messages would age for 30 days of real time, and keep the process that long.
-  const bus = createMemoryBroker({ clock: new SimulatedClock() }).connect('master');
+  const bus = createMemoryBroker({ clock }).connect('master');
   await ensureStores(bus);
   const messenger = createMessenger(bus, { source: '/node/test/actor/master', clock });
   const journal = await memoryJournal();
