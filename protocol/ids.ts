@@ -72,7 +72,8 @@ export type LeaseId = z.infer<typeof LeaseId>;
 export const leaseNameOf = (lease: LeaseId): LeaseId => LeaseId.parse(lease.split('--', 1)[0]);
 
 /** Attempts are counted from 1 within a task. */
-export const Attempt = z.int().min(1).max(999);
+export const ATTEMPT_MAX = 999;
+export const Attempt = z.int().min(1).max(ATTEMPT_MAX);
 export type Attempt = z.infer<typeof Attempt>;
 
 export interface StampedAttempt extends StampedBuild {

@@ -102,6 +102,8 @@ export interface TaskRecord {
   readonly attempt: number;
   readonly model_failures: number;
   readonly infrastructure_failures: number;
+  /** How often what it stands on was away. */
+  readonly absences?: number;
   readonly conflicts: number;
   /** Where the current attempt is, from `leased` on. */
   readonly lease: Lease | null;

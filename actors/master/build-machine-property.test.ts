@@ -19,6 +19,7 @@ const CODES: readonly ErrorCode[] = [
   'answer_invalid',
   'answer_truncated',
   'model_refused',
+  'engine_failed',
   'engine_unavailable',
   'scaffold_refused',
 ];
@@ -163,7 +164,8 @@ function assertRules(build: TestBuild, parallel: number): void {
       );
     }
     assert.ok(task.model_failures <= ATTEMPTS_MAX, 'failures of the model are bounded');
-    const most = ATTEMPTS_MAX + INFRASTRUCTURE_FAILURES_MAX + CONFLICTS_MAX + 3;
+    const bounded = ATTEMPTS_MAX + INFRASTRUCTURE_FAILURES_MAX + CONFLICTS_MAX + 3;
+    const most = bounded + (task.absences ?? 0);
     assert.ok(task.attempt <= most, `${task.id} is at attempt ${task.attempt}`);
   }
   assert.ok(build.context.repairs <= REPAIR_ROUNDS_MAX, 'repairs are bounded');

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NodeId, TaskId } from '../../protocol/ids.ts';
 import { ATTEMPTS_MAX, PLAN_ATTEMPTS_MAX, REPAIR_ROUNDS_MAX } from '../../protocol/limits.ts';
+import { waitingReason } from './build-wishes.ts';
 import { INFRASTRUCTURE_FAILURES_MAX } from './task-retry.ts';
 import { planOf, TestBuild } from './test-build.ts';
 
@@ -144,12 +145,43 @@ test('after its last attempt a task fails, its dependents are blocked, and the b
 test('failures of the machinery consume no attempt of the model and are bounded', () => {
   const build = new TestBuild().receive().runTo('executing');
   for (let failure = 1; failure <= INFRASTRUCTURE_FAILURES_MAX; failure++) {
-    build.dispatchAll().fail('store', 'engine_unavailable', 'infrastructure');
+    build.dispatchAll().fail('store', 'engine_failed', 'infrastructure');
     build.expire(`retry:store.${failure}`);
   }
   assert.equal(build.task('store').model_failures, 0);
-  build.dispatchAll().fail('store', 'engine_unavailable', 'infrastructure');
+  build.dispatchAll().fail('store', 'engine_failed', 'infrastructure');
   assert.equal(build.task('store').state, 'failed');
+});
+
+for (const code of ['engine_unavailable', 'no_responders', 'disk_full']) {
+  test(`what is away for hours is waited for, and fails no build: ${code}`, () => {
+    const build = new TestBuild().receive().runTo('executing');
+    const began = build.now;
+    for (let attempt = 1; build.now - began < 3 * 3_600_000; attempt++) {
+      build.dispatchAll().fail('store', code, 'infrastructure');
+      assert.equal(build.task('store').state, 'retry_wait');
+      const { deadlines } = build.context;
+      assert.ok((deadlines[`retry:store.${attempt}`] ?? 0) <= build.now + 90_000, 'soon again');
+      assert.match(waitingReason(build.context) ?? '', /^store: .+ happened; it is tried again$/);
+      build.expire(`retry:store.${attempt}`);
+    }
+    build.run();
+    assert.equal(build.state, 'succeeded');
+  });
+}
+
+test('what never comes back ends with the time of the build', () => {
+  const build = new TestBuild().receive().runTo('executing');
+  const endsAt = build.context.deadlines['budget'] ?? 0;
+  for (;;) {
+    build.dispatchAll().fail('store', 'engine_unavailable', 'infrastructure');
+    const { state, attempt, retry_at } = build.task('store');
+    assert.equal(state, 'retry_wait', `after attempt ${attempt}`);
+    if ((retry_at ?? 0) >= endsAt) break;
+    build.expire(`retry:store.${attempt}`);
+  }
+  build.expire('budget').run();
+  assert.equal(build.state, 'failed');
 });
 
 test('an optional task that fails blocks nobody, and the build succeeds without it', () => {

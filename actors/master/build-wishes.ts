@@ -17,6 +17,7 @@ import { stopTasks } from './build-fold.ts';
 import { verdict } from './build-verdict.ts';
 import { isOver, schedule } from './task-graph.ts';
 import { taskMessage } from './task-message.ts';
+import { isAway } from './task-retry.ts';
 
 /** Archiving may take this long before the build ends without an archive. */
 const FINALIZE_MS = 600_000;
@@ -213,6 +214,10 @@ export function waitingReason(context: BuildContext): string | null {
     ({ state, unplaced }) => state === 'placing' && unplaced !== null,
   );
   if (task !== undefined) return `${task.id}: ${task.unplaced?.reason ?? ''}`;
+  const stopped = context.tasks.find(({ state, error }) => state === 'retry_wait' && isAway(error));
+  if (stopped !== undefined) {
+    return `${stopped.id}: ${stopped.error?.message ?? ''}; it is tried again`;
+  }
   if (context.phase === 'contracting' && context.workspace === null && context.error !== null) {
     return context.error.message;
   }

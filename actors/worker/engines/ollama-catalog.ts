@@ -1,11 +1,13 @@
 /**
  * What Ollama has: the models on its disk, those that are loaded, and what each can do. The details
  * of a model are asked for once per digest, with everything (an answer of megabytes), and kept over
- * restarts: what has one digest never changes.
+ * restarts: what has one digest never changes. A model that cannot be described is still listed, and
+ * asked about again after a pause that grows.
  */
 import type { ModelResponse, Ollama } from 'ollama';
 import { z } from 'zod';
 import { ModelProfile } from '../../../protocol/model-profile.ts';
+import type { Clock } from '../../../runtime/clock.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import { profileOfShow } from '../../../scheduling/profile-show.ts';
 import type { EngineModel, RunningCopy } from './engine.ts';
@@ -14,6 +16,8 @@ const MODELS_MAX = 512;
 const DETAILS_MAX = 2_048;
 /** Answers are large: few at once. */
 const ASKED_AT_ONCE = 2;
+const PAUSE_MS = 15_000;
+const PAUSE_MAX_MS = 600_000;
 
 /** Grows with what a model's details hold: older ones are asked for again. */
 const DETAILS_VERSION = 1;
@@ -45,10 +49,14 @@ export interface Listed {
 export class OllamaCatalog {
   readonly #details = new Map<string, ModelDetails>();
   readonly #installed = new Map<string, { readonly digest: string; readonly size: number }>();
+  /** Digests that nothing could be learnt about: how often, and when to ask again. */
+  readonly #unlearnt = new Map<string, { readonly failures: number; readonly againMs: number }>();
   readonly #store: DetailsStore | null;
+  readonly #clock: Clock;
 
-  constructor(store: DetailsStore | null) {
+  constructor(store: DetailsStore | null, clock: Clock) {
     this.#store = store;
+    this.#clock = clock;
   }
 
   async list(client: Ollama): Promise<Listed> {
@@ -60,6 +68,10 @@ export class OllamaCatalog {
     const models = (tags.models ?? []).slice(0, MODELS_MAX);
     this.#installed.clear();
     for (const { name, digest, size } of models) this.#installed.set(name, { digest, size });
+    const digests = new Set(models.map(({ digest }) => digest));
+    for (const digest of this.#unlearnt.keys()) {
+      if (!digests.has(digest)) this.#unlearnt.delete(digest);
+    }
     return { version: version.slice(0, 64), models, running };
   }
 
@@ -133,9 +145,11 @@ export class OllamaCatalog {
 
   async #learn(client: Ollama, names: readonly string[], onNext: () => void): Promise<void> {
     const unknown: string[] = [];
+    const nowMs = this.#clock.monotonic();
     for (const name of names) {
       const digest = this.digestOf(name);
-      if (digest !== null && (await this.#known(digest)) === undefined) unknown.push(name);
+      if (digest === null || (await this.#known(digest)) !== undefined) continue;
+      if (nowMs >= (this.#unlearnt.get(digest)?.againMs ?? nowMs)) unknown.push(name);
     }
     for (let from = 0; from < unknown.length; from += ASKED_AT_ONCE) {
       const batch = unknown.slice(from, from + ASKED_AT_ONCE);
@@ -160,8 +174,12 @@ export class OllamaCatalog {
     try {
       details = await this.#show(client, name, found.size);
     } catch {
-      return; // A model that cannot be described is still listed, and asked about again next time.
+      const failures = (this.#unlearnt.get(found.digest)?.failures ?? 0) + 1;
+      const pauseMs = Math.min(PAUSE_MAX_MS, PAUSE_MS * 2 ** (failures - 1));
+      this.#unlearnt.set(found.digest, { failures, againMs: this.#clock.monotonic() + pauseMs });
+      return;
     }
+    this.#unlearnt.delete(found.digest);
     this.#remember(found.digest, details);
     await this.#store?.put(detailsKey(found.digest), details);
   }

@@ -101,7 +101,7 @@ class OllamaEngine implements Engine {
     this.#clock = options.clock;
     this.#timeouts = { ...TIMEOUTS, ...options.timeouts };
     const store = options.store === undefined ? null : forgiving(options.store);
-    this.#catalog = new OllamaCatalog(store);
+    this.#catalog = new OllamaCatalog(store, options.clock);
     this.#probes = new ThinkingProbes(store);
   }
 
