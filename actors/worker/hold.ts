@@ -21,7 +21,7 @@ export interface Hold {
   readonly engine: EngineName;
   /** As the engine spells it. */
   readonly model: string;
-  /** What the copy is loaded with. Asking the engine for anything else makes it load again. */
+  /** What the engine was asked for when it loaded the copy. Anything else makes it load again. */
   readonly context_tokens: number;
   /** Seconds that the copy stays after a use, to be said with every request; -1: for good. */
   readonly keep_alive?: number;

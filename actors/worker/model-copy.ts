@@ -39,6 +39,9 @@ export interface CopyPorts {
 export type CopyState = 'absent' | 'making_room' | 'loading' | 'loaded' | 'unloading';
 
 const AGE_BOUND_MS = 30_000;
+/** A copy that was made smaller by others is made larger again so often in so long a time. */
+const SHRUNK_MAX = 3;
+const SHRUNK_WITHIN_MS = 600_000;
 
 export class ModelCopy {
   readonly engine: EngineName;
@@ -55,6 +58,9 @@ export class ModelCopy {
   contextMost: number | null = null;
   #loadedMs: number | null = null;
   #usedMs: number | null = null;
+  /** Whether the engine has been seen with what we loaded. */
+  #isSeen = false;
+  #shrunkMs: readonly number[] = [];
   readonly #actor: Actor<typeof copyMachine>;
   readonly #clock: Clock;
   readonly #moments: WallMoments;
@@ -90,7 +96,10 @@ export class ModelCopy {
         this.#generation += 1;
         this.#shares.clear();
       }
-      if (state === 'loaded') this.#loadedMs = this.sinceMs;
+      if (state === 'loaded') {
+        this.#loadedMs = this.sinceMs;
+        this.#isSeen = false;
+      }
       changed(this, previous);
     });
     this.#actor.start();
@@ -142,13 +151,36 @@ export class ModelCopy {
       this.charge = { cards: [], ram_bytes: ram_bytes ?? 0, bytes };
       this.ours = false;
     }
-    this.send({ type: 'copy.found', contextTokens: context_tokens });
+    const isKnown = this.state === 'loaded' && this.#isKnown(context_tokens);
+    if (isKnown) this.#isSeen = true;
+    this.send({ type: 'copy.found', contextTokens: context_tokens, isKnown });
+  }
+
+  /**
+   * Whether what the engine says is of the loading that we know. What it gives at the first look is
+   * all it gives; so is what it comes back to again and again.
+   */
+  #isKnown(given: number | null): boolean {
+    const { contextTokens: known, askedTokens: asked } = this.context;
+    if (given === null || given === known) return true;
+    if (given > (this.contextMost ?? given)) this.contextMost = null;
+    if (this.ours && !this.#isSeen) {
+      if (asked !== null && given < asked) this.contextMost = given;
+      return true;
+    }
+    if (known !== null && given < known) {
+      const nowMs = this.#clock.monotonic();
+      const recent = this.#shrunkMs.filter(atMs => nowMs - atMs < SHRUNK_WITHIN_MS);
+      this.#shrunkMs = [...recent, nowMs].slice(-SHRUNK_MAX);
+      if (this.#shrunkMs.length >= SHRUNK_MAX) this.contextMost = given;
+    }
+    return false;
   }
 
   /** A hold begins; answers which loading of the copy it is of. */
-  began(share: string): number {
+  began(share: string, contextTokens: number): number {
     this.#shares.set(share, (this.#shares.get(share) ?? 0) + 1);
-    this.send({ type: 'hold.began' });
+    this.send({ type: 'hold.began', contextTokens });
     return this.#generation;
   }
 

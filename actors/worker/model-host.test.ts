@@ -294,7 +294,7 @@ describe('a hold', () => {
       use(CODER, { context_tokens: 32_768 }),
       use(CODER, { context_tokens: 16_384 }),
     ]);
-    assert.deepEqual([first.context_tokens, second.context_tokens], [4_096, 4_096]);
+    assert.deepEqual([first.context_tokens, second.context_tokens], [32_768, 32_768], 'as asked');
     first.release();
     second.release();
     look();
@@ -303,6 +303,68 @@ describe('a hold', () => {
     const [model] = memory.inventory().models;
     assert.ok(model);
     assert.equal(host.copies.described('ollama', { ...model }).context_max, 4_096);
+  });
+
+  it('asks an engine that rounds contexts for what it was loaded with, whoever comes', async () => {
+    const { memory, use, look } = await worldOf();
+    memory.gives = asked => asked - 100;
+    const asked: number[] = [];
+    for (let turn = 0; turn < 20; turn++) {
+      const hold = await use(CODER, { context_tokens: turn % 2 === 0 ? 8_192 : 16_384 });
+      asked.push(hold.context_tokens);
+      hold.release();
+      look();
+    }
+    assert.deepEqual(memory.loads, ['coder:7b@8192']);
+    assert.deepEqual([...new Set(asked)], [8_192]);
+  });
+
+  it('on an engine that tells no context loads once for each larger one, and asks for that', async () => {
+    const { memory, use, look } = await worldOf();
+    memory.tellsContext = false;
+    const asked: number[] = [];
+    for (let turn = 0; turn < 20; turn++) {
+      const hold = await use(CODER, { context_tokens: turn % 2 === 0 ? 8_192 : 16_384 });
+      asked.push(hold.context_tokens);
+      hold.release();
+      look();
+    }
+    assert.deepEqual(memory.loads, ['coder:7b@8192', 'coder:7b@16384']);
+    assert.deepEqual([...new Set(asked.slice(1))], [16_384]);
+  });
+
+  it('of a copy that others loaded, of unknown context, has what was asked for first', async () => {
+    const { memory, use, look } = await worldOf();
+    memory.loaded.set(CODER.name, { bytes: CODER.bytes, context_tokens: 0 });
+    memory.tellsContext = false;
+    look();
+    const holds = [await use(CODER), await use(CODER, { context_tokens: 4_096 })];
+    assert.deepEqual(
+      holds.map(({ context_tokens }) => context_tokens),
+      [8_192, 8_192],
+    );
+    assert.deepEqual(memory.loads, []);
+  });
+
+  it('on an engine that shows less than it said is content, where it does so again and again', async () => {
+    const { memory, use, look } = await worldOf();
+    const shrink = (to: number): void => {
+      memory.loaded.set(CODER.name, { bytes: CODER.bytes, context_tokens: to });
+      look();
+    };
+    for (let turn = 0; turn < 20; turn++) {
+      (await use(CODER, { context_tokens: 16_384 })).release();
+      look(); // It is as it was loaded; then somebody has it smaller.
+      shrink(8_000 - turn);
+    }
+    assert.equal(memory.loads.length, 3);
+    const { loads } = memory;
+    memory.gives = asked => asked / 2;
+    for (let turn = 0; turn < 20; turn++) {
+      (await use(SMALL, { context_tokens: 16_384 })).release();
+      look();
+    }
+    assert.equal(loads.length, 4, 'what it shows at the first look is all it gives');
   });
 
   it('is shared out between shares, priorities first, and nobody waits for ever', async () => {

@@ -291,12 +291,12 @@ export class ModelHost implements ModelLender {
     const { lease, share } = waiter;
     const revoked = new Cancellation();
     copy.revoked.add(revoked);
-    const generation = copy.began(share);
+    const generation = copy.began(share, waiter.context_tokens);
     let held = true;
     const { clock } = this.#options;
     return {
       ...{ lease: lease.lease, engine: copy.engine, model: copy.model },
-      context_tokens: copy.context.contextTokens ?? waiter.context_tokens,
+      context_tokens: copy.context.askedTokens ?? waiter.context_tokens,
       keep_alive: this.#options.keepAliveS(copy.model, waiter.keepAliveS),
       load_ms: waiter.loaded ? Math.round(clock.monotonic() - waiter.sinceMs) : 0,
       signal: revoked,

@@ -50,7 +50,7 @@ describe('a copy of a model', () => {
     assert.equal(state(), 'loading');
     await end();
     assert.deepEqual(state(), { loaded: 'idle' });
-    send({ type: 'hold.began' });
+    send({ type: 'hold.began', contextTokens: 8_192 });
     send({ type: 'copy.unload' });
     send({ type: 'copy.load', plan: LARGER });
     assert.deepEqual(state(), { loaded: 'busy' }); // C1
@@ -93,9 +93,9 @@ describe('a copy of a model', () => {
       { type: 'copy.cancel' },
       { type: 'copy.unload' },
       { type: 'copy.revoke' },
-      { type: 'copy.found', contextTokens: 4_096 },
+      { type: 'copy.found', contextTokens: 4_096, isKnown: false },
       { type: 'copy.gone' },
-      { type: 'hold.began' },
+      { type: 'hold.began', contextTokens: 4_096 },
       { type: 'hold.ended' },
       'done',
       'failed',

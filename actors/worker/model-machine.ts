@@ -29,6 +29,8 @@ export interface LoadPlan {
 interface CopyContext extends CopyInput {
   /** Of the copy that is loaded; null while there is none, or nobody knows. */
   readonly contextTokens: number | null;
+  /** What the engine was asked for when it loaded that; asked for anything else it loads again. */
+  readonly askedTokens: number | null;
   readonly holds: number;
   /** The load under way, or the one that follows an unload (C3). */
   readonly plan: LoadPlan | null;
@@ -43,9 +45,15 @@ export type CopyEvent =
   | { readonly type: 'copy.unload' }
   | { readonly type: 'copy.revoke' }
   /** The engine has it, or does not have it, without our doing. */
-  | { readonly type: 'copy.found'; readonly contextTokens: number | null }
+  | {
+      readonly type: 'copy.found';
+      readonly contextTokens: number | null;
+      /** Whether it is the loading that is known. */
+      readonly isKnown: boolean;
+    }
   | { readonly type: 'copy.gone' }
-  | { readonly type: 'hold.began' }
+  /** With what it asks of a copy of unknown context, which has that from then on. */
+  | { readonly type: 'hold.began'; readonly contextTokens: number }
   | { readonly type: 'hold.ended' };
 
 const unprovided = fromPromise<never, never>(() =>
@@ -75,12 +83,22 @@ export const copyMachine = setup({
     noteLoad: assign(({ event }) =>
       event.type === 'copy.load' ? { plan: event.plan, error: null } : {},
     ),
-    noteFound: assign(({ event }) =>
-      event.type === 'copy.found' ? { contextTokens: event.contextTokens, error: null } : {},
-    ),
-    noteAbsent: assign({ contextTokens: null, holds: 0 }),
+    noteFound: assign(({ context, event }) => {
+      if (event.type !== 'copy.found') return {};
+      const { contextTokens, isKnown } = event;
+      // An engine that does not say it has what it was asked for.
+      if (isKnown) return { contextTokens: contextTokens ?? context.contextTokens, error: null };
+      return { contextTokens, askedTokens: contextTokens, error: null };
+    }),
+    noteAbsent: assign({ contextTokens: null, askedTokens: null, holds: 0 }),
     forgetPlan: assign({ plan: null }),
-    countHoldUp: assign({ holds: ({ context }) => context.holds + 1 }),
+    countHoldUp: assign(({ context: { holds, contextTokens, askedTokens }, event }) => {
+      const asked = (event.type === 'hold.began' && event.contextTokens) || null;
+      return {
+        ...{ holds: holds + 1, contextTokens: contextTokens ?? asked },
+        askedTokens: askedTokens ?? contextTokens ?? asked,
+      };
+    }),
     countHoldDown: assign({ holds: ({ context }) => Math.max(0, context.holds - 1) }),
     noteFailure: assign(({ event }) => ({
       plan: null,
@@ -92,6 +110,7 @@ export const copyMachine = setup({
   context: ({ input }) => ({
     ...input,
     contextTokens: null,
+    askedTokens: null,
     holds: 0,
     plan: null,
     error: null,
@@ -120,7 +139,11 @@ export const copyMachine = setup({
         input: ({ context }) => planned(context),
         onDone: {
           target: 'loaded',
-          actions: assign({ contextTokens: ({ event }) => event.output, plan: null }),
+          actions: assign({
+            contextTokens: ({ event }) => event.output,
+            askedTokens: ({ context, event }) => context.plan?.context_tokens || event.output,
+            plan: null,
+          }),
         },
         onError: { target: 'unloading', actions: 'noteFailure' },
       },

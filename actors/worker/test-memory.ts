@@ -42,6 +42,10 @@ export class TestMemory {
   available = true;
   /** The largest context that the engine gives, whatever it is asked for. */
   contextMost = Number.POSITIVE_INFINITY;
+  /** The context that it gives where it is asked for one, where that is another. */
+  gives: (asked: number) => number = asked => asked;
+  /** Whether it says which context a loaded model has. */
+  tellsContext = true;
   fail: ((model: string) => CodeGodError | null) | null = null;
   /** As measured last: stale until `measure`. */
   capacity: CapacityAdvert;
@@ -117,7 +121,10 @@ export class TestMemory {
         ...{ name, digest: name, size_bytes: Math.round(bytes / 4), family: 'test' },
         ...{ parameter_size: '', quantization: '', context_max, slots },
         ...{ loaded: copy !== undefined, vram_bytes: copy?.bytes ?? null, ram_bytes: null },
-        ...{ context_tokens: copy?.context_tokens ?? null, capabilities: ['completion'] },
+        ...{
+          context_tokens: (this.tellsContext && copy?.context_tokens) || null,
+          capabilities: ['completion'],
+        },
       };
     });
     return { available: true, version: '1', reason: null, models };
@@ -125,7 +132,7 @@ export class TestMemory {
 
   async #load(model: string, asked: number, signal: AbortSignal): Promise<RunningCopy> {
     this.loads.push(`${model}@${asked}`);
-    const context = Math.min(asked, this.contextMost);
+    const context = Math.min(this.gives(asked), this.contextMost);
     if (this.loadMs > 0) await this.#clock.sleep(this.loadMs, signal);
     const failure = this.fail?.(model) ?? null;
     if (failure !== null) throw failure;

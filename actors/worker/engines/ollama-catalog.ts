@@ -118,7 +118,7 @@ export class OllamaCatalog {
       const until = momentOf(expires_at);
       return {
         ...{ model: name, vram_bytes: size_vram, ram_bytes: Math.max(0, size - size_vram) },
-        context_tokens: context_length ?? null,
+        context_tokens: context_length || null,
         ...(until === null ? {} : { expires_at: until }),
       };
     });
