@@ -41,7 +41,8 @@ import { isTest } from './tidy/doors.ts';
 import { readTree } from './tidy/tree.ts';
 
 const PATTERN_FLOOD_LENGTH = 32_768;
-const PATTERN_MS_MAX = 250;
+/** Some fifty times what a linear one needs, and half of what a quadratic one needs on a fast machine. */
+const PATTERN_MS_MAX = 60;
 const READER_FLOOD_LENGTH = 1024 * 1024;
 const READER_MS_MAX = 4_000;
 
