@@ -51,10 +51,15 @@ export type CheckSyntax = (
   fill: (folder: string) => Promise<void>,
 ) => Promise<SyntaxVerdict>;
 
-/** Folders of a run: what is parsed, and beside it the packages that parse it. */
+/** Folders of a run: what is parsed, and beside it the packages that parse it, if there is such a file. */
 const PROJECT = 'project';
-const PARSERS = ['@babel/parser', 'yaml'];
+const PARSERS = [
+  { name: '@babel/parser', files: /\.(?:[mc]?[jt]s|[jt]sx|json|jsonc|json5)$/i },
+  { name: 'yaml', files: /\.ya?ml$/i },
+] as const;
 const copyOf = (name: string): string => `parser-${name.replace(/\W/g, '-')}`;
+/** What lies beside a package's program and is never loaded. */
+const NOT_LOADED = /\.d\.[mc]?ts$|\.map$/;
 
 const TIMEOUT_MS = 15_000;
 const FILES_MAX = 256;
@@ -75,7 +80,7 @@ export function createSyntaxCheck(options: SyntaxOptions): CheckSyntax {
       const project = join(work, PROJECT);
       await mkdir(project, { recursive: true });
       await fill(project);
-      if (asked.some(path => checkerFor(path) === 'node')) await addParsers(await tools(), work);
+      await addParsers(await tools(), asked, work);
       const sizes = await Promise.all(asked.map(path => stat(join(project, path))));
       const small = asked.filter((_, index) => (sizes[index]?.size ?? 0) <= FILE_BYTES_MAX);
       const taken = small.slice(0, FILES_MAX);
@@ -103,11 +108,19 @@ async function readTexts(project: string, paths: readonly string[]): Promise<Map
   return new Map(paths.map((path, index) => [path, texts[index] ?? '']));
 }
 
+interface Parser {
+  readonly name: string;
+  /** The names of files that it is for. */
+  readonly files: RegExp;
+  /** Null where it is not installed. */
+  readonly program: string | null;
+}
+
 interface Tools {
   readonly view: SandboxView;
   readonly python: string | null;
   readonly gofmt: string | null;
-  readonly parsers: readonly { readonly name: string; readonly file: string }[];
+  readonly parsers: readonly Parser[];
 }
 
 async function findTools(options: SyntaxOptions): Promise<Tools> {
@@ -115,17 +128,20 @@ async function findTools(options: SyntaxOptions): Promise<Tools> {
   const gofmt = await onPath('gofmt', options.path);
   const also = gofmt === null ? [] : [gofmt];
   const view = await sandboxView({ node: process.execPath, python, also });
-  const parsers = PARSERS.flatMap(name => {
-    const file = moduleFile(name);
-    return file === null ? [] : [{ name, file }];
-  });
+  const parsers = PARSERS.map(({ name, files }) => ({ name, files, program: moduleFile(name) }));
   return { view, python, gofmt, parsers };
 }
 
 /** Our packages lie anywhere, also where the sandbox has its own folders: it gets copies. */
-async function addParsers({ parsers }: Tools, work: string): Promise<void> {
-  for (const { name, file } of parsers) {
-    await cp(dirname(file), join(work, copyOf(name)), { recursive: true });
+async function addParsers(
+  { parsers }: Tools,
+  paths: readonly string[],
+  work: string,
+): Promise<void> {
+  for (const { name, files, program } of parsers) {
+    if (program === null || !paths.some(path => files.test(path))) continue;
+    const filter = (file: string): boolean => !NOT_LOADED.test(file);
+    await cp(dirname(program), join(work, copyOf(name)), { recursive: true, filter });
   }
 }
 
@@ -204,10 +220,9 @@ function commandFor({ checker, paths }: Job, tools: Tools, mark: string): string
   const { python, gofmt } = tools;
   const inProject = ['sh', '-c', `cd ${PROJECT} && exec "$@"`, 'syntax'];
   if (checker === 'node') {
-    const entries = PARSERS.map(name => {
-      const found = tools.parsers.find(parser => parser.name === name);
-      return found === undefined ? '' : `${copyOf(name)}/${basename(found.file)}`;
-    });
+    const entries = tools.parsers.map(({ name, program }) =>
+      program === null ? '' : `${copyOf(name)}/${basename(program)}`,
+    );
     const flags = ['--no-warnings', '--experimental-vm-modules'];
     return ['node', ...flags, '-e', NODE_SCRIPT, PROJECT, ...entries, ...paths];
   }

@@ -14,9 +14,14 @@ const path = require('node:path');
 const vm = require('node:vm');
 const [project, parserPath, yamlPath, ...files] = process.argv.slice(1);
 const say = record => fs.writeSync(1, JSON.stringify(record) + '\\n');
-const load = file => (file === '' ? null : require(path.resolve(file)));
-const babel = load(parserPath);
-const yaml = load(yamlPath);
+// Most files need neither: each is loaded for the first that does.
+function lazily(file) {
+  const place = path.resolve(file);
+  let loaded;
+  return () => (loaded ??= require(place));
+}
+const babel = parserPath === '' ? null : lazily(parserPath);
+const yaml = yamlPath === '' ? null : lazily(yamlPath);
 // Only now: Node reads a package.json beside it before it runs anything, and ends where it is broken.
 process.chdir(project);
 const fault = (line, message) => ({ line, message: String(message).split('\\n')[0].slice(0, 400) });
@@ -52,7 +57,7 @@ function v8(text, file, isModule) {
 function parse(text, sourceType, plugins) {
   const common = { sourceType, plugins, errorRecovery: false, attachComment: false };
   try {
-    babel.parse(text, { ...common, allowReturnOutsideFunction: sourceType === 'commonjs' });
+    babel().parse(text, { ...common, allowReturnOutsideFunction: sourceType === 'commonjs' });
     return null;
   } catch (error) {
     const line = error.loc ? error.loc.line : null;
@@ -91,14 +96,14 @@ function json(text) {
 }
 function commented(text) {
   try {
-    babel.parseExpression(text, { sourceType: 'script' });
+    babel().parseExpression(text, { sourceType: 'script' });
     return null;
   } catch (error) {
     return fault(error.loc ? error.loc.line : null, error.message);
   }
 }
 function yamlFault(text) {
-  for (const document of yaml.parseAllDocuments(text)) {
+  for (const document of yaml().parseAllDocuments(text)) {
     const [error] = document.errors || [];
     if (error) return fault(error.linePos ? error.linePos[0].line : null, error.message);
   }
