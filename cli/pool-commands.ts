@@ -104,16 +104,17 @@ function modelCommands(models: Command, run: Run): void {
         (await import('./commands/model-unload.ts')).unload(context, model, options),
       ),
     );
-  command(models, 'keep <model>', 'keep copies loaded, pin to machines, give priority')
+  command(models, 'keep [model]', 'keep copies loaded, pin to machines, give priority; all rules')
     .addOption(new Option('--replicas <n>', 'copies kept loaded; 0: none').argParser(Number))
     .addOption(new Option('--nodes <names>', 'the only machines it may run on').argParser(list))
     .addOption(new Option('--priority <n>', '-100 to 100').argParser(priority))
     .addOption(new Option('--ctx <tokens>', 'context of the kept copies').argParser(count))
     .option('--clear', 'forget all of this', false)
-    .action((model: string, options: KeepOptions) =>
-      run(async context =>
-        (await import('./commands/model-policy.ts')).keep(context, model, options),
-      ),
+    .action((model: string | undefined, options: KeepOptions) =>
+      run(async context => {
+        const { keep, kept } = await import('./commands/model-policy.ts');
+        return model === undefined ? kept(context, options) : keep(context, model, options);
+      }),
     );
 }
 

@@ -99,6 +99,9 @@ export const modelsOf = ({ node, runtime }: NodeEntry): InstalledModel[] =>
     .filter(engine => engine.available && engine.name !== 'scaffold')
     .flatMap(engine => engine.models.map(model => ({ node, engine: engine.name, model })));
 
+export const copiesOn = (entry: NodeEntry, name: string): boolean =>
+  modelsOf(entry).some(({ model }) => sameModel(model.name, name));
+
 export const installedModels = (nodes: readonly NodeEntry[]): InstalledModel[] =>
   nodes.flatMap(modelsOf);
 

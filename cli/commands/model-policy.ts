@@ -1,4 +1,7 @@
-/** `models keep`: rules for a model, kept on the bus until they are cleared. */
+/**
+ * `models keep`: rules for a model, kept on the bus until they are cleared. One that no machine can
+ * keep is laid down all the same, and said to be so.
+ */
 import { NodeId } from '../../protocol/ids.ts';
 import { ModelPolicy, policyKey } from '../../protocol/policy.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
@@ -8,6 +11,8 @@ import { canonicalModelName } from '../../scheduling/model-names.ts';
 import { withBus } from '../bus-session.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
+import { type Unmet, unmetBy, unmetLines } from '../kept-copies.ts';
+import { table } from '../terminal.ts';
 
 const REPLICAS_MAX = 64;
 
@@ -34,7 +39,7 @@ export async function keep(
       await bucket.delete(key);
       return null;
     }
-    const before = await read(bucket, key);
+    const before = await readRule(bucket, key);
     if (Object.keys(change).length === 0) return before?.policy ?? null;
     const after = ModelPolicy.parse({
       ...(before?.policy ?? NO_RULES),
@@ -50,8 +55,52 @@ export async function keep(
     }
     return after;
   });
-  context.terminal.result({ model, policy }, () => render(model, policy));
+  const unmet = policy === null ? null : await unmetBy(context, policy);
+  context.terminal.result({ model, policy, unmet }, () => render(model, policy));
+  if (unmet) context.terminal.note(unmetLines(model, unmet).join('\n'));
   return EXIT.ok;
+}
+
+/** Every rule, and what of it cannot be kept now. */
+export async function kept(context: CommandContext, options: KeepOptions): Promise<number> {
+  if (options.clear || Object.keys(changeOf(options)).length > 0) {
+    throw new CliError('usage', 'a rule is for a model: `codegod models keep M …`');
+  }
+  const rules = await withBus(await context.config(), async ({ bus }) => {
+    const bucket = bus.kv(BUCKETS.policy.name);
+    const read: ModelPolicy[] = [];
+    for (const key of await bucket.keys()) {
+      const rule = (await readRule(bucket, key))?.policy;
+      if (rule !== undefined) read.push(rule);
+    }
+    return read.sort((left, right) => (left.model < right.model ? -1 : 1));
+  });
+  const judged: Judged[] = [];
+  for (const policy of rules) {
+    judged.push({ model: policy.model, policy, unmet: await unmetBy(context, policy) });
+  }
+  context.terminal.result(judged, () => rulesTable(judged));
+  for (const { model, unmet } of judged) {
+    if (unmet) context.terminal.note(unmetLines(model, unmet).join('\n'));
+  }
+  return EXIT.ok;
+}
+
+interface Judged {
+  readonly model: string;
+  readonly policy: ModelPolicy;
+  readonly unmet: Unmet | null | undefined;
+}
+
+function rulesTable(rules: readonly Judged[]): string {
+  if (rules.length === 0) return 'no rules; `codegod models keep M --replicas 1` lays one down';
+  return table([
+    ['MODEL', 'KEPT', 'ONLY ON', 'PRIORITY', 'NOW'],
+    ...rules.map(({ model, policy: { replicas_min, nodes, priority }, unmet }) => [
+      ...[model, String(replicas_min), nodes.join(', ') || 'any machine', String(priority)],
+      unmet === undefined ? '?' : unmet === null ? 'ok' : `${unmet.copies} of ${unmet.wanted}`,
+    ]),
+  ]);
 }
 
 const NO_RULES = { nodes: [], replicas_min: 0, priority: 0, context_tokens: null };
@@ -71,7 +120,7 @@ function changeOf(options: KeepOptions): Partial<ModelPolicy> {
   };
 }
 
-async function read(bucket: Kv, key: string) {
+async function readRule(bucket: Kv, key: string) {
   const entry = await bucket.get(key);
   if (entry === null) return null;
   const policy = ModelPolicy.parse(JSON.parse(new TextDecoder().decode(entry.value)));

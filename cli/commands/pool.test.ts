@@ -345,6 +345,39 @@ test('models keep changes what is named, leaves the rest, and forgets on --clear
   assert.equal((await home.run('models', 'keep', 'x', '--replicas', '1.5')).code, 2);
 });
 
+test('a rule that no machine can keep is told with what each of them lacks, also in the list', async t => {
+  const at = (name: string, verdict: string, reason: string) => ({
+    ...{ node: name, engine: 'ollama', model: 'coder:7b', verdict, reason },
+    ...{ need_bytes: GIB, free_bytes: null },
+  });
+  const decision = (...candidates: object[]) => ({
+    '/place': { at: 0, chosen: null, reason: 'nowhere', candidates },
+  });
+  const slow = at('attic', 'cpu', 'the cards have 2.0 GiB');
+  const home = await pool(t, decision(slow));
+  const argv = ['models', 'keep', 'coder:7b', '--replicas', '2'];
+  const two = await home.run(...argv, '--json');
+  assert.equal(two.code, 0);
+  const { policy, unmet } = JSON.parse(two.stdout);
+  assert.equal(policy.replicas_min, 2);
+  assert.deepEqual([unmet.copies, unmet.wanted], [0, 2]);
+  assert.match(two.stderr, /^coder:7b: the rule cannot be kept: no machine can hold it now/);
+  assert.match(two.stderr, /^ {2}attic: it fits on no card there, .*the cards have 2\.0 GiB/m);
+  assert.match(two.stderr, /^ {2}nas: it does not have coder:7b: `codegod models pull/m);
+  const listed = await home.run('models', 'keep');
+  assert.match(listed.stdout, /^coder:7b +2 +any machine +0 +0 of 2$/m);
+  assert.match(listed.stderr, /^ {2}nas: it does not have coder:7b/m);
+
+  const pinned = await home.run('models', 'keep', 'coder:7b', '--replicas', '0', '--nodes', 'gone');
+  assert.match(pinned.stderr, /^ {2}gone: no machine of this name is there$/m);
+  const good = await pool(t, decision(at('attic', 'loaded', 'it is loaded')));
+  const one = await good.run(...argv.slice(0, 3), '--replicas', '1', '--nodes', 'attic');
+  assert.deepEqual([one.code, one.stderr], [0, '']);
+  assert.match((await good.run('models', 'keep')).stdout, /^coder:7b +1 +attic +0 +ok$/m);
+  assert.equal((await good.run('models', 'keep', '--replicas', '1')).code, 2);
+  await good.run('models', 'keep', 'coder:7b', '--clear');
+});
+
 test('a key is shown once; the bus keeps its hash; revoking removes it', async t => {
   const home = await pool(t);
   const made = JSON.parse(
