@@ -22,6 +22,7 @@ import { Pool } from '../pool/pool.ts';
 import { PoolMetrics } from '../pool/pool-metrics.ts';
 import { poolStatus } from '../pool/pool-status.ts';
 import { BuildIndex } from './build-index.ts';
+import { NodeMemory } from './known-nodes.ts';
 import { NodeTable } from './node-table.ts';
 import { Term, type TermSettings } from './term.ts';
 
@@ -47,6 +48,7 @@ export class Master {
   #role: MasterRole = 'standby';
   #term: Term | null = null;
   #terms: Promise<void> = Promise.resolve();
+  #nodeMemory: NodeMemory | null = null;
 
   private constructor(context: MasterContext, journal: Journal, index: BuildIndex) {
     const { bus, clock, log, node, config, epoch, metrics } = context;
@@ -84,6 +86,9 @@ export class Master {
       master.policies.watch(signal),
       master.keys.watch(signal),
     ]);
+    const { nodes } = master;
+    const { clock, log } = context;
+    master.#nodeMemory = await NodeMemory.start({ nodes, journal, clock, log });
     master.#terms = master.#lead();
     return master;
   }
@@ -125,6 +130,7 @@ export class Master {
     await this.drain();
     await this.#leadership.release();
     await this.index.flush();
+    await this.#nodeMemory?.stop();
     await this.#journal.close();
   }
 

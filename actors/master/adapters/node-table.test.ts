@@ -7,10 +7,12 @@ import type { LeaseAdvert } from '../../../protocol/node.ts';
 import { BUCKETS } from '../../../protocol/streams.ts';
 import type { Bus } from '../../../runtime/bus.ts';
 import { SimulatedClock, steadyClock } from '../../../runtime/clock.ts';
+import { memoryJournal } from '../../../runtime/journal.ts';
 import { silentLogger } from '../../../runtime/log.ts';
 import { createMemoryBroker } from '../../../runtime/memory-bus.ts';
 import { ensureStores } from '../../../runtime/stores.ts';
 import { type NodeInput, nodeView } from '../../../scheduling/test-nodes.ts';
+import { NodeMemory } from './known-nodes.ts';
 import { NodeTable } from './node-table.ts';
 
 const A = NodeId.parse('a');
@@ -171,6 +173,46 @@ describe('the table of nodes', () => {
     await remove('a.runtime');
     await clock.advance(25 * 3_600_000);
     assert.deepEqual(table.gone(), []);
+  });
+
+  test('a node that went away is still missing after a restart, with when it was heard last', async () => {
+    const journal = await memoryJournal();
+    const restarted = async (): Promise<{ nodes: NodeTable; memory: NodeMemory }> => {
+      const ownNode = NodeId.parse('b');
+      const nodes = new NodeTable({ ...{ bus, clock, log: silentLogger }, ownNode });
+      await nodes.watch(stop.signal);
+      const memory = await NodeMemory.start({ nodes, journal, clock, log: silentLogger });
+      return { nodes, memory };
+    };
+    const first = await restarted();
+    await put('a.runtime', runtime());
+    await put('b.runtime', runtime());
+    await put('c.runtime', runtime());
+    const heardAt = first.nodes.rows()[0]?.runtime?.seen_at;
+    await remove('a.runtime');
+    await first.memory.stop();
+    await remove('b.runtime');
+    const second = await restarted();
+    assert.deepEqual(second.nodes.gone(), [{ node: 'a', seen_at: heardAt }], 'b is this node');
+    assert.deepEqual(
+      second.nodes.rows().map(({ node }) => String(node)),
+      ['c'],
+    );
+    // Killed, not stopped.
+    await remove('c.runtime');
+    const third = await restarted();
+    assert.deepEqual(
+      third.nodes
+        .gone()
+        .map(({ node }) => String(node))
+        .sort(),
+      ['a', 'c'],
+    );
+    await put('a.runtime', runtime());
+    assert.deepEqual(
+      third.nodes.gone().map(({ node }) => String(node)),
+      ['c'],
+    );
   });
 
   test('whoever waits is told of each change', async () => {

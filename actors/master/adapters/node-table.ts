@@ -121,6 +121,20 @@ export class NodeTable implements NodesPort {
       .map(([node, seen_at]) => ({ node, seen_at }));
   }
 
+  /** Every node that was heard of, and when last. */
+  known(): readonly GoneNode[] {
+    const there = this.rows().map(row => ({ node: row.node, seen_at: seenAtOf(row) }));
+    return [...there, ...this.gone()];
+  }
+
+  /** Nodes that an earlier process knew: those that are not here are gone. Not this one: it starts. */
+  remember(nodes: readonly GoneNode[]): void {
+    const oldestFirst = [...nodes].sort((left, right) => left.seen_at - right.seen_at);
+    for (const { node, seen_at } of oldestFirst) {
+      if (node !== this.#options.ownNode && !this.#rows.has(node)) this.#noteGone(node, seen_at);
+    }
+  }
+
   views(): readonly NodeView[] {
     // What was granted counts for a time only.
     for (const node of this.#granted.keys()) this.#stale(node);
@@ -252,7 +266,8 @@ export class NodeTable implements NodesPort {
   #keep(row: NodeRow): void {
     this.#stale(row.node);
     if (row.capacity === null && row.runtime === null && row.gateway === null) {
-      this.#noteGone(this.#rows.get(row.node));
+      const last = this.#rows.get(row.node);
+      if (last !== undefined) this.#noteGone(row.node, seenAtOf(last));
       this.#rows.delete(row.node);
       this.#granted.delete(row.node);
     } else {
@@ -262,9 +277,8 @@ export class NodeTable implements NodesPort {
     this.#tell();
   }
 
-  #noteGone(last: NodeRow | undefined): void {
-    if (last === undefined) return;
-    this.#gone.set(last.node, seenAtOf(last));
+  #noteGone(node: NodeId, seenAt: number): void {
+    this.#gone.set(node, seenAt);
     const [oldest] = this.#gone.keys();
     if (this.#gone.size > GONE_MAX && oldest !== undefined) this.#gone.delete(oldest);
   }
