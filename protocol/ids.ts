@@ -41,6 +41,15 @@ export interface StampedBuild {
 export const buildKey = ({ build, stamp }: StampedBuild): string =>
   stamp === undefined ? build : `${build}-${stamp}`;
 
+/** The build that such a name is of; null where it names none. */
+export function buildOfKey(key: string): StampedBuild | null {
+  const [number, stamp, ...more] = key.split('-', 3);
+  const build = BuildId.safeParse(number);
+  const known = BuildStamp.optional().safeParse(stamp);
+  if (!build.success || !known.success || more.length > 0) return null;
+  return stampedBuild({ build: build.data, stamp: known.data });
+}
+
 /** The two fields that name a build, and nothing else of what carries them. */
 export const stampedBuild = ({ build, stamp }: StampedBuild): StampedBuild =>
   stamp === undefined ? { build } : { build, stamp };

@@ -5,12 +5,11 @@
 import {
   Attempt,
   attemptKey,
-  BuildId,
-  BuildStamp,
+  type BuildId,
+  buildOfKey,
   type GatewayId,
   NodeId,
   type StampedAttempt,
-  stampedBuild,
   TaskId,
 } from './ids.ts';
 
@@ -50,20 +49,17 @@ export interface ReportedAttempt extends StampedAttempt {
 export function reportedAttempt(subject: string): ReportedAttempt | null {
   const [, , ...tokens] = subject.split('.');
   const [key = '', task, attempt] = tokens.slice(-3);
-  const [build, stamp] = key.split('-', 2);
+  const build = buildOfKey(key);
   const node = tokens.length === 4 ? NodeId.safeParse(tokens[0]) : null;
   if (tokens.length !== 3 && node?.success !== true) return null;
   const parsed = {
-    build: BuildId.safeParse(build),
-    stamp: BuildStamp.optional().safeParse(stamp),
     task: TaskId.safeParse(task),
     attempt: Attempt.safeParse(Number(attempt)),
   };
-  if (!parsed.build.success || !parsed.task.success || !parsed.attempt.success) return null;
-  if (!parsed.stamp.success) return null;
+  if (build === null || !parsed.task.success || !parsed.attempt.success) return null;
   return {
     node: node?.data ?? null,
-    ...stampedBuild({ build: parsed.build.data, stamp: parsed.stamp.data }),
+    ...build,
     task: parsed.task.data,
     attempt: parsed.attempt.data,
   };

@@ -39,6 +39,8 @@ export interface Journal {
   batch(operations: readonly JournalOperation[]): Promise<void>;
   /** Every entry whose key starts with the prefix (and is greater than `after`), by key. */
   entries(prefix: string, after?: string): AsyncIterable<readonly [key: string, value: unknown]>;
+  /** The keys alone, also of values that are damaged. */
+  keys(prefix: string, after?: string): AsyncIterable<string>;
   close(): Promise<void>;
 }
 
@@ -55,6 +57,7 @@ interface ByteStore {
   get(key: string): Promise<Uint8Array | undefined>;
   write(operations: readonly ByteOperation[]): Promise<void>;
   range(from: string, below: string): AsyncIterable<readonly [string, Uint8Array]>;
+  names(from: string, below: string): AsyncIterable<string>;
   close(): Promise<void>;
 }
 
@@ -165,6 +168,13 @@ class PackedJournal implements Journal {
     const from = after > prefix ? after : prefix;
     for await (const [key, stored] of this.#store.range(from, `${prefix}\u{10ffff}`)) {
       if (key !== after) yield [key, this.#unpack(key, stored)];
+    }
+  }
+
+  async *keys(prefix: string, after = ''): AsyncIterable<string> {
+    const from = after > prefix ? after : prefix;
+    for await (const key of this.#store.names(from, `${prefix}\u{10ffff}`)) {
+      if (key !== after) yield key;
     }
   }
 
@@ -281,7 +291,11 @@ class LevelStore implements ByteStore {
   }
 
   range(from: string, below: string): AsyncIterable<readonly [string, Uint8Array]> {
-    return levelRange(this.#database, this.#directory, from, below);
+    return read(this.#database.iterator({ gte: from, lt: below }), this.#directory);
+  }
+
+  names(from: string, below: string): AsyncIterable<string> {
+    return read(this.#database.keys({ gte: from, lt: below }), this.#directory);
   }
 
   close(): Promise<void> {
@@ -325,14 +339,9 @@ async function requireRoom(directory: string): Promise<void> {
   }
 }
 
-async function* levelRange(
-  database: Database,
-  directory: string,
-  from: string,
-  below: string,
-): AsyncIterable<readonly [string, Uint8Array]> {
+async function* read<T>(found: AsyncIterable<T>, directory: string): AsyncIterable<T> {
   try {
-    for await (const entry of database.iterator({ gte: from, lt: below })) yield entry;
+    yield* found;
   } catch (error) {
     throw error instanceof CodeGodError ? error : levelError(error, directory);
   }
@@ -390,6 +399,9 @@ function memoryStore(): ByteStore {
     async *range(from, below) {
       const entries = [...values].filter(([key]) => key >= from && key < below);
       yield* entries.sort(([left], [right]) => (left < right ? -1 : 1));
+    },
+    async *names(from, below) {
+      yield* [...values.keys()].filter(key => key >= from && key < below).sort();
     },
     close: async () => {},
   };

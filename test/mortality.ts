@@ -41,6 +41,9 @@ export class Mortality {
         for await (const entry of journal.entries(prefix, after))
           yield await step(async () => entry);
       },
+      async *keys(prefix, after) {
+        for await (const key of journal.keys(prefix, after)) yield await step(async () => key);
+      },
       close: () => step(() => journal.close()),
     };
   }

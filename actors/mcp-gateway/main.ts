@@ -1,7 +1,7 @@
 /** The mcp-gateway's process: tool servers, workspaces, git and the sandbox behind bus subjects. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buildKey, GatewayId } from '../../protocol/ids.ts';
+import { GatewayId } from '../../protocol/ids.ts';
 import type { CheckRequest } from '../../protocol/workspace.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { type Config, envFor, wholeEnvironment } from '../../runtime/config.ts';
@@ -13,6 +13,8 @@ import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environm
 import { storeArchive } from './adapters/archive-store.ts';
 import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { attemptNodes } from './adapters/attempt-nodes.ts';
+import { buildFates } from './adapters/build-fate.ts';
+import { buildLeftovers, sweepLeftovers } from './adapters/build-leftovers.ts';
 import { openBuildMemories } from './adapters/build-memories.ts';
 import { createCheck } from './adapters/check.ts';
 import { resolveHost, startEgressProxy } from './adapters/egress-proxy.ts';
@@ -23,7 +25,7 @@ import { openSandbox } from './adapters/sandbox-setup.ts';
 import { viewForCheck } from './adapters/sandbox-view.ts';
 import { createSyntaxCheck } from './adapters/syntax-check.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
-import { createCallTool, forgetCalls } from './adapters/tool-calls.ts';
+import { createCallTool } from './adapters/tool-calls.ts';
 import { listTools } from './adapters/tool-list.ts';
 import { createToolPins } from './adapters/tool-pins.ts';
 import { createToolServers } from './adapters/tool-servers.ts';
@@ -103,6 +105,8 @@ async function start(context: ActorContext): Promise<RunningActor> {
     viewForCheck(request, process.execPath, () => checksPython(environments, env));
   const status = async () => ({ servers: await servers.status() });
   const authors = projectAuthors(journal, context.node);
+  const fateOf = buildFates(context.bus.streams);
+  const leftovers = buildLeftovers({ journal, workspaces, memories, servers, fateOf, clock, log });
   const served = serveGateway(messenger, GatewayId.parse(context.node), {
     givenTo: attemptNodes(context.bus.streams),
     authors,
@@ -113,12 +117,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
       mayRunBare: async build => config.sandbox === 'none' || (await authors.isOurs(build)),
     }),
     archive: build => storeArchive(workspaces, context.bus, build),
-    finish: async build => {
-      await workspaces.finish(build);
-      await forgetCalls(journal, build);
-      await servers.forget(buildKey(build));
-      await memories.remove(buildKey(build));
-    },
+    finish: build => leftovers.finish(build),
     call: createCallTool({
       ...{ servers, workspaces, journal, log, resolve: resolveHost },
       schemas: createArgumentSchemas(),
@@ -127,9 +126,11 @@ async function start(context: ActorContext): Promise<RunningActor> {
     status,
   });
   const advert = advertise({ ...context, sandbox: () => sandbox.current().rung, status });
+  const sweeping = sweepLeftovers(leftovers, clock);
   return {
     drain: () => served.stop(),
     stop: async () => {
+      await sweeping.stop();
       await advert.stop();
       await servers.close();
       await proxy.close();

@@ -47,6 +47,7 @@ async function heldUp() {
   const slow: Journal = {
     get: key => journal.get(key),
     entries: (prefix, after) => journal.entries(prefix, after),
+    keys: (prefix, after) => journal.keys(prefix, after),
     close: () => journal.close(),
     put: async (key, value) => {
       await turn();

@@ -228,6 +228,7 @@ export class World {
       batch: (operations: readonly JournalOperation[]) =>
         life.dead ? never() : journal.batch(operations),
       entries: (...range) => journal.entries(...range),
+      keys: (...range) => journal.keys(...range),
       close: async () => {},
     };
   }

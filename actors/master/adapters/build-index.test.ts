@@ -20,6 +20,7 @@ async function flakyJournal() {
     get: key => journal.get(key),
     put: (key, value) => journal.put(key, value),
     entries: (prefix, after) => journal.entries(prefix, after),
+    keys: (prefix, after) => journal.keys(prefix, after),
     close: () => journal.close(),
     batch: async operations => {
       if (disk.isFull) throw new Error('the disk is full');

@@ -15,6 +15,7 @@ import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
 import { CHECK_OUTPUT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CheckReply, type CheckRequest } from '../../../protocol/workspace.ts';
 import type { Journal } from '../../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../../runtime/journal-keys.ts';
 import { countTests, isPass, type TestCounts } from '../check-outcome.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
 import { createSlots } from '../slots.ts';
@@ -43,7 +44,7 @@ const CHECKS_AT_ONCE = 2;
 
 /** Results are kept by build and round. */
 const checkKey = (request: StampedBuild & { readonly round: number }): string =>
-  `check.${buildKey(request)}.${request.round}`;
+  `${GATEWAY_KEYS.checks}${buildKey(request)}.${request.round}`;
 
 export type Check = (request: CheckRequest, signal: AbortSignal) => Promise<CheckReply>;
 

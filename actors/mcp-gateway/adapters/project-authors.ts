@@ -9,6 +9,7 @@
  */
 import { buildKey, type NodeId, type StampedBuild } from '../../../protocol/ids.ts';
 import type { Journal } from '../../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../../runtime/journal-keys.ts';
 import type { GivenAttempt } from './attempt-nodes.ts';
 
 export interface ProjectAuthors {
@@ -20,7 +21,7 @@ export interface ProjectAuthors {
 }
 
 export function projectAuthors(journal: Pick<Journal, 'get' | 'put'>, own: NodeId): ProjectAuthors {
-  const keyOf = (build: StampedBuild): string => `ours.${buildKey(build)}`;
+  const keyOf = (build: StampedBuild): string => `${GATEWAY_KEYS.authors}${buildKey(build)}`;
   return {
     async begins(build) {
       if ((await journal.get(keyOf(build))) === undefined) await journal.put(keyOf(build), true);

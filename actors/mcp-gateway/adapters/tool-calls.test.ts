@@ -23,7 +23,6 @@ import {
   toolsPython,
   write,
 } from '../test-world.ts';
-import { forgetCalls } from './tool-calls.ts';
 
 const ODD = sourcePath('actors/mcp-gateway/fixtures/odd-server.mjs');
 const FILES = CATALOG.filter(entry => entry.name === 'filesystem');
@@ -345,24 +344,4 @@ test('a call of a build of the same number is a call of its own', async t => {
   assert.ok(second.ok && !second.replayed);
   assert.equal(await readFile(join(path, 'a.txt'), 'utf8'), 'x');
   assert.notEqual(path, worktree);
-});
-
-test('what is remembered of calls is forgotten build by build', async t => {
-  const { call, journal, workspaces } = await callWorld(t, { entries: FILES });
-  const scope = stampedScope('aaaaaaaa');
-  await workspaces.create({ ...scope, name: 'todo' });
-  await workspaces.open(scope);
-  const args = { path: 'a.txt', content: 'x' };
-  done(await call('filesystem', 'write_file', args));
-  done(await call('filesystem', 'write_file', args, { scope }));
-  const kept = async () => {
-    const keys: string[] = [];
-    for await (const [key] of journal.entries('call.')) keys.push(key);
-    return keys;
-  };
-  assert.equal((await kept()).length, 2);
-  await forgetCalls(journal, scopeOf());
-  assert.match((await kept()).join(), /^call\.b7-aaaaaaaa\.b7\.store\.1\.1\.\d+$/);
-  await forgetCalls(journal, scope);
-  assert.deepEqual(await kept(), []);
 });

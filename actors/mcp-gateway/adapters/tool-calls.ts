@@ -12,10 +12,11 @@ import { createHash } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
-import { buildKey, type StampedBuild } from '../../../protocol/ids.ts';
+import { buildKey } from '../../../protocol/ids.ts';
 import { TOOL_RESULT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CallReply, type CallRequest } from '../../../protocol/mcp.ts';
-import type { Journal, JournalOperation } from '../../../runtime/journal.ts';
+import type { Journal } from '../../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../../runtime/journal-keys.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
 import { boundedResult, refusalCode, type ToolResult, textOf } from '../tool-result.ts';
@@ -53,10 +54,9 @@ const REPLY_BYTES = 4_096;
 
 /** Ids of calls begin with the number of their build; its stamp, where it has one, goes before that. */
 const callKey = ({ call_id, scope }: Pick<CallRequest, 'call_id' | 'scope'>): string =>
-  scope?.stamp === undefined ? `call.${call_id}` : `${callsOf(scope)}${call_id}`;
-
-/** Where the keys of all calls of a build begin. */
-const callsOf = (build: StampedBuild): string => `call.${buildKey(build)}.`;
+  scope?.stamp === undefined
+    ? `${GATEWAY_KEYS.calls}${call_id}`
+    : `${GATEWAY_KEYS.calls}${buildKey(scope)}.${call_id}`;
 
 /** Expected failures are replies with `ok: false`; only bugs and a full disk are thrown. */
 export function createCallTool(options: ToolCallsOptions): CallTool {
@@ -219,16 +219,4 @@ function replyOf(fate: Fate, call: PreparedCall): CallReply {
 
 function digestOf(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value)).digest('hex');
-}
-
-/** Drops what is remembered of a build's calls, once its attempts are gone. */
-export async function forgetCalls(
-  journal: Pick<Journal, 'entries' | 'batch'>,
-  build: StampedBuild,
-): Promise<void> {
-  const operations: JournalOperation[] = [];
-  for await (const [key] of journal.entries(callsOf(build))) {
-    operations.push({ type: 'del', key });
-  }
-  if (operations.length > 0) await journal.batch(operations);
 }

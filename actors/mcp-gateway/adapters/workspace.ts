@@ -59,7 +59,10 @@ export interface Workspaces {
   checkout(build: StampedBuild, target: string): Promise<string>;
   /** A tar.gz of a clean clone in the scratch folder; the caller removes it. */
   archive(build: StampedBuild): Promise<Archive>;
-  finish(build: StampedBuild): Promise<void>;
+  /** Removes all attempts of a build, in its turn; `around` says whether, and what goes with them. */
+  finish(build: StampedBuild, around?: (drop: () => Promise<void>) => Promise<void>): Promise<void>;
+  /** The names of what has worktrees. */
+  kept(): Promise<readonly string[]>;
   /** Forgets a build altogether, its project included. */
   remove(build: StampedBuild): Promise<void>;
   /** The open worktree of an attempt, or null. */
@@ -113,8 +116,11 @@ export function createWorkspaces(
       withProject(build, 'checking out', project => exportMain(git, project, target)),
     archive: build =>
       withProject(build, 'archiving', project => archiveProject(git, roots, project)),
-    finish: build =>
-      withProject(build, 'finishing', project => dropAttempts(git, roots, project, build)),
+    finish: (build, around = drop => drop()) =>
+      inTurn(build, 'finishing', () =>
+        around(async () => dropAttempts(git, roots, await find(build), build)),
+      ),
+    kept: () => foldersOf(roots.worktrees),
     remove: build =>
       inTurn(build, 'removing a workspace', async () =>
         removeProject(roots, build, await find(build)),
@@ -233,15 +239,24 @@ async function exportMain(git: Git, project: Project, target: string): Promise<s
   return head;
 }
 
+/** The worktrees go last: as long as they are there, it is known that there is something to drop. */
 async function dropAttempts(
   git: Git,
   roots: WorkspaceRoots,
-  project: Project,
+  project: Project | null,
   build: StampedBuild,
 ) {
-  await removeTree(worktreesOf(roots, build));
-  await removeAdministration(project, worktreesOf(roots, build));
-  await showMain(git, project);
+  const worktrees = worktreesOf(roots, build);
+  if (project !== null) {
+    await dropReferences(git, project);
+    await removeAdministration(project, worktrees);
+  }
+  await removeTree(worktrees);
+  // A person may have moved the project away, or removed it.
+  if (project !== null) await showMain(git, project);
+}
+
+async function dropReferences(git: Git, project: Project): Promise<void> {
   const args = ['for-each-ref', '--format=%(refname)', 'refs/codegod', 'refs/heads/attempt'];
   const listed = (await git.text(project.bare, args)).split('\n');
   const doomed = listed.filter(ref => ref !== '' && ref !== SHOWN && !ref.startsWith(KEPT));
