@@ -8,6 +8,7 @@ import { z } from 'zod';
 import type { FrozenState } from './durable-fold.ts';
 import type { LogPosition } from './fact-log.ts';
 import type { Journal } from './journal.ts';
+import { SNAPSHOT_KEYS } from './journal-keys.ts';
 import type { Logger } from './log.ts';
 
 export type Migrations = Readonly<Record<number, (state: FrozenState) => FrozenState>>;
@@ -83,4 +84,4 @@ export class SnapshotStore {
   }
 }
 
-const keyOf = (entity: string): string => `snapshot/${entity}`;
+const keyOf = (entity: string): string => `${SNAPSHOT_KEYS}${entity}`;

@@ -17,8 +17,9 @@ import {
   sha256,
 } from './fact-log.ts';
 import type { Journal } from './journal.ts';
+import { WORKER_KEYS } from './journal-keys.ts';
 
-const PREFIX = 'fact/';
+const PREFIX = WORKER_KEYS.facts;
 const FORM: FactForm = { version: 1, entityField: 'entity' };
 const encoder = new TextEncoder();
 
@@ -46,14 +47,14 @@ export function createJournalFactLog<F extends AnyFact>(journal: Journal): Journ
     },
     async entities() {
       const found = new Set<string>();
-      for await (const [key] of journal.entries(PREFIX)) {
+      for await (const key of journal.keys(PREFIX)) {
         found.add(key.slice(PREFIX.length, key.lastIndexOf('/')));
       }
       return [...found];
     },
     async forget(entity) {
       const keys: string[] = [];
-      for await (const [key] of journal.entries(prefixOf(entity))) keys.push(key);
+      for await (const key of journal.keys(prefixOf(entity))) keys.push(key);
       await journal.batch(keys.map(key => ({ type: 'del', key })));
     },
   };

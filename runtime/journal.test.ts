@@ -31,6 +31,12 @@ async function all(journal: Journal, prefix: string, after?: string): Promise<[s
   return entries;
 }
 
+async function keysOf(keys: AsyncIterable<string>): Promise<string[]> {
+  const found: string[] = [];
+  for await (const key of keys) found.push(key);
+  return found;
+}
+
 test('what was put is there after closing and opening, whatever its shape', async context => {
   const directory = await scratch(context);
   const values = [
@@ -88,6 +94,7 @@ test('entries come by key, from a prefix, after a key, and nothing else', async 
   assert.deepEqual(await keys('a/'), ['a/1', 'a/2', 'a/3']);
   assert.deepEqual(await keys('a/', 'a/1'), ['a/2', 'a/3']);
   assert.deepEqual(await keys(''), ['a', 'a/1', 'a/2', 'a/3', 'b/1']);
+  assert.deepEqual(await keysOf(journal.keys('a/', 'a/1')), ['a/2', 'a/3']);
 });
 
 test('concurrent writes take effect in the order of the calls', async context => {
@@ -265,4 +272,18 @@ test('a closed journal refuses politely', async context => {
   await journal.close();
   await assert.rejects(journal.put('a', 1), { code: 'cancelled' });
   await assert.rejects(journal.get('a'), { code: 'cancelled' });
+});
+
+test('it keeps nothing under a name that was not declared, and removes what an earlier release kept', async context => {
+  const directory = await scratch(context);
+  const before = await openJournal(directory);
+  await before.put('old/1', 1);
+  await before.close();
+  const journal = await openJournal(directory, silentLogger, { marks: 'mark/' });
+  await journal.put('mark/1', 1);
+  await assert.rejects(journal.put('marks', 1), { code: 'internal' });
+  await journal.batch([{ type: 'del', key: 'old/1' }]);
+  assert.deepEqual(await all(journal, ''), [['mark/1', 1]]);
+  assert.deepEqual(await keysOf(journal.keys('mark/')), ['mark/1']);
+  await journal.close();
 });

@@ -16,6 +16,8 @@
  * J7  A write that failed may have left half a record, and LevelDB would put the next ones behind it,
  *     answer them, and drop them when it opens. So nothing is written behind it: the database is
  *     opened anew first, as soon as there is room.
+ * J8  It keeps nothing under a name that was not declared when it was opened: what nobody declared
+ *     nobody would ever remove (journal-keys.ts).
  */
 import { chmod, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -66,15 +68,20 @@ type ByteOperation =
   | { readonly type: 'del'; readonly key: string };
 
 /**
- * Opens the journal of a directory, which is created where missing.
+ * Opens the journal of a directory, which is created where missing. `names`: with what its keys
+ * begin; absent: whatever comes (J8).
  * @throws CodeGodError `conflict` where another process holds it, `log_corrupt`, `disk_full`.
  */
-export async function openJournal(directory: string, logger?: Logger): Promise<Journal> {
+export async function openJournal(
+  directory: string,
+  logger?: Logger,
+  names?: Readonly<Record<string, string>>,
+): Promise<Journal> {
   const store = await openLevel(directory);
   await makePrivate(directory);
   const dropped = await droppedWhileOpening(directory);
   if (dropped.length > 0) logger?.error('journal.records_dropped', { directory, dropped });
-  return await openPacked(store, directory);
+  return await openPacked(store, directory, names);
 }
 
 /** J6. What LevelDB makes later gets the usual mode, in a folder that nobody else enters. */
@@ -102,10 +109,14 @@ export async function memoryJournal(): Promise<Journal> {
   return await openPacked(memoryStore(), 'memory');
 }
 
-async function openPacked(store: ByteStore, where: string): Promise<Journal> {
+async function openPacked(
+  store: ByteStore,
+  where: string,
+  names: Readonly<Record<string, string>> = { any: '' },
+): Promise<Journal> {
   const stored = await store.get(STRUCTURES_KEY);
   const structures = stored === undefined ? [] : unpackStructures(stored, where);
-  return new PackedJournal(store, where, structures);
+  return new PackedJournal(store, where, structures, Object.values(names));
 }
 
 type Structures = string[][];
@@ -125,15 +136,17 @@ class PackedJournal implements Journal {
   readonly #store: ByteStore;
   readonly #where: string;
   readonly #packr: Packr;
+  readonly #names: readonly string[];
   #structures: Structures;
   #structuresChanged = false;
   #waiting: WaitingWrite[] = [];
   #writing: Promise<void> | null = null;
   #closed = false;
 
-  constructor(store: ByteStore, where: string, structures: Structures) {
+  constructor(store: ByteStore, where: string, structures: Structures, names: readonly string[]) {
     this.#store = store;
     this.#where = where;
+    this.#names = names;
     this.#structures = structures;
     this.#packr = new Packr({
       maxSharedStructures: STRUCTURES_MAX,
@@ -158,6 +171,10 @@ class PackedJournal implements Journal {
 
   batch(operations: readonly JournalOperation[]): Promise<void> {
     if (this.#closed) return Promise.reject(closedError(this.#where));
+    const odd = operations.find(
+      ({ type, key }) => type === 'put' && !this.#names.some(name => key.startsWith(name)),
+    );
+    if (odd !== undefined) return Promise.reject(undeclared(odd.key, this.#where)); // J8
     return new Promise((resolve, reject) => {
       this.#waiting.push({ operations, resolve, reject });
       this.#writing ??= this.#writeWaiting();
@@ -243,6 +260,9 @@ function checked(stored: Uint8Array, key: string, where: string): Uint8Array {
 
 const closedError = (where: string): CodeGodError =>
   new CodeGodError('cancelled', `the journal ${where} is closed`);
+
+const undeclared = (key: string, where: string): CodeGodError =>
+  new CodeGodError('internal', `the journal ${where} keeps nothing under ${JSON.stringify(key)}`);
 
 type Database = Level<string, Uint8Array>;
 

@@ -7,6 +7,7 @@ import { type ActorContext, type RunningActor, runActor } from '../../runtime/ac
 import { type Config, envFor, wholeEnvironment } from '../../runtime/config.ts';
 import { findPython } from '../../runtime/find-python.ts';
 import { openJournal } from '../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../runtime/journal-keys.ts';
 import { release } from '../../runtime/release.ts';
 import { ensureStores } from '../../runtime/stores.ts';
 import { ensureEnvironment, findEnvironment } from '../../runtime/tools-environment.ts';
@@ -62,7 +63,8 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const { PATH: path = '/usr/local/bin:/usr/bin:/bin' } = envFor(['PATH']);
   const roots = workspaceRoots(paths.data);
   // The journal is held by one process at a time: what lies half-made is of an earlier life.
-  const journal = await openJournal(join(paths.state, 'mcp-gateway', 'journal'), log);
+  const kept = join(paths.state, 'mcp-gateway', 'journal');
+  const journal = await openJournal(kept, log, GATEWAY_KEYS);
   await emptyFolder(roots.scratch, log);
   const home = join(paths.state, 'mcp-gateway', 'home');
   await Promise.all(
@@ -130,8 +132,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   return {
     drain: () => served.stop(),
     stop: async () => {
-      await sweeping.stop();
-      await advert.stop();
+      await Promise.all([sweeping.stop(), advert.stop()]);
       await servers.close();
       await proxy.close();
       await journal.close();

@@ -15,6 +15,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import { createDurableHost, type DurableHost } from '../../runtime/durable-host.ts';
 import { createJournalFactLog, type JournalFactLog } from '../../runtime/fact-log-journal.ts';
 import type { Journal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { type PerformAttempt, stepFailed } from './attempt-effects.ts';
 import {
@@ -28,8 +29,7 @@ import type { AttemptProgress } from './attempt-progress.ts';
 
 const REMEMBERED_MS = 24 * 3_600_000;
 const ERROR_LOGGED_MAX = 300;
-const CLOSED = 'closed/';
-const CANCELLED = 'cancelled/';
+const { closed: CLOSED, cancelled: CANCELLED } = WORKER_KEYS;
 
 export interface AttemptsOptions {
   readonly journal: Journal;

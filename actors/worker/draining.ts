@@ -3,10 +3,11 @@
  * holds over restarts until it is taken back; that the process is ending is not.
  */
 import type { Journal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { Turns } from '../../runtime/turns.ts';
 
-const KEY = 'drain';
+const KEY = WORKER_KEYS.drain;
 const WAITING_MAX = 256;
 
 export class Draining {

@@ -7,13 +7,14 @@ import { type EngineAdvert, ModelAdvert } from '../../protocol/node.ts';
 import type { EngineName } from '../../protocol/task.ts';
 import { EpochMs } from '../../protocol/text.ts';
 import type { Journal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import type { Logger } from '../../runtime/log.ts';
 
 /** After so long without an answer an engine counts as one that nobody has here any more. */
 const KNOWN_FOR_MS = 24 * 3_600_000;
 /** Between two writes of the same list. */
 const KEPT_EVERY_MS = 3_600_000;
-const PREFIX = 'engine/';
+const PREFIX = WORKER_KEYS.engines;
 
 const KnownModels = z.object({ seen_at: EpochMs, models: z.array(ModelAdvert).max(512) });
 export type KnownModels = z.infer<typeof KnownModels>;

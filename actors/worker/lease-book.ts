@@ -16,12 +16,13 @@ import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import { EngineName, type TaskMessage } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { Turns } from '../../runtime/turns.ts';
 import type { Situation } from './admission.ts';
 import { type Holder, holderKey, isAttempt, type Lease, type LeaseRequest } from './lease.ts';
 import { expire, type Ledger, newLedger, release, reserve } from './reservations.ts';
 
-const PREFIX = 'lease/';
+const PREFIX = WORKER_KEYS.leases;
 /** Promises that may wait for each other's writes. */
 const WAITING_MAX = 1_024;
 const LEASE_MS_MAX = 24 * 3_600_000;

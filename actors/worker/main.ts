@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { CapacityAdvert } from '../../protocol/node.ts';
 import { type ActorContext, type RunningActor, runActor } from '../../runtime/actor.ts';
 import { type Journal, openJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { followAliases, type LiveAliases } from '../../runtime/live-aliases.ts';
 import { watchLives } from '../../runtime/living-peer.ts';
 import { release } from '../../runtime/release.ts';
@@ -29,7 +30,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   await ensureStores(bus);
   const watching = new AbortController();
   const gateways = await watchLives(bus, 'gateway', watching.signal);
-  const journal = await openJournal(join(paths.state, `worker-${node}`), log);
+  const journal = await openJournal(join(paths.state, `worker-${node}`), log, WORKER_KEYS);
   const aliases = followAliases({ config: context.config, clock, log });
   const worker = await Worker.start({
     ...{ messenger, clock, log, node, host, epoch, journal, state },

@@ -7,12 +7,13 @@ import { z } from 'zod';
 import { type ModelAdvert, ObservedLoad } from '../../protocol/node.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Journal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { moreTelling } from '../../scheduling/observed-loads.ts';
 import type { Measured } from './hold.ts';
 import type { LoadRecord } from './model-loader.ts';
 
-const PREFIX = 'measure/';
+const PREFIX = WORKER_KEYS.measures;
 const MODELS_MAX = 2_048;
 /** Between two writes of one model's figures: a mean of a few answers more or less is no loss. */
 const KEPT_EVERY_MS = 10_000;

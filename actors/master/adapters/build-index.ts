@@ -14,11 +14,10 @@ import { toWireError } from '../../../protocol/errors.ts';
 import type { BuildId } from '../../../protocol/ids.ts';
 import type { StreamInfo } from '../../../runtime/bus.ts';
 import type { Journal, JournalOperation } from '../../../runtime/journal.ts';
+import { MASTER_KEYS } from '../../../runtime/journal-keys.ts';
 import type { Logger } from '../../../runtime/log.ts';
 
-const BUILDS = 'build/';
-const SCANNED = 'scanned';
-const STREAM = 'stream';
+const { builds: BUILDS, scanned: SCANNED, stream: STREAM } = MASTER_KEYS;
 const DIGITS = 16;
 /** Builds that are listed; older ones are dropped when the list is opened. */
 const ROWS_MAX = 10_000;

@@ -13,6 +13,7 @@ import { BUCKETS, STREAMS } from '../../../protocol/streams.ts';
 import type { ActorContext } from '../../../runtime/actor.ts';
 import { steadyClock } from '../../../runtime/clock.ts';
 import { type Journal, openJournal } from '../../../runtime/journal.ts';
+import { MASTER_KEYS } from '../../../runtime/journal-keys.ts';
 import { createLeadership, type Leadership, leaseHolder } from '../../../runtime/leadership.ts';
 import { ensureStores } from '../../../runtime/stores.ts';
 import { ApiKeys } from '../pool/api-keys.ts';
@@ -78,7 +79,7 @@ export class Master {
   /** Opens what it keeps on disk and on the bus. Leads as soon as it may. */
   static async start(context: MasterContext, journalDirectory: string): Promise<Master> {
     await ensureStores(context.bus);
-    const journal = await openJournal(journalDirectory, context.log);
+    const journal = await openJournal(journalDirectory, context.log, MASTER_KEYS);
     const master = new Master(context, journal, await BuildIndex.open(journal, context.log));
     const { signal } = master.#stopping;
     await Promise.all([

@@ -24,7 +24,7 @@ const never = new AbortController().signal;
 
 async function leftoversWorld(t: TestContext) {
   const world = await workspaceWorld(t);
-  const { data, roots, workspaces, attempt } = world;
+  const { data, workspaces, attempt } = world;
   const bus = createMemoryBroker({ clock: systemClock }).connect('test');
   t.after(() => bus.close());
   const { name, subjects } = STREAMS.event;

@@ -14,6 +14,7 @@
 import { toWireError } from '../../../protocol/errors.ts';
 import { buildKey, buildOfKey, type StampedBuild } from '../../../protocol/ids.ts';
 import type { Clock } from '../../../runtime/clock.ts';
+import { settledWithin } from '../../../runtime/durable-effects.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import { GATEWAY_KEYS as KEYS } from '../../../runtime/journal-keys.ts';
 import type { Logger } from '../../../runtime/log.ts';
@@ -40,6 +41,7 @@ export interface Leftovers {
 }
 
 const SWEEP_EVERY_MS = 600_000;
+const STOP_MS = 2_000;
 /** Each is a few questions to the bus. */
 const BUILDS_PER_SWEEP = 256;
 const UNKNOWN_MS = 7 * 24 * 3_600_000;
@@ -90,7 +92,8 @@ export function sweepLeftovers(leftovers: Leftovers, clock: Clock): { stop(): Pr
   return {
     async stop() {
       over.abort();
-      await running;
+      // A bus that is away is not waited for.
+      await settledWithin(clock, STOP_MS, [running]);
     },
   };
 }

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { ModelProfile } from '../../../protocol/model-profile.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Journal } from '../../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../../runtime/journal-keys.ts';
 import { profileOfShow } from '../../../scheduling/profile-show.ts';
 import type { EngineModel, RunningCopy } from './engine.ts';
 
@@ -205,7 +206,7 @@ export class OllamaCatalog {
   }
 }
 
-const detailsKey = (digest: string): string => `model/${digest}`;
+const detailsKey = (digest: string): string => `${WORKER_KEYS.models}${digest}`;
 
 /** A loaded model; the library's type does not have the context yet. */
 interface Running {

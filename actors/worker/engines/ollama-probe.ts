@@ -2,7 +2,9 @@
  * Whether a model thinks when it is told to, as its template claims: one short question per digest,
  * asked when somebody first wants it, of a copy that is loaded and held anyway.
  */
+
 import type { ChatResponse, Ollama } from 'ollama';
+import { WORKER_KEYS } from '../../../runtime/journal-keys.ts';
 import { HttpFailure } from './http-fetch.ts';
 import type { DetailsStore } from './ollama-catalog.ts';
 import { type CopyTerms, canonicalFields, type NativeChat } from './ollama-options.ts';
@@ -26,7 +28,7 @@ export class ThinkingProbes {
   }
 
   async thinks(client: Ollama, copy: ProbedCopy): Promise<boolean> {
-    const key = `probe/${copy.digest}/thinking`;
+    const key = `${WORKER_KEYS.probes}${copy.digest}/thinking`;
     const asked = this.#asked.get(key);
     if (asked !== undefined) return asked;
     if (this.#asked.size >= ASKED_MAX) this.#asked.clear();
