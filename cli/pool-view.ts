@@ -19,6 +19,7 @@ export interface NodeEntry {
   readonly capacity: CapacityAdvert | null;
   readonly runtime: RuntimeAdvert | null;
   readonly gateway?: GatewayAdvert | null;
+  readonly notes?: readonly string[];
 }
 
 export async function readNodes(context: CommandContext): Promise<readonly NodeEntry[]> {
@@ -55,11 +56,13 @@ const enginesAway = ({ runtime }: NodeEntry): readonly EngineAdvert[] =>
     ({ available, away_since }) => !available && away_since !== undefined,
   );
 
-/** `ollama away for 3 min`. */
-export const awayWords = (entry: NodeEntry, now: number): string[] =>
-  enginesAway(entry).map(
+/** `ollama away for 3 min`, and what else a person should know. */
+export const troublesOf = (entry: NodeEntry, now: number): string[] => [
+  ...enginesAway(entry).map(
     ({ name, away_since }) => `${name} away for ${duration(now - (away_since ?? now))}`,
-  );
+  ),
+  ...(entry.notes ?? []),
+];
 
 /** What is at work on a node, for builds and for clients, of what can be there at once. */
 export function workOf(entry: NodeEntry): { readonly used: number; readonly slots: number } | null {

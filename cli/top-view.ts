@@ -1,13 +1,13 @@
 /** The picture of `top`, from adverts, pulses and the queue. Pure: data in, lines out. */
 import type { GpuAdvert, Telemetry } from '../protocol/node.ts';
 import {
-  awayWords,
   gib,
   installedModels,
   isLoaded,
   modelsOf,
   type NodeEntry,
   stateOf,
+  troublesOf,
   workLine,
   workOf,
 } from './pool-view.ts';
@@ -50,7 +50,7 @@ function nodeLines(entry: NodeEntry, pulse: Telemetry | undefined, now: number):
   const { capacity, node } = entry;
   const cpu = pulse?.cpu_load ?? capacity?.cpu.load ?? null;
   const ramFree = pulse?.ram_available_bytes ?? capacity?.ram.available_bytes;
-  const head = [node, stateOf(entry, now), `${workLine(entry)} slots`, ...awayWords(entry, now)];
+  const head = [node, stateOf(entry, now), `${workLine(entry)} slots`, ...troublesOf(entry, now)];
   const host = `  cpu ${percent(cpu).padStart(5)}  ram ${gib(ramFree)} free of ${gib(capacity?.ram.total_bytes)}`;
   return [
     head.join('  '),

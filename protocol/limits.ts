@@ -35,5 +35,7 @@ export const REPAIR_ROUNDS_MAX = 3;
 export const PLAN_ATTEMPTS_MAX = 3;
 /** Deliveries of one message before it is a dead letter. */
 export const DELIVERIES_MAX = 5;
+/** A dead letter: the head of the message, and headers. */
+export const DEAD_LETTER_BYTES_MAX = 32 * 1024;
 /** Nodes shown or ranked. */
 export const NODES_MAX = 1_024;

@@ -6,7 +6,16 @@ import { BuildRequest } from './build.ts';
 import { acceptVersion, envelopeHeaders } from './envelope.ts';
 import { ERRORS } from './error-codes.ts';
 import { CodeGodError, fromWireError, toWireError } from './errors.ts';
-import { BuildId, BuildStamp, buildIdOf, callIdOf, GatewayId, NodeId, TaskId } from './ids.ts';
+import {
+  BuildId,
+  BuildStamp,
+  buildIdOf,
+  callIdOf,
+  GatewayId,
+  LeaseId,
+  NodeId,
+  TaskId,
+} from './ids.ts';
 import { BUCKETS, STREAMS } from './streams.ts';
 import * as subjects from './subjects.ts';
 import { pathFault } from './text.ts';
@@ -34,19 +43,28 @@ test('subjects are what scripts on the bus were told', () => {
   assert.equal(subjects.taskSubject(node, build, task, 2), 'codegod.task.attic.b7.store.2');
   const report = 'codegod.report.attic.b7.store.2';
   assert.equal(subjects.reportSubject(node, { build, task, attempt: 2 }), report);
-  assert.equal(subjects.namelessReportSubject(build, task, 2), 'codegod.report.b7.store.2');
   const attempt = { build, task, attempt: 2 };
   const stamped = { ...attempt, stamp: BuildStamp.parse('k3x2a2bc') };
   const told = subjects.reportSubject(node, stamped);
   assert.equal(told, 'codegod.report.attic.b7-k3x2a2bc.store.2');
-  assert.deepEqual(subjects.reportedAttempt(told), { node, ...stamped });
-  assert.deepEqual(subjects.reportedAttempt(report), { node, ...attempt });
-  assert.deepEqual(subjects.reportedAttempt('codegod.report.b7.store.2'), {
-    node: null,
-    ...attempt,
-  });
-  for (const other of ['', '.b7.store', '.a.b.c.d', '.attic.b7.store.x', '.x.attic.b7.store.2']) {
-    assert.equal(subjects.reportedAttempt(`codegod.report${other}`), null, other);
+  const lease = LeaseId.parse('3-7--secret');
+  const id = subjects.reportMessageId(stamped, lease);
+  assert.equal(id, 'report:b7-k3x2a2bc.store.2:3-7--secret');
+  assert.deepEqual(subjects.reportedAttempt(id), stamped);
+  assert.deepEqual(subjects.reportedAttempt('report:b7.store.2'), attempt, 'earlier releases');
+  for (const other of [
+    '',
+    'dead:b7.store.2',
+    'report:b7.store',
+    'report:b7.store.x',
+    'report:b7.a.b.2',
+  ]) {
+    assert.equal(subjects.reportedAttempt(other), null, other);
+  }
+  const named = [report, told, 'codegod.report.attic', 'codegod.task.attic.b7.store.2'];
+  for (const subject of named) assert.equal(subjects.nodeOnSubject(subject), node, subject);
+  for (const subject of ['codegod.build', 'codegod.report.b7.store.2', 'my.task.attic']) {
+    assert.equal(subjects.nodeOnSubject(subject), null, subject);
   }
   const gateway = GatewayId.parse('hub');
   assert.equal(subjects.nodeMcpSubject(gateway, 'call', node), 'codegod.mcp.hub.call.attic');

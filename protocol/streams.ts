@@ -2,8 +2,8 @@
  * The streams, KV buckets and object stores of the system, with their exact settings. Whoever needs
  * one ensures it from here; nobody else names a stream.
  */
-import { DELIVERIES_MAX, MESSAGE_BYTES_MAX } from './limits.ts';
-import { BUILD_SUBJECT } from './subjects.ts';
+import { DEAD_LETTER_BYTES_MAX, DELIVERIES_MAX, MESSAGE_BYTES_MAX } from './limits.ts';
+import { BUILD_SUBJECT, REPORTS_STORED_AS } from './subjects.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -21,6 +21,8 @@ export interface StreamDefinition {
   readonly max_bytes: number;
   readonly max_message_bytes: number;
   readonly max_messages_per_subject?: number;
+  /** What is published on `from` is stored under `to`, where it counts together. */
+  readonly stored_as?: { readonly from: string; readonly to: string };
   /** New messages are refused, rather than old ones dropped, where a limit is reached. */
   readonly discard_new: boolean;
   readonly discard_new_per_subject?: boolean;
@@ -65,11 +67,13 @@ export const STREAMS = {
   report: {
     name: 'CODEGOD_REPORT',
     subjects: ['codegod.report.>'],
-    description: 'one report per attempt, for the master',
+    description: 'reports of attempts, for the master; those of a node on one subject',
     max_age_ms: 7 * DAY_MS,
     max_bytes: 512 * MIB,
     max_message_bytes: 2 * MESSAGE_BYTES_MAX,
-    max_messages_per_subject: 1,
+    // A node has few attempts at once, and a report goes as soon as a master has seen it.
+    max_messages_per_subject: 64,
+    stored_as: REPORTS_STORED_AS,
     discard_new: true,
     discard_new_per_subject: true,
     duplicate_window_ms: 120_000,
@@ -80,7 +84,9 @@ export const STREAMS = {
     description: 'messages that could not be handled, with the reason in their headers',
     max_age_ms: 90 * DAY_MS,
     max_bytes: 256 * MIB,
-    max_message_bytes: 4 * MESSAGE_BYTES_MAX,
+    max_message_bytes: DEAD_LETTER_BYTES_MAX,
+    // One subject per stream and node: a flood of one's own drives out none but one's own.
+    max_messages_per_subject: 128,
     discard_new: false,
     duplicate_window_ms: 120_000,
   },

@@ -2,12 +2,14 @@
  * Every subject of the bus, in one namespace: verb first, then identity.
  * Systems that share a server are kept apart by accounts of that server, not by prefixes.
  */
+import { z } from 'zod';
 import {
   Attempt,
   attemptKey,
   type BuildId,
   buildOfKey,
   type GatewayId,
+  type LeaseId,
   NodeId,
   type StampedAttempt,
   TaskId,
@@ -27,43 +29,46 @@ export const taskSubject = (node: NodeId, build: BuildId, task: TaskId, attempt:
   `codegod.task.${node}.${build}.${task}.${attempt}`;
 export const tasksOf = (node: NodeId): string => `codegod.task.${node}.>`;
 
-/**
- * The node stands in it, so that the server lets each one report for itself only; and the stamp of the
- * build, so that a late report of another build of its number does not take the place of its own.
- */
+/** The node stands in it, so that the server lets each one report for itself only. */
 export const reportSubject = (node: NodeId, scope: StampedAttempt): string =>
   `codegod.report.${node}.${attemptKey(scope)}`;
-/** As the release before this one wrote it. */
-export const namelessReportSubject = (build: BuildId, task: TaskId, attempt: Attempt): string =>
-  `codegod.report.${build}.${task}.${attempt}`;
 export const REPORTS = 'codegod.report.>';
 /** All that a node may report. */
 export const reportsOf = (node: NodeId): string => `codegod.report.${node}.*.*.*`;
+/** The stream keeps all reports of a node under its name, so that it can count them. */
+export const REPORTS_STORED_AS = {
+  from: 'codegod.report.*.*.*.*',
+  to: 'codegod.report.{{wildcard(1)}}',
+} as const;
 
-export interface ReportedAttempt extends StampedAttempt {
-  /** Null where the subject does not name it. */
-  readonly node: NodeId | null;
+/**
+ * The node that speaks on the subject of a report, or is spoken to on that of a task; null on others,
+ * and for reports of a release that did not name it.
+ */
+export function nodeOnSubject(subject: string): NodeId | null {
+  const [root, area, name, ...rest] = subject.split('.');
+  const named = area === 'task' || (area === 'report' && rest.length !== 2);
+  if (root !== 'codegod' || !named) return null;
+  return NodeId.safeParse(name).data ?? null;
 }
 
-/** Which attempt a report's subject names; null where it is the subject of no report. */
-export function reportedAttempt(subject: string): ReportedAttempt | null {
-  const [, , ...tokens] = subject.split('.');
-  const [key = '', task, attempt] = tokens.slice(-3);
-  const build = buildOfKey(key);
-  const node = tokens.length === 4 ? NodeId.safeParse(tokens[0]) : null;
-  if (tokens.length !== 3 && node?.success !== true) return null;
-  const parsed = {
-    task: TaskId.safeParse(task),
-    attempt: Attempt.safeParse(Number(attempt)),
-  };
-  if (build === null || !parsed.task.success || !parsed.attempt.success) return null;
-  return {
-    node: node?.data ?? null,
-    ...build,
-    task: parsed.task.data,
-    attempt: parsed.attempt.data,
-  };
+/**
+ * Of the message that holds a report, whatever else is in it. The lease is known to none but the node
+ * and the master, so that nobody else can use the id up before them.
+ */
+export const reportMessageId = (scope: StampedAttempt, lease: LeaseId): string =>
+  `report:${attemptKey(scope)}:${lease}`;
+
+/** Which attempt a report is on by the id of its message, also one of an earlier release. */
+export function reportedAttempt(messageId: string): StampedAttempt | null {
+  const [what, key = ''] = messageId.split(':');
+  const [builds = '', task, attempt, ...more] = key.split('.');
+  const build = buildOfKey(builds);
+  const rest = AttemptOfBuild.safeParse({ task, attempt: Number(attempt) });
+  if (what !== 'report' || more.length > 0 || build === null || !rest.success) return null;
+  return { ...build, ...rest.data };
 }
+const AttemptOfBuild = z.object({ task: TaskId, attempt: Attempt });
 
 export type NodeVerb =
   | 'reserve'
@@ -110,7 +115,9 @@ export const telemetrySubject = (node: NodeId | '*'): string => `codegod.telemet
 export type AdvertKind = 'capacity' | 'runtime' | 'gateway';
 export const advertKey = (node: NodeId, kind: AdvertKind): string => `${node}.${kind}`;
 
-export const deadSubject = (stream: string): string => `codegod.dead.${stream.toLowerCase()}`;
+/** `node`: the one that spoke, or was spoken to, where there is one. */
+export const deadSubject = (stream: string, node: NodeId | null): string =>
+  `codegod.dead.${stream.toLowerCase()}${node === null ? '' : `.${node}`}`;
 
 /** Who answers on a subject, in words: people are never told subjects of the system's own. */
 export function peerOf(subject: string): string {

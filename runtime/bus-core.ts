@@ -216,6 +216,7 @@ const endingWith = (store: Store, signal: AbortSignal): Store => ({
   append: (subject, body, options) => store.append(subject, body, options),
   last: (stream, subject) => store.last(stream, subject),
   purge: (stream, subject) => store.purge(stream, subject),
+  remove: (stream, seq) => store.remove(stream, seq),
   tail: (stream, options) =>
     store.tail(stream, { ...options, signal: AbortSignal.any([options.signal, signal]) }),
 });

@@ -137,6 +137,33 @@ export const STREAM_BEHAVIOURS: readonly Behaviour[] = [
     assert.deepEqual(await readAll(bus, unique.toUpperCase(), `${unique}.>`), ['a', 'c']);
   }),
 
+  behaviour(
+    'what is stored under one subject counts together, and goes one by one',
+    async scene => {
+      const bus = await scene.connect();
+      const { unique } = scene;
+      const stream = unique.toUpperCase();
+      const config = streamOf(unique, {
+        ...{ max_msgs_per_subject: 2, discard: 'new', discard_new_per_subject: true },
+        stored_as: { from: `${unique}.*.*`, to: `${unique}.{{wildcard(1)}}` },
+      });
+      await bus.streams.ensure(config);
+      await bus.streams.ensure(config);
+      const append = (tail: string) => bus.streams.append(`${unique}.${tail}`, bytes(tail));
+      assert.equal((await append('a.1')).kind, 'appended');
+      assert.equal((await append('a.2')).kind, 'appended');
+      assert.deepEqual(await append('a.3'), { kind: 'subject_full' });
+      assert.equal((await append('b.1')).kind, 'appended');
+      assert.equal((await append('a')).kind, 'subject_full');
+      assert.deepEqual(await readAll(bus, stream, `${unique}.a`), ['a.1', 'a.2']);
+      assert.equal(await bus.streams.remove(stream, 1), true);
+      assert.equal(await bus.streams.remove(stream, 1), false);
+      assert.equal(await bus.streams.remove(stream, 99), false);
+      assert.equal((await append('a.3')).kind, 'appended');
+      assert.deepEqual(await readAll(bus, stream, '>'), ['a.2', 'b.1', 'a.3']);
+    },
+  ),
+
   behaviour('asking on the subject of a stream stores the message', async scene => {
     const bus = await scene.connect();
     const { unique } = scene;

@@ -56,6 +56,7 @@ export function createStreams({ store, wheel, newId }: StreamParts): Streams {
     follow: (stream, options) => follow(store, stream, options),
     last: (stream, subject) => store.last(stream, subject),
     purge: (stream, subject) => store.purge(stream, subject),
+    remove: (stream, seq) => store.remove(stream, seq),
   };
 }
 

@@ -80,6 +80,7 @@ export interface Store {
   append(subject: string, body: Uint8Array, options: AppendHeaders): Promise<StoreAck>;
   last(stream: string, subject: string): Promise<StoredMessage | null>;
   purge(stream: string, subject: string): Promise<number>;
+  remove(stream: string, seq: number): Promise<boolean>;
   /**
    * What is stored and what comes, in order and without gaps, in sessions: a lost connection or
    * a restarted server begins a new one. Ends with the signal, never throws.

@@ -107,6 +107,11 @@ export interface StreamConfig {
   readonly max_bytes?: number;
   readonly max_msgs_per_subject?: number;
   readonly max_message_bytes?: number;
+  /**
+   * What is published on `from` is stored under `to`, in the server's words: `{{wildcard(1)}}` is the
+   * first token that a `*` of `from` stands for. Limits per subject then hold for `to`.
+   */
+  readonly stored_as?: { readonly from: string; readonly to: string };
   readonly duplicate_window_ms?: number;
   /** When the last message of a subject ages out, a marker is stored for this long. */
   readonly marker_ttl_ms?: number;
@@ -177,6 +182,8 @@ export interface Streams {
   last(stream: string, subject: string): Promise<StoredMessage | null>;
   /** Removes the messages of a subject; answers how many. */
   purge(stream: string, subject: string): Promise<number>;
+  /** Removes one message; answers whether it was there. */
+  remove(stream: string, seq: number): Promise<boolean>;
 }
 
 export interface ConsumeOptions {

@@ -2,13 +2,16 @@
  * What happens to a message that cannot be handled: it is kept in CODEGOD_DEAD, with the reason in
  * its headers, and only then taken off its stream.
  *
- * D1  One message is one dead letter: its id is made of the stream and the sequence.
+ * D1  One message is one dead letter: its id is made of the stream, the sequence and what it holds,
+ *     which nobody can know who might want to use the id up before.
  * D2  While the dead letter cannot be stored, the message stays where it is.
  * D3  A message whose last permitted delivery failed is a dead letter, also when the process died
  *     during that delivery (the bus says `deliveries_exhausted` then).
+ * D4  It has a bound, and so have those of one node: a flood of one's own drives out one's own.
  */
+import { createHash } from 'node:crypto';
 import { CodeGodError, toWireError, type WireError } from '../protocol/errors.ts';
-import { deadSubject } from '../protocol/subjects.ts';
+import { deadSubject, nodeOnSubject } from '../protocol/subjects.ts';
 import type {
   Bus,
   ConsumeOptions,
@@ -28,7 +31,10 @@ export const DEAD_HEADER = {
 } as const;
 
 const RETRY_MS = 1_000;
-const DEAD_BYTES_MAX = 16_384;
+/** With our own headers a letter stays below DEAD_LETTER_BYTES_MAX. */
+const BODY_BYTES_MAX = 16_384;
+const HEADERS_LENGTH_MAX = 4_096;
+const SUBJECT_LENGTH_MAX = 1_024;
 
 export interface ParsedConsumer<T> {
   parse(delivery: Delivery): T;
@@ -112,22 +118,34 @@ export async function appendDeadLetter(
   reason: WireError,
 ): Promise<void> {
   // The head tells what it was; the message itself may have been as large as somebody liked.
-  await bus.streams.append(deadSubject(stream), message.body.subarray(0, DEAD_BYTES_MAX), {
-    id: `dead:${stream}:${message.seq}`,
+  const subject = deadSubject(stream, nodeOnSubject(message.subject));
+  const digest = createHash('sha256').update(message.body).digest('hex').slice(0, 32);
+  await bus.streams.append(subject, message.body.subarray(0, BODY_BYTES_MAX), {
+    id: `dead:${stream}:${message.seq}:${digest}`,
     headers: {
       ...keptHeaders(message.headers),
       [DEAD_HEADER.code]: reason.code,
       [DEAD_HEADER.reason]: reason.message.replace(/\s+/g, ' ').slice(0, 1_024),
-      [DEAD_HEADER.subject]: message.subject,
+      [DEAD_HEADER.subject]: message.subject.slice(0, SUBJECT_LENGTH_MAX),
       [DEAD_HEADER.stream]: stream,
       [DEAD_HEADER.sequence]: String(message.seq),
     },
   });
 }
 
-/** Without the headers that tell the server what to do: they were for the first stream. */
+/**
+ * Without the headers that tell the server what to do: they were for the first stream. Those that do
+ * not fit are left out.
+ */
 function keptHeaders(headers: MessageHeaders): MessageHeaders {
+  let length = 0;
   return Object.fromEntries(
-    Object.entries(headers).filter(([name]) => !name.toLowerCase().startsWith('nats-')),
+    Object.entries(headers).filter(([name, value]) => {
+      if (name.toLowerCase().startsWith('nats-')) return false;
+      const longer = length + Buffer.byteLength(name) + Buffer.byteLength(value);
+      if (longer > HEADERS_LENGTH_MAX) return false;
+      length = longer;
+      return true;
+    }),
   );
 }

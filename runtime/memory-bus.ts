@@ -243,6 +243,10 @@ class MemoryStore implements Store {
     return this.#stream(stream).purge(subject);
   }
 
+  async remove(stream: string, seq: number): Promise<boolean> {
+    return this.#stream(stream).remove(seq);
+  }
+
   async *tail(name: string, options: TailOptions): AsyncGenerator<TailItem> {
     const { signal } = options;
     let before: MemoryStream | null = null;

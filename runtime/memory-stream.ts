@@ -8,7 +8,7 @@ import { CodeGodError } from '../protocol/errors.ts';
 import type { MessageHeaders, StoredMessage, StreamConfig, StreamInfo } from './bus.ts';
 import { HEADER, type StoreAck } from './bus-wire.ts';
 import type { Clock, TimerHandle } from './clock.ts';
-import { subjectMatches } from './memory-subject.ts';
+import { storedSubject, subjectMatches } from './memory-subject.ts';
 
 const DUPLICATE_WINDOW_MS = 120_000;
 /** Node fires a timer of more than 2^31 - 1 ms at once; nothing is lost by looking earlier. */
@@ -43,7 +43,9 @@ export class MemoryStream {
   }
 
   /** Throws `too_large`. */
-  append(subject: string, body: Uint8Array, headers: MessageHeaders): StoreAck {
+  append(published: string, body: Uint8Array, headers: MessageHeaders): StoreAck {
+    const { stored_as } = this.config;
+    const subject = stored_as === undefined ? published : storedSubject(stored_as, published);
     const id = headers[HEADER.messageId];
     const unexpected = this.#unexpected(subject, headers);
     if (unexpected !== null) return unexpected;
@@ -89,6 +91,12 @@ export class MemoryStream {
     const before = this.#entries.length;
     this.#entries = this.#entries.filter(entry => !subjectMatches(filter, entry.subject));
     return before - this.#entries.length;
+  }
+
+  remove(seq: number): boolean {
+    const before = this.#entries.length;
+    this.#entries = this.#entries.filter(entry => entry.seq !== seq);
+    return this.#entries.length < before;
   }
 
   info(): StreamInfo {

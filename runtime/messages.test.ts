@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { z } from 'zod';
 import { decode, encode, JSON_TYPE, MSGPACK_TYPE } from '../protocol/codec.ts';
 import { CodeGodError } from '../protocol/errors.ts';
+import { DEAD_LETTER_BYTES_MAX } from '../protocol/limits.ts';
 import { STREAMS } from '../protocol/streams.ts';
 import type { BusMessage, ConsumeOptions, Outcome, StoredMessage } from './bus.ts';
 import { SimulatedClock } from './clock.ts';
@@ -309,6 +310,25 @@ test('a message whose process died during its last delivery is a dead letter too
   const letters = await deadLetters();
   assert.match(letters[0]?.headers[DEAD_HEADER.reason] ?? '', /died during each/);
   await heir.stop();
+});
+
+test('a dead letter holds the head of what it is of, and lies with those of its node', async () => {
+  const { asker, server, deadLetters } = await streams();
+  const headers = { kept: 'x'.repeat(1_000), large: 'x'.repeat(100_000), also: 'y' };
+  const where = { subject: 'codegod.task.attic.b1.store.1', seq: 7, time: '' };
+  const message = { ...where, headers, body: new Uint8Array(200_000) };
+  await server.deadLetter('CODEGOD_TASK', message, { code: 'denied', message: 'z'.repeat(9_000) });
+  const [letter] = await deadLetters();
+  assert.equal(letter?.subject, 'codegod.dead.codegod_task.attic');
+  const { kept, large, also } = letter?.headers ?? {};
+  assert.deepEqual([kept?.length, large, also], [1_000, undefined, 'y']);
+  const size = letter.body.length + JSON.stringify(letter.headers).length;
+  assert.ok(size > 16_000 && size < DEAD_LETTER_BYTES_MAX, `${size}`);
+  // Another's message under an id that was guessed would take its place.
+  const guessed = { id: 'dead:CODEGOD_TASK:8' };
+  await asker.bus.streams.append('codegod.dead.codegod_task.cellar', encode({}), guessed);
+  await server.deadLetter('CODEGOD_TASK', { ...message, seq: 8 }, { code: 'denied', message: '' });
+  assert.equal((await deadLetters()).length, 3);
 });
 
 test('a dead letter is stored once however often it is written', async () => {

@@ -15,6 +15,7 @@ export const API_ERROR = {
   notEnabled: 10_039,
   storageExhausted: 10_047,
   messageTooLarge: 10_054,
+  messageNotDeleted: 10_057,
   streamNameInUse: 10_058,
   streamNotFound: 10_059,
   wrongLastSequence: 10_071,

@@ -144,6 +144,16 @@ export class NatsStore implements Store {
     }
   }
 
+  async remove(stream: string, seq: number): Promise<boolean> {
+    try {
+      await this.#parts.api.call(`STREAM.MSG.DELETE.${stream}`, { seq, no_erase: true });
+      return true;
+    } catch (error) {
+      if (isNumbered(error, API_ERROR.messageNotDeleted)) return false;
+      throw explained(error, `stream ${stream}`);
+    }
+  }
+
   tail(stream: string, options: TailOptions): AsyncIterable<TailItem> {
     return tail(this.#parts, stream, options);
   }
@@ -223,6 +233,9 @@ function wireConfig(config: StreamConfig): Record<string, unknown> {
     max_msgs: -1,
     max_msgs_per_subject: config.max_msgs_per_subject ?? -1,
     max_msg_size: config.max_message_bytes ?? -1,
+    ...(config.stored_as === undefined
+      ? {}
+      : { subject_transform: { src: config.stored_as.from, dest: config.stored_as.to } }),
     duplicate_window: nanos(config.duplicate_window_ms ?? defaultWindowMs(config)),
     num_replicas: config.replicas ?? 1,
     deny_delete: config.deny_delete ?? false,

@@ -32,6 +32,7 @@ function streamConfig(stream: StreamDefinition): StreamConfig {
     ...(stream.max_messages_per_subject === undefined
       ? {}
       : { max_msgs_per_subject: stream.max_messages_per_subject }),
+    ...(stream.stored_as === undefined ? {} : { stored_as: stream.stored_as }),
     ...(stream.discard_new_per_subject === true ? { discard_new_per_subject: true } : {}),
     ...(stream.deny_delete === true ? { deny_delete: true } : {}),
   };

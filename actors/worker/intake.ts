@@ -5,6 +5,7 @@
  * I2: a message that is no task becomes a dead letter, and where it says which attempt it was for,
  *     that attempt is reported as failed, so that nobody waits for it.
  * I3: without a lease that holds there is no work: the report says `lease_lost`.
+ * I4: a message whose report finds no room is delivered again, ever later.
  */
 import { NO_USAGE } from '../../protocol/build.ts';
 import { decode } from '../../protocol/codec.ts';
@@ -22,6 +23,7 @@ import type { ReportPort } from './ports.ts';
 
 const TAKEN_AT_ONCE = 4;
 const UNACKED_MAX = 64;
+const NO_ROOM_MS = 1_000;
 
 export interface IntakeOptions {
   readonly messenger: Messenger;
@@ -50,9 +52,23 @@ export function startIntake(options: IntakeOptions): Promise<Subscription> {
     STREAMS.task.name,
     settings,
     TaskMessage,
-    (task, delivery) => accept(options, task, delivery),
-    (error, delivery) => refuse(options, error, delivery),
+    (task, delivery) => withRoom(delivery, () => accept(options, task, delivery)),
+    (error, delivery) => withRoom(delivery, () => refuse(options, error, delivery)),
   );
+}
+
+/** I4 */
+async function withRoom(
+  { deliveries }: Delivery,
+  handle: () => Promise<Outcome>,
+): Promise<Outcome> {
+  try {
+    return await handle();
+  } catch (error) {
+    const { code, message } = toWireError(error);
+    if (code !== 'overloaded') throw error;
+    return { kind: 'retry', delay_ms: NO_ROOM_MS * 2 ** deliveries, reason: message };
+  }
 }
 
 async function accept(

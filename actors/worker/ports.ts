@@ -26,6 +26,6 @@ export interface GatewayPort {
 }
 
 export interface ReportPort {
-  /** Resolves once the report is stored; one that is there already counts as stored. */
+  /** Resolves once the report is stored. @throws CodeGodError `overloaded` while there is no room */
   send(report: TaskReport): Promise<void>;
 }

@@ -8,7 +8,9 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { encode } from '../../protocol/codec.ts';
 import { CodeGodError } from '../../protocol/errors.ts';
-import { leaseNameOf } from '../../protocol/ids.ts';
+import { BuildId, leaseNameOf } from '../../protocol/ids.ts';
+import { STREAMS } from '../../protocol/streams.ts';
+import { silentLogger } from '../../runtime/log.ts';
 import { GOOD_ANSWER, NODE, taskOf, until, World } from './test-worker.ts';
 
 async function inWorld(work: (world: World) => Promise<void>): Promise<void> {
@@ -167,6 +169,28 @@ describe('a worker', () => {
       const report = await world.report();
       assert.deepEqual([report.error?.code, report.blame], ['lease_lost', 'infrastructure']);
       assert.equal(world.engine.requests.length, 0);
+      await stop();
+    }));
+
+  it('reports again where the bus has no room for more reports of it, until it has', () =>
+    inWorld(async world => {
+      const full = STREAMS.report.max_messages_per_subject;
+      const others = encode({ of: 'no attempt' });
+      for (let count = 1; count <= full; count += 1) {
+        await world.bus.streams.append(`codegod.report.${NODE}.b9.x.${count}`, others);
+      }
+      const refused: string[] = [];
+      const log = { ...silentLogger, warn: (event: string) => void refused.push(event) };
+      const { stop } = await world.startWorker({ log });
+      await world.dispatch();
+      await world.append(taskOf({ build: BuildId.parse('b2'), lease: 'l-from-long-ago' }));
+      await until(async () => refused.filter(event => event === 'durable.effect_again').length > 1);
+      assert.ok(refused.includes('task.lease_lost'));
+      assert.equal((await world.bus.streams.info(STREAMS.report.name))?.messages, full);
+      await world.bus.streams.purge(STREAMS.report.name, `codegod.report.${NODE}`);
+      await until(async () => (await world.reports()).length === 2);
+      const outcomes = (await world.reports()).map(({ build, outcome }) => `${build} ${outcome}`);
+      assert.deepEqual(outcomes.sort(), ['b1 done', 'b2 failed']);
       await stop();
     }));
 

@@ -3,7 +3,6 @@ import { systemClock } from '../../runtime/clock.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../exit-code.ts';
 import {
-  awayWords,
   duration,
   gib,
   gpuLine,
@@ -12,6 +11,7 @@ import {
   type NodeEntry,
   readNodes,
   stateOf,
+  troublesOf,
   workLine,
 } from '../pool-view.ts';
 import { table } from '../terminal.ts';
@@ -37,7 +37,7 @@ export async function nodes(context: CommandContext): Promise<number> {
         `${duration(now - entry.seen_at)} ago`,
         gib(entry.capacity?.ram.available_bytes),
         gpuLine(entry.capacity?.gpus ?? []),
-        [modelLine(entry), ...awayWords(entry, now)].join('; '),
+        [modelLine(entry), ...troublesOf(entry, now)].join('; '),
         workLine(entry),
         labelLine(entry.runtime?.labels ?? {}),
       ]),

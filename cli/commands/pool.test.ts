@@ -151,10 +151,11 @@ test('a machine whose Ollama is dead says so and since when; one that went away 
     ...{ node: 'nas', seen_at: now - 600_000 },
     ...{ capacity: null, runtime: null, gateway: null },
   };
-  const list = [{ ...rest, runtime: { ...runtime, engines } }, gone];
+  const notes = ['sent 120 reports within a minute that count for nothing'];
+  const list = [{ ...rest, runtime: { ...runtime, engines }, notes }, gone];
   const home = await pool(t, { '/nodes': { nodes: list } });
   const { stdout } = await home.run('nodes');
-  assert.match(stdout, /^attic +degraded .*ollama away for 3 min/m);
+  assert.match(stdout, /^attic +degraded .*ollama away for 3 min; sent 120 reports/m);
   assert.match(stdout, /^nas +gone +10 min ago/m);
   assert.match((await home.run('top')).stdout, /^attic +degraded .*ollama away for 3 min/m);
 });

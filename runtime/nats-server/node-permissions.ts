@@ -60,7 +60,7 @@ export function nodePermissions(node: NodeId, publicKey: string): Permissions {
       // Its worker asks its monitor.
       nodeSubject(node, 'measure'),
       reportsOf(node),
-      deadSubject(task),
+      deadSubject(task, node),
       // The tools and workspaces of the house, as an attempt needs them, in its own name.
       ...(['list', 'call'] as const).map(verb => nodeMcpSubject('*', verb, node)),
       ...(['open', 'read', 'commit'] as const).map(verb => nodeWorkspaceSubject('*', verb, node)),

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { NodeId } from '../../protocol/ids.ts';
-import { ARTIFACTS, BUCKETS } from '../../protocol/streams.ts';
+import { ARTIFACTS, BUCKETS, STREAMS } from '../../protocol/streams.ts';
 import type { Bus, BusEvent, KvChange } from '../bus.ts';
 import { monitoringPage } from '../bus-monitoring.ts';
 import { until } from '../bus-suite.ts';
@@ -163,7 +163,7 @@ describe('a bus on loopback', () => {
       'codegod.workspace.hub.open.hub',
       'codegod.mcp.hub.list',
       'codegod.mcp.hub.call.hub',
-      'codegod.dead.codegod_task',
+      'codegod.dead.codegod_task.hub',
       '$KV.codegod_key.k1',
       '$JS.API.STREAM.NAMES',
       '$JS.API.STREAM.MSG.GET.CODEGOD_EVENT',
@@ -296,6 +296,7 @@ describe('a joined node', () => {
       'codegod.workspace.hub.finish',
       // As the release before this one wrote them: without the node's name.
       'codegod.report.b1.store.1',
+      'codegod.dead.codegod_task',
       'codegod.workspace.hub.open',
       'codegod.mcp.hub.call',
       'codegod.report.attic.b1.store.1.more',
@@ -324,7 +325,11 @@ describe('a joined node', () => {
           subject.replaceAll(ATTIC, CELLAR).replaceAll('.*', '.b1').replace('>', 'x'),
         );
     const published = named(mine.publish);
-    assert.ok(published.length >= 14, published.join('\n'));
+    assert.ok(published.length >= 15, published.join('\n'));
+    // What is the same for all nodes writes nothing: who it is, and what everybody may read.
+    for (const subject of mine.publish.filter(one => !one.includes(ATTIC))) {
+      assert.match(subject, /^\$SYS\.REQ\.USER\.INFO$|^\$JS\.API\.STREAM\.(INFO|MSG\.GET)\./);
+    }
     for (const subject of published) {
       const asked = node.ask(subject, bytes('{}'), { timeout_ms: 5_000 });
       await assert.rejects(asked, { code: 'unauthorized' }, subject);
@@ -335,6 +340,41 @@ describe('a joined node', () => {
     for (const subject of heard) node.subscribe(subject, () => assert.fail(subject));
     await until('all refusals', () => denied.length >= heard.length);
     assert.deepEqual(denied.sort(), heard.toSorted());
+  });
+
+  it('that floods the bus is refused, and takes no room that is not its own', async t => {
+    const node = await joined(t);
+    const hub = await owner();
+    const large = new Uint8Array(100_000);
+    const { report, dead } = STREAMS;
+    const kinds = new Set<string>();
+    const flood = Array.from({ length: 200 }, async (_, index) => {
+      const stored = await node.streams.append(`codegod.report.attic.b1.store.${index}`, large);
+      kinds.add(stored.kind);
+    });
+    await Promise.all(flood);
+    assert.deepEqual([...kinds].sort(), ['appended', 'subject_full']);
+    const other = await hub.streams.append('codegod.report.cellar.b1.store.1', bytes('{}'));
+    assert.equal(other.kind, 'appended');
+    assert.equal(
+      await hub.streams.purge(report.name, 'codegod.report.attic'),
+      report.max_messages_per_subject,
+    );
+    // And what it cannot handle, by its own word.
+    const letter = await hub.streams.append('codegod.dead.codegod_task.cellar', bytes('{}'));
+    assert.equal(letter.kind, 'appended');
+    const tooLarge = node.streams.append('codegod.dead.codegod_task.attic', large);
+    await assert.rejects(tooLarge, { code: 'too_large' });
+    const letters = Array.from({ length: dead.max_messages_per_subject + 20 }, () =>
+      node.streams.append('codegod.dead.codegod_task.attic', bytes('poison')),
+    );
+    await Promise.all(letters);
+    const kept = await hub.streams.last(dead.name, 'codegod.dead.codegod_task.cellar');
+    assert.equal(new TextDecoder().decode(kept?.body), '{}');
+    assert.equal(
+      await hub.streams.purge(dead.name, 'codegod.dead.codegod_task.attic'),
+      dead.max_messages_per_subject,
+    );
   });
 
   it('may neither read keys and leases, nor make, change or remove what is stored', async t => {

@@ -122,17 +122,19 @@ export class BusDoor implements Door {
   nodes(): readonly NodeEntry[] {
     // Windows compare with the clock on the wall.
     const aheadMs = this.#clock.now() - this.#master.nodes.now();
-    const { nodes } = this.#master;
+    const { nodes, misreports } = this.#master;
     const here = nodes.rows().map(row => ({
       node: row.node,
       seen_at: aheadMs + seenAtOf(row),
       capacity: row.capacity?.advert ?? null,
       runtime: row.runtime?.advert ?? null,
       gateway: row.gateway?.advert ?? null,
+      notes: notesOn(misreports.flood(row.node)),
     }));
     const gone = nodes.gone().map(({ node, seen_at }) => ({
       ...{ node, seen_at: aheadMs + seen_at },
       ...{ capacity: null, runtime: null, gateway: null },
+      notes: [],
     }));
     return [...here, ...gone];
   }
@@ -203,3 +205,6 @@ export class BusDoor implements Door {
 
 /** `codegod.event.b1.build.ended` → `build.ended`. */
 const typeOf = (message: StoredMessage): string => message.subject.split('.').slice(3).join('.');
+
+const notesOn = (flood: number | null): readonly string[] =>
+  flood === null ? [] : [`sent ${flood} reports within a minute that count for nothing`];

@@ -17,6 +17,7 @@ import { buildMachine } from '../build-machine.ts';
 import { summaryOf } from '../build-summary.ts';
 import { BuildIndex } from './build-index.ts';
 import { Intake } from './intake.ts';
+import { Misreports } from './misreports.ts';
 
 const B1 = BuildId.parse('b1');
 
@@ -44,6 +45,7 @@ test('a message of an ended build that is delivered again does not bring the bui
   const { signal } = new AbortController();
   const intake = new Intake({
     ...{ messenger, host, index, clock, log, signal, defaults, ackWaitMs: 5_000 },
+    misreports: new Misreports({ clock, log }),
     left: build => void left.push(build),
   });
   await bus.streams.append(BUILD_SUBJECT, encode({ prompt: 'a list' }));

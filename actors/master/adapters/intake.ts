@@ -26,6 +26,7 @@ import { excerptOf, nameHint, type RequestDefaults, readBuildRequest } from '../
 import { summaryOf } from '../build-summary.ts';
 import type { BuildIndex } from './build-index.ts';
 import { stampOf } from './build-stamp.ts';
+import type { Misreports } from './misreports.ts';
 import { Reports } from './reports.ts';
 
 const CONCURRENCY = 16;
@@ -37,6 +38,7 @@ export interface IntakeOptions {
   readonly index: BuildIndex;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly misreports: Misreports;
   readonly ackWaitMs: number;
   readonly defaults: RequestDefaults;
   /** Told of a build that was looked at: one that has ended need not stay open. */
@@ -80,7 +82,7 @@ export class Intake {
    */
   async catchUp(open: readonly BuildId[], signal: AbortSignal): Promise<void> {
     const { host, index } = this.#options;
-    await this.#reports.catchUp(open, signal);
+    await this.#reports.catchUp(signal);
     const listed = open.filter(build => host.context(build)?.created_at === 0).map(numberOf);
     await eachAtOnce(listed, CONCURRENCY, seq =>
       this.#receiveRange({ from_seq: seq, to_seq: seq, signal }),

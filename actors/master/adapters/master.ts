@@ -24,6 +24,7 @@ import { PoolMetrics } from '../pool/pool-metrics.ts';
 import { poolStatus } from '../pool/pool-status.ts';
 import { BuildIndex } from './build-index.ts';
 import { NodeMemory } from './known-nodes.ts';
+import { Misreports } from './misreports.ts';
 import { NodeTable } from './node-table.ts';
 import { Term, type TermSettings } from './term.ts';
 
@@ -39,6 +40,7 @@ export class Master {
   readonly index: BuildIndex;
   readonly keys: ApiKeys;
   readonly policies: Policies;
+  readonly misreports: Misreports;
   readonly directory: ModelDirectory;
   readonly pool: Pool;
   readonly poolMetrics: PoolMetrics;
@@ -58,6 +60,7 @@ export class Master {
     this.index = index;
     const steady = steadyClock(clock);
     this.nodes = new NodeTable({ bus, clock: steady, log, ownNode: node });
+    this.misreports = new Misreports({ clock: steady, log });
     this.keys = new ApiKeys({ bus, clock, log });
     this.policies = new Policies({ bus, log });
     this.poolMetrics = new PoolMetrics(metrics);
@@ -180,6 +183,7 @@ export class Master {
       index: this.index,
       nodes: this.nodes,
       pool: this.pool,
+      misreports: this.misreports,
       fence,
       leader: `${node}-${epoch}`,
       metrics,

@@ -2,24 +2,20 @@
  * Reports of attempts: read, compared with where the attempt was placed, and made facts.
  *
  * R1: a node speaks for its own attempts only. The bus server vouches for the node in the subject
- *     (runtime/nats-server/node-permissions.ts); what the report says of itself has to agree with it,
- *     and both with the placement. Anything else is a dead letter and changes nothing.
+ *     (runtime/nats-server/node-permissions.ts); the report has to name the same one, and the attempt
+ *     to be with it. Anything else is a dead letter and changes nothing.
  * R2: a report that cannot be read stops nobody but its attempt: it is a dead letter, and the attempt
  *     has failed by no fault of the model, so that it is done again.
- * R3: a report is taken off its stream when it has become a fact, or is known to become none. What a
- *     node sends beyond its attempts so leaves the stream as it comes, and does not fill it.
+ * R3: a report is taken off its stream when it has become a fact, or is known to become none, so that
+ *     the node has room for the next one: the stream keeps only so many of each (protocol/streams.ts).
  */
 import { NO_USAGE } from '../../../protocol/build.ts';
+import { HEADER } from '../../../protocol/envelope.ts';
 import { CodeGodError, toWireError, type WireError } from '../../../protocol/errors.ts';
 import type { FactBody } from '../../../protocol/fact.ts';
-import type { BuildId } from '../../../protocol/ids.ts';
+import type { BuildId, StampedAttempt } from '../../../protocol/ids.ts';
 import { STREAMS } from '../../../protocol/streams.ts';
-import {
-  namelessReportSubject,
-  type ReportedAttempt,
-  reportedAttempt,
-  reportSubject,
-} from '../../../protocol/subjects.ts';
+import { nodeOnSubject, REPORTS, reportedAttempt } from '../../../protocol/subjects.ts';
 import { TaskReport } from '../../../protocol/task.ts';
 import { eachAtOnce } from '../../../runtime/at-once.ts';
 import type { Outcome, StoredMessage } from '../../../runtime/bus.ts';
@@ -29,14 +25,16 @@ import type { Logger } from '../../../runtime/log.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { BuildContext, Lease } from '../build-context.ts';
 import { reportCounts } from '../build-fold.ts';
+import type { Misreports } from './misreports.ts';
 
-const LOOKED_UP_AT_ONCE = 32;
+const AT_ONCE = 32;
 
 export interface ReportsOptions {
   readonly messenger: Messenger;
   readonly host: DurableHost<FactBody, BuildContext>;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly misreports: Misreports;
   /** Fires when the term of office ends: what is there then is the successor's. */
   readonly signal: AbortSignal;
   /** Told of a build that was looked at: one that has ended need not stay open. */
@@ -50,33 +48,24 @@ export class Reports {
     this.#options = options;
   }
 
-  /** What a predecessor had pulled and not acknowledged, looked up for each attempt at work. */
-  async catchUp(open: readonly BuildId[], signal: AbortSignal): Promise<void> {
-    const { host } = this.#options;
-    const atWork = open.flatMap(build => {
-      const { stamp, tasks = [] } = host.context(build) ?? {};
-      return tasks.flatMap(({ id: task, attempt, state, lease }) =>
-        lease !== null && (state === 'leased' || state === 'running')
-          ? [{ build, stamp, task, attempt, node: lease.node }]
-          : [],
-      );
-    });
-    await eachAtOnce(atWork, LOOKED_UP_AT_ONCE, async ({ build, stamp, task, attempt, node }) => {
-      signal.throwIfAborted();
-      await this.#replay(reportSubject(node, { build, stamp, task, attempt }));
-      // As workers of releases before this one wrote it.
-      if (stamp !== undefined) await this.#replay(reportSubject(node, { build, task, attempt }));
-      await this.#replay(namelessReportSubject(build, task, attempt));
-    });
+  /** What a predecessor had pulled and not acknowledged, or not taken off. All builds are open. */
+  async catchUp(signal: AbortSignal): Promise<void> {
+    const range = { filter: REPORTS, from_seq: 1, signal };
+    const stored = this.#options.messenger.bus.streams.read(STREAMS.report.name, range);
+    await eachAtOnce(stored, AT_ONCE, message => this.#replay(message));
   }
 
-  async #replay(subject: string): Promise<void> {
-    const { messenger } = this.#options;
-    const message = await messenger.bus.streams.last(STREAMS.report.name, subject);
-    if (message === null) return;
+  async #replay(message: StoredMessage): Promise<void> {
+    const about = attemptOf(message);
+    if (about === null) return;
+    if (this.#leaseOf(about) === null) {
+      // Dealt with, as the last thing in a term. One that names no node takes nobody's room.
+      if (nodeOnSubject(message.subject) !== null) await this.#forget(message);
+      return;
+    }
     let report: TaskReport;
     try {
-      report = messenger.decode(message, TaskReport);
+      report = this.#options.messenger.decode(message, TaskReport);
     } catch (error) {
       if (!(error instanceof CodeGodError)) throw error;
       await this.unreadable(error, message);
@@ -92,6 +81,7 @@ export class Reports {
       await this.#forget(message);
       return outcome;
     }
+    if (this.#leaseOf(report) === null) this.#options.misreports.note(report.node);
     await this.#submit(report);
     await this.#forget(message);
     return { kind: 'done' };
@@ -114,9 +104,10 @@ export class Reports {
   async unreadable(error: CodeGodError, message: StoredMessage): Promise<Outcome> {
     const reason = toWireError(error);
     const outcome = await this.#bury(message, reason);
-    const about = reportedAttempt(message.subject);
+    const about = attemptOf(message);
     const lease = about === null ? null : this.#leaseOf(about);
-    const isOwn = about?.node === null || about?.node === lease?.node; // R1
+    const node = nodeOnSubject(message.subject);
+    const isOwn = node === null || node === lease?.node; // R1
     if (about !== null && lease !== null && isOwn) {
       await this.#submit(failedReport(about, lease, reason));
     }
@@ -125,12 +116,11 @@ export class Reports {
   }
 
   /** R3 */
-  async #forget({ subject }: StoredMessage): Promise<void> {
+  async #forget({ subject, seq }: StoredMessage): Promise<void> {
     const { messenger, log, signal } = this.#options;
-    // As a filter it would stand for other reports too.
-    if (signal.aborted || /[*>]/.test(subject)) return;
+    if (signal.aborted) return;
     try {
-      await messenger.bus.streams.purge(STREAMS.report.name, subject);
+      await messenger.bus.streams.remove(STREAMS.report.name, seq);
     } catch (error) {
       log.info('report.stays', { subject, error: toWireError(error) }); // Until it is too old.
     }
@@ -138,25 +128,17 @@ export class Reports {
 
   /** What is wrong with who speaks; null where nothing is. */
   #foreign(report: TaskReport, { subject }: StoredMessage): string | null {
-    const about = reportedAttempt(subject);
-    if (
-      about === null ||
-      about.build !== report.build ||
-      about.stamp !== report.stamp ||
-      about.task !== report.task ||
-      about.attempt !== report.attempt ||
-      (about.node !== null && about.node !== report.node)
-    ) {
-      const said = `${report.node} on ${report.build}.${report.task}.${report.attempt}`;
-      return `the report says ${said}, its subject ${subject}`;
+    const node = nodeOnSubject(subject);
+    if (node !== null && node !== report.node) {
+      return `the report says ${report.node}, its subject ${subject}`;
     }
-    const lease = this.#leaseOf(about);
+    const lease = this.#leaseOf(report);
     if (lease === null || lease.node === report.node) return null;
     return `${report.node} reports on an attempt that was given to ${lease.node}`;
   }
 
   /** Where the attempt is; null where it is over or not placed, so that its report is a late one. */
-  #leaseOf({ build, stamp, task, attempt }: ReportedAttempt): Lease | null {
+  #leaseOf({ build, stamp, task, attempt }: StampedAttempt): Lease | null {
     const context = this.#options.host.context(build);
     // Of another build of its number, on a store of the bus that is no more.
     if (stamp !== undefined && stamp !== context?.stamp) return null;
@@ -166,14 +148,17 @@ export class Reports {
   }
 
   async #bury(message: StoredMessage, error: WireError): Promise<Outcome> {
-    const { messenger, log } = this.#options;
-    log.warn('report.refused', { subject: message.subject, error });
+    const { messenger, log, misreports } = this.#options;
+    const node = nodeOnSubject(message.subject);
+    if (node === null || misreports.note(node)) {
+      log.warn('report.refused', { subject: message.subject, error });
+    }
     await messenger.deadLetter(STREAMS.report.name, message, error);
     return { kind: 'reject', reason: error.message };
   }
 }
 
-function failedReport(about: ReportedAttempt, lease: Lease, error: WireError): TaskReport {
+function failedReport(about: StampedAttempt, lease: Lease, error: WireError): TaskReport {
   const { build, task, attempt } = about;
   const { node, engine, model } = lease;
   return {
@@ -189,3 +174,7 @@ function failedReport(about: ReportedAttempt, lease: Lease, error: WireError): T
     usage: NO_USAGE,
   };
 }
+
+/** By the id of its message, which can be read where the report cannot. */
+const attemptOf = ({ headers }: StoredMessage): StampedAttempt | null =>
+  reportedAttempt(headers[HEADER.messageId] ?? '');

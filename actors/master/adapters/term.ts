@@ -40,6 +40,7 @@ import { createGatewayPort } from './bus-gateways.ts';
 import { createWorkerPort } from './bus-workers.ts';
 import { countFact } from './fact-counters.ts';
 import { Intake } from './intake.ts';
+import type { Misreports } from './misreports.ts';
 
 /** Of the machine's states and context; a snapshot of another version is not read. */
 const SCHEMA_VERSION = 1;
@@ -57,6 +58,7 @@ export interface TermOptions {
   readonly index: BuildIndex;
   readonly nodes: NodesPort;
   readonly pool: Pool;
+  readonly misreports: Misreports;
   readonly fence: number;
   /** `n1-17`: who leads. */
   readonly leader: string;

@@ -32,6 +32,8 @@ export interface NodeEntry {
   readonly capacity: CapacityAdvert | null;
   readonly runtime: RuntimeAdvert | null;
   readonly gateway: GatewayAdvert | null;
+  /** What a person should know of it, in words. */
+  readonly notes: readonly string[];
 }
 
 export type ToolServer = ToolServerStatus & { readonly gateway: GatewayId };

@@ -1,24 +1,25 @@
 /**
- * Reports, appended to CODEGOD_REPORT: one subject per attempt, which holds one message.
+ * Reports, appended to CODEGOD_REPORT.
  *
  * B1: a report that is too large for a message loses its records of tool calls first; a plan that is
  *     too large is a failure of the model.
+ * B2: the bus keeps so many reports of a node at most, until a master has seen them. One that is
+ *     refused for that is `overloaded`: whoever sends it tries again, ever more slowly.
  */
 import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
-import { attemptKey } from '../../../protocol/ids.ts';
-import { reportSubject } from '../../../protocol/subjects.ts';
+import { reportMessageId, reportSubject } from '../../../protocol/subjects.ts';
 import type { TaskReport } from '../../../protocol/task.ts';
 import type { Messenger } from '../../../runtime/messages.ts';
 import type { ReportPort } from '../ports.ts';
 
 export function createBusReports(messenger: Messenger): ReportPort {
   const append = async (report: TaskReport): Promise<void> => {
-    const { node, attempt } = report;
+    const { node, attempt, lease } = report;
     const subject = reportSubject(node, report);
-    const id = `report:${attemptKey(report)}`;
+    const id = reportMessageId(report, lease);
     const stored = await messenger.append(subject, 'task.reported', report, { id, attempt });
-    if (stored.kind === 'appended' || stored.kind === 'subject_full') return;
-    throw new CodeGodError('overloaded', `the report was not stored: ${stored.kind}`);
+    if (stored.kind === 'appended') return;
+    throw new CodeGodError('overloaded', `the report was not stored: ${stored.kind}`); // B2
   };
   return {
     async send(report) {
