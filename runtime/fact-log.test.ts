@@ -200,6 +200,25 @@ describe('the log in a stream', { timeout: 60_000 }, () => {
     assert.equal(second?.headers['ce-type'], 'dev.codegod.build.admitted.v1');
   });
 
+  test('whether anything stands after the last fact is one question', async () => {
+    const entity = fresh();
+    const end = await appendAll(logUnder(1), entity, [admitted(1)]);
+    let readings = 0;
+    const counted = (...args: Parameters<Bus['streams']['read']>) => {
+      readings += 1;
+      return bus.streams.read(...args);
+    };
+    const log = createStreamFactLog({
+      bus: { ...bus, streams: { ...bus.streams, read: counted } },
+      source: '/node/n1/actor/master',
+      fence: () => 1,
+    });
+    assert.deepEqual(await read(log, entity, end), []);
+    assert.equal(readings, 0);
+    await log.append(entity, admitted(2), end);
+    assert.equal((await read(log, entity, end)).length, 1);
+  });
+
   for (const position of [0, 1, 2]) {
     test(`a flipped bit in fact ${position + 1} of 3 is noticed`, async () => {
       const build = fresh();

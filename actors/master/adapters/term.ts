@@ -48,7 +48,7 @@ const SCHEMA_VERSION = 1;
 const EFFECTS_MAX = 100_000;
 const LOOK_AT_NODES_MS = 1_000;
 /** Builds that are opened at once after a start: most of it is waiting for the bus and the disk. */
-const OPENED_AT_ONCE = 4;
+const OPENED_AT_ONCE = 16;
 
 export interface TermOptions {
   readonly messenger: Messenger;
