@@ -90,15 +90,9 @@ async function node(): Promise<NodeAnswer> {
   return nodes[0];
 }
 
-/** Begins a build that may take this long. */
-async function submit(home: TestSystem, prompt: string, limitS: number): Promise<string> {
-  const answer = await fetch(`${home.http}/build`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ prompt, constraints: { max_execution_time: limitS } }),
-  });
-  return ((await answer.json()) as { id: string }).id;
-}
+/** Of a build that may take this long. */
+const limited = (limitS: number) => ({ constraints: { max_execution_time: limitS } });
+const ON_NODE = { tech_stack: { backend: 'Node.js' } };
 
 /** Nothing is at work and nothing is reserved. */
 const assertIdle = (): Promise<void> =>
@@ -111,11 +105,11 @@ describe('builds at once', () => {
     async () => {
       const alone = [
         treeOf(await system.ended(await system.begin(LIBRARY))),
-        treeOf(await system.ended(await system.begin(NOTES, '--stack', 'node'))),
+        treeOf(await system.ended(await system.begin(NOTES, ON_NODE))),
       ];
       const [library, notes] = await Promise.all([
         system.begin(LIBRARY),
-        system.begin(NOTES, '--stack', 'node'),
+        system.begin(NOTES, ON_NODE),
       ]);
       const third = await system.begin(LIBRARY);
       const waiting = await system.until(third, ({ state }) => state !== 'planning', 15_000);
@@ -253,19 +247,12 @@ describe('a request that cannot be', () => {
   });
 });
 
-async function workerPid(): Promise<number> {
-  const { actors } = await system.status();
-  const pid = actors.find(({ name }) => name === 'worker')?.pid;
-  assert.ok(typeof pid === 'number');
-  return pid;
-}
-
 describe('a worker that stands still', () => {
   test(
     'is given up after the time of its task; its late report changes nothing',
     OPTIONS,
     async () => {
-      const pid = await workerPid();
+      const pid = system.pidOf('worker');
       const tap = await system.wiretap('codegod.mcp.*.call.*');
       const passed = await system.wiretap('codegod.event.*.deadline.passed');
       let id = '';
@@ -284,17 +271,17 @@ describe('a worker that stands still', () => {
       const merged = (await factsOf(build.id)).filter(fact => fact.type === 'task.merged');
       const tasks = merged.map(fact => fact.task);
       assert.deepEqual(tasks, [...new Set(tasks)], 'a task was merged twice');
-      assert.equal(await workerPid(), pid);
+      assert.equal(system.pidOf('worker'), pid);
       await assertIdle();
     },
   );
 
   test('for good: the build ends within its own limit and says so', OPTIONS, async () => {
-    const pid = await workerPid();
+    const pid = system.pidOf('worker');
     const tap = await system.wiretap('codegod.mcp.*.call.*');
     const limitS = 6;
     try {
-      const id = await submit(system, LIBRARY, limitS);
+      const id = await system.begin(LIBRARY, limited(limitS));
       await within(30_000, 'a tool call', tap.first);
       process.kill(pid, 'SIGSTOP');
       const build = await system.ended(id, (limitS + 40) * 1_000);
@@ -472,7 +459,7 @@ describe('a full disk under the projects', {
         const tap = await small.wiretap(subject);
         try {
           if (when === 'before the project') fillDisk(data);
-          const id = await submit(small, NOTES, limitS);
+          const id = await small.begin(NOTES, limited(limitS));
           await within(30_000, subject, tap.first);
           fillDisk(data);
           const build = await small.ended(id, 60_000);

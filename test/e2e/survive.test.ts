@@ -49,16 +49,9 @@ function treeOf(build: BuildSummary): string {
   return execFileSync('git', ['-C', build.path, 'rev-parse', 'HEAD^{tree}'], { encoding: 'utf8' });
 }
 
-async function pidOf(victim: string): Promise<number> {
-  const { bus, actors } = await system.status();
-  const pid = victim === 'bus' ? bus.pid : actors.find(({ name }) => name === victim)?.pid;
-  assert.ok(typeof pid === 'number', `${victim} has no process`);
-  return pid;
-}
-
 /** Kills the victim at the first message on the subject after the build has begun. */
 async function disturbedBuild(victim: string, subject: string): Promise<BuildSummary> {
-  const pid = await pidOf(victim);
+  const pid = system.pidOf(victim);
   const step = await system.wiretap(subject);
   const struck = step.first.then(() => process.kill(pid, 'SIGKILL'));
   try {
