@@ -37,6 +37,7 @@ const KEYS = [
   'weights_bytes',
   'kv_bytes',
   'recurrent_bytes',
+  'draft_bytes',
   'compute_bytes',
   'projector_bytes',
   'overhead_bytes',
@@ -114,6 +115,23 @@ test('what does not say its shapes is guessed from its size, and that is said', 
     const text = await home.run('estimate', '--show', show, '--gpu', '8GiB');
     assert.match(text.stderr, /an upper guess from its size alone/, what);
   }
+});
+
+test('what depends on an engine that nobody named is the larger of two, and said', async t => {
+  const { home, write } = openWorld(t);
+  const { metadata, tensors } = testModel(SHAPES['qwen3.6:27b'], 'Q4_K_M');
+  const show = write('show.json', JSON.stringify({ model_info: metadata, tensors, size: 17e9 }));
+  const saidOf = async (...flags: string[]) =>
+    JSON.parse((await home.run('estimate', '--show', show, '--json', ...flags)).stdout);
+  const unknown = await saidOf();
+  assert.ok(unknown.draft_bytes > 2 ** 29);
+  assert.match(unknown.doubts[0], /^\d+\.\d MiB are for drafting .*`--draft 0` leaves them out$/);
+  const none = await saidOf('--draft', '0');
+  assert.deepEqual([none.draft_bytes, none.doubts], [0, []]);
+  assert.equal(unknown.total_bytes - none.total_bytes, unknown.draft_bytes);
+  const shared = await saidOf('--draft', '0', '--slots', '4', '--unified');
+  assert.equal(shared.recurrent_bytes, 4 * none.recurrent_bytes);
+  assert.equal(shared.kv_bytes - shared.recurrent_bytes, none.kv_bytes - none.recurrent_bytes);
 });
 
 test('sizes that cannot be those of the model are said', async t => {

@@ -10,6 +10,7 @@ import type { PlaceOptions } from './commands/place.ts';
 const KV_TYPES = ['f16', 'q8_0', 'q4_0', 'bf16', 'f32', 'q5_1', 'q5_0', 'q4_1'];
 const SLOTS_MAX = 1_024;
 const BATCH_MAX = 65_536;
+const DRAFT_MAX = 1_024;
 const BACKENDS = ['cuda', 'rocm', 'metal', 'vulkan', 'cpu'];
 
 export function poolCommands(program: Command, run: Run): void {
@@ -63,11 +64,27 @@ function estimateCommand(program: Command, run: Run): void {
     .option('--engine <version>', 'version of the Ollama that will run it, such as 0.17.4')
     .addOption(new Option('--batch <tokens>', 'tokens computed at once').argParser(batch))
     .option('--no-flash-attention', 'as engines run it where that is off')
+    .option(
+      '--unified',
+      'slots share one cache of --ctx tokens, as in llama-server without -np',
+      false,
+    )
+    .addOption(
+      new Option('--draft <tokens>', 'tokens that predicting layers draft at once').argParser(
+        draft,
+      ),
+    )
     .action((model: string | undefined, options: EstimateOptions) =>
       run(async context =>
         (await import('./commands/estimate.ts')).estimate(context, model, options),
       ),
     );
+}
+
+function draft(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 0 && value <= DRAFT_MAX) return value;
+  throw new InvalidArgumentError(`expected a whole number from 0 to ${DRAFT_MAX}`);
 }
 
 function batch(text: string): number {

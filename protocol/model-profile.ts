@@ -44,6 +44,21 @@ export const ModelProfile = z.looseObject({
   caches: z.array(CacheGroup).max(GROUPS_MAX),
   /** Elements per token that one block keeps at its widest step, beside the masks of attention. */
   activation_width: z.int().min(0).optional(),
+  /** Heads that choose which tokens sparse attention looks at; absent where none do. */
+  index_heads: z.int().min(1).optional(),
+  /** The largest tensor of a block: copied to the card whole where its block lies in main memory. */
+  largest_tensor_bytes: Bytes.optional(),
+  /** Layers that only predict further tokens: loaded where an engine drafts with them. */
+  drafting: z
+    .looseObject({
+      weights_bytes: Bytes,
+      caches: z.array(CacheGroup).max(GROUPS_MAX),
+      /** Whether the state of recurrent layers is kept once more for every token drafted. */
+      keeps_states: z.boolean(),
+      /** Tokens drafted at once as the model itself asks for; null where it says nothing. */
+      tokens: z.int().min(0).max(1_024).nullable(),
+    })
+    .optional(),
   /** State of recurrent layers: bytes per sequence over all of them, whatever the context. */
   recurrent_bytes: Bytes,
   /** Tokens the model was made for; 0 where unknown. */

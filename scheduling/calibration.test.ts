@@ -31,6 +31,8 @@ interface Load {
   readonly measured_gib: number;
   readonly kind: 'device' | 'buffers';
   readonly engine?: { readonly ollama?: string; readonly all_outputs?: boolean };
+  /** That nothing was drafted, where the report shows it. */
+  readonly draft_tokens?: 0;
   /** As logged, where the mixture cannot be reproduced; `unpublished`: to be taken from this load. */
   readonly weights_mib?: number;
   readonly weights?: 'unpublished';
@@ -43,7 +45,7 @@ function estimateOf(
   load: Load,
   isKnown: boolean,
 ): { readonly bytes: number; readonly weights: number } {
-  const { context_tokens, slots = 1, kv_type = 'f16', cards = 1 } = load;
+  const { context_tokens, slots = 1, kv_type = 'f16', cards = 1, draft_tokens } = load;
   const mixture = load.weights_mib === undefined ? load.mixture : 'Q4_K_M';
   const profile = profileNamed(load.model, mixture);
   const engine = isKnown ? engineOf(load, context_tokens * slots) : undefined;
@@ -54,6 +56,7 @@ function estimateOf(
     flash_attention: true,
     backend: 'cuda',
     ...(engine === undefined ? {} : { engine }),
+    ...(draft_tokens === undefined ? {} : { draft_tokens }),
   };
   const need = memoryNeed(profile, options);
   const weights = load.weights_mib === undefined ? need.weights_bytes : load.weights_mib * 2 ** 20;

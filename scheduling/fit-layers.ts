@@ -23,9 +23,14 @@ export interface Layers {
   readonly bytes: readonly number[];
   /** Beside the layers, on every card that holds any. */
   readonly fixed: number;
+  /** Besides, on a card of a model that lies partly in main memory. */
+  readonly copied: number;
+  /** What the engine leaves free on every card, whatever the estimate is. */
+  readonly kept_free: number;
 }
 
-export const withReserve = (bytes: number): number => bytes + reserveOf(bytes);
+export const withReserve = (bytes: number, keptFreeBytes = 0): number =>
+  bytes + reserveOf(bytes, keptFreeBytes);
 
 export function layersOf(profile: ModelProfile, need: MemoryNeed, residualBytes: number): Layers {
   const count = profile.blocks.reduce((sum, run) => sum + run.count, 0);
@@ -35,12 +40,21 @@ export function layersOf(profile: ModelProfile, need: MemoryNeed, residualBytes:
   return {
     bytes: [...blocks, Math.max(0, output)],
     fixed: need.compute_bytes + need.overhead_bytes,
+    copied: profile.largest_tensor_bytes ?? largestTensorOf(profile),
+    kept_free: need.kept_free_bytes,
   };
+}
+
+/** Of a profile that does not say: a third of its largest block, as experts and feed-forward are. */
+function largestTensorOf({ blocks }: ModelProfile): number {
+  return Math.ceil(Math.max(0, ...blocks.map(run => run.bytes)) / 3);
 }
 
 /** All layers over all cards, or null where that cannot be. */
 export function spread(layers: Layers, cards: readonly Shelf[]): readonly Share[] | null {
-  const usable = cards.filter(card => card.free_bytes > withReserve(layers.fixed));
+  const usable = cards.filter(
+    card => card.free_bytes > withReserve(layers.fixed, layers.kept_free),
+  );
   if (usable.length === 0) return null;
   const shares = proportional(layers, usable);
   if (shares !== null) return shares;
@@ -61,7 +75,7 @@ function proportional(layers: Layers, cards: readonly Shelf[]): Share[] | null {
     const held = sum(layers.bytes.slice(start, end));
     if (end > start) {
       const bytes = held + layers.fixed;
-      if (withReserve(bytes) > card.free_bytes) return null;
+      if (withReserve(bytes, layers.kept_free) > card.free_bytes) return null;
       shares.push({ index: card.index, bytes });
     }
     start = end;
@@ -75,8 +89,17 @@ export interface Stack {
   readonly left: number;
 }
 
-/** From the last layer to the first, each card as full as it gets. */
+/**
+ * From the last layer to the first, each card as full as it gets. Where some stay behind, an engine
+ * copies their tensors to a card for every batch, one at a time: room for that is set aside.
+ */
 export function stack(layers: Layers, cards: readonly Shelf[]): Stack {
+  const whole = stacked(layers, cards);
+  if (whole.left === 0) return whole;
+  return stacked({ ...layers, fixed: layers.fixed + layers.copied }, cards);
+}
+
+function stacked(layers: Layers, cards: readonly Shelf[]): Stack {
   let left = layers.bytes.length;
   const shares: Share[] = [];
   for (const card of [...cards].reverse()) {
@@ -84,7 +107,7 @@ export function stack(layers: Layers, cards: readonly Shelf[]): Stack {
     let bytes = layers.fixed;
     while (left > 0) {
       const next = bytes + (layers.bytes[left - 1] ?? 0);
-      if (withReserve(next) > card.free_bytes) break;
+      if (withReserve(next, layers.kept_free) > card.free_bytes) break;
       bytes = next;
       left -= 1;
     }

@@ -19,7 +19,7 @@ import {
   sum,
   withReserve,
 } from './fit-layers.ts';
-import { type MemoryNeed, type MemoryOptions, memoryNeed } from './memory.ts';
+import { type MemoryNeed, type MemoryOptions, memoryNeed, reserveOf } from './memory.ts';
 
 export interface CardRoom {
   readonly index: number;
@@ -93,7 +93,7 @@ export function fit(
     hostFree === null ||
     need.host_bytes + (room.unified ? sum(shares.map(share => share.bytes)) : 0) <= hostFree;
   const onCards = { ...base, ram_bytes: need.host_bytes };
-  const one = cards.find(card => withReserve(total) <= card.free_bytes);
+  const one = cards.find(card => withReserve(total, layers.kept_free) <= card.free_bytes);
   if (one !== undefined) {
     const shares = [{ index: one.index, bytes: total }];
     if (holds(shares)) return { ...onCards, kind: 'single', cards: shares };
@@ -192,7 +192,8 @@ function shortage(
   const whole = sum(layers.bytes);
   const free = (all: readonly KnownCard[]): number => sum(all.map(card => card.free_bytes));
   const misses = [1, cards.length].map(
-    count => withReserve(whole + count * layers.fixed) - free(cards.slice(0, count)),
+    count =>
+      whole + count * layers.fixed + reserveOver(count, layers) - free(cards.slice(0, count)),
   );
   if (offload && room.ram_free_bytes !== null) {
     misses.push(withReserve(whole + layers.fixed) - room.ram_free_bytes);
@@ -200,6 +201,11 @@ function shortage(
   const taken = need.host_bytes + (room.unified ? need.total_bytes : 0);
   const host = room.ram_free_bytes === null ? 0 : taken - room.ram_free_bytes;
   return Math.max(1, host, Math.min(...misses));
+}
+
+/** Kept free over so many cards together. */
+function reserveOver(count: number, { bytes, fixed, kept_free }: Layers): number {
+  return reserveOf(sum(bytes) + count * fixed, count * kept_free);
 }
 
 /** Whether it runs as it should: on cards, or in main memory where the host has no card. */

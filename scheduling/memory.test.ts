@@ -22,6 +22,7 @@ const OPTIONS: MemoryOptions = {
   kv_type: 'f16',
   flash_attention: true,
   backend: 'cuda',
+  draft_tokens: 0,
 };
 type Name = keyof typeof SHAPES;
 const needOf = (name: Name, options: Partial<MemoryOptions> = {}) =>

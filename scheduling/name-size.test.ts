@@ -18,6 +18,7 @@ test('names that tell their parameters: not under the file, and not twice as lar
     ['qwen3:30b-a3b', 19 * GB],
     ['mixtral:8x7b', 26 * GB],
     ['smollm2:135m', 0.07 * GB],
+    ['gemma3n:e2b', 5.6 * GB],
     ['hf.co/bartowski/some-model-GGUF:4b', 2.5 * GB],
   ];
   for (const [name, bytes] of files) {

@@ -23,14 +23,29 @@ const MIXTURES: readonly (readonly [RegExp, number])[] = [
   [/(^|[-_])i?q2(_\w+)?$/, 3.4],
 ];
 const DEFAULT_BITS = 4.9;
+/** Parameters of models that are named after those of them that count (`e4b`, Gemma 3n and 4). */
+const EFFECTIVE: Readonly<Record<string, number>> = { '2': 5.44, '4': 7.85 };
+const EFFECTIVE_OTHERWISE = 2.7;
+/** Their tables of embeddings and their towers are kept finer than the mixture: so many bits more. */
+const EFFECTIVE_BITS = 5;
+const BITS_MAX = 16;
 
 /** Bytes of the file; null where the name does not tell the number of parameters. */
 export function sizeOfName(name: string): number | null {
   const tag = name.slice(0, 256).toLowerCase().split(':').at(-1) ?? '';
-  const told = /(?:^|[^a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)([bm])(?![a-z0-9])/.exec(tag);
+  const told = /(?:^|[^a-z0-9.])(e|(?:\d{1,3}x))?(\d{1,4}(?:\.\d{1,3})?)([bm])(?![a-z0-9])/.exec(
+    tag,
+  );
   if (told === null) return null;
-  const [, copies = '1', count, unit] = told;
-  const parameters = Number(copies) * Number(count) * (unit === 'b' ? BILLION : MILLION);
-  const bits = MIXTURES.find(([ending]) => ending.test(tag))?.[1] ?? DEFAULT_BITS;
-  return Math.ceil((parameters * bits * ROUNDED) / BITS_PER_BYTE);
+  const [, before = '1x', count = '', unit] = told;
+  const one = unit === 'b' ? BILLION : MILLION;
+  const mixture = MIXTURES.find(([ending]) => ending.test(tag))?.[1] ?? DEFAULT_BITS;
+  const isEffective = before === 'e';
+  const all = isEffective
+    ? (EFFECTIVE[count] ?? EFFECTIVE_OTHERWISE * Number(count))
+    : Number.parseInt(before, 10) * Number(count);
+  const bits = isEffective
+    ? Math.max(mixture, Math.min(BITS_MAX, mixture + EFFECTIVE_BITS))
+    : mixture;
+  return Math.ceil((all * one * bits * ROUNDED) / BITS_PER_BYTE);
 }

@@ -32,8 +32,7 @@ const needs = new WeakMap<ModelProfile, Map<string, MemoryNeed>>();
 
 /** `memoryNeed()`, computed once for a profile and a way to run it. */
 export function needOf(profile: ModelProfile, options: MemoryOptions): MemoryNeed {
-  const { context_tokens, slots, kv_type, flash_attention, backend, engine_version } = options;
-  const way = `${context_tokens} ${slots} ${kv_type} ${flash_attention} ${backend} ${engine_version}`;
+  const way = JSON.stringify(options);
   const known = needs.get(profile) ?? new Map<string, MemoryNeed>();
   needs.set(profile, known);
   const need = known.get(way) ?? memoryNeed(profile, options);

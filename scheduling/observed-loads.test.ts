@@ -23,7 +23,7 @@ const [MODEL, SIBLING, OTHER] = [
 ] as const;
 const OPTIONS = {
   ...{ context_tokens: CONTEXT, slots: 1, kv_type: 'f16' as const },
-  ...{ flash_attention: true, backend: 'cuda' as const },
+  ...{ flash_attention: true, backend: 'cuda' as const, engine_version: VERSION },
 };
 const needOf = ({ profile }: ModelInput, backend: 'cuda' | 'cpu' = 'cuda') =>
   memoryNeed(profile ?? assert.fail('no profile'), { ...OPTIONS, backend });
@@ -133,6 +133,27 @@ test('what an engine does not tell is on neither side', () => {
   assert.equal(observedLoad(copy, { ...said, vram_bytes: null, ram_bytes: null }), null);
   const host = observedLoad({ ...copy, backend: 'cpu' }, { ...said, vram_bytes: 0 });
   assert.equal(host?.measured_bytes, need.host_bytes);
+});
+
+test('of a model that may draft, engines tell too little: what lies below its estimate teaches nothing', () => {
+  const drafting = shape('qwen3.6:27b');
+  const engine = nodeView(node('a', 1, drafting)).runtime?.advert.engines[0];
+  const model = engine?.models[0];
+  assert.ok(model !== undefined && engine !== undefined);
+  const told = toldBytes(needOf(drafting));
+  const at = (share: number, version: string) => {
+    const running = { vram_bytes: Math.round(told * share), ram_bytes: 0 };
+    const copy = { engine: { ...engine, version }, model, backend: 'cuda' as const };
+    return observedLoad(copy, { ...running, context_tokens: CONTEXT, cards: 1 });
+  };
+  assert.equal(at(0.7, VERSION), null);
+  assert.equal(at(1.1, VERSION)?.measured_bytes, Math.round(told * 1.1));
+  assert.notEqual(at(0.7, '0.32.5'), null, 'it drafts only where it is asked to');
+  // Nor where an advert of an older release tells of such a load.
+  const observed = load(drafting, 0.7);
+  assert.equal(houseLoads([nodeView(node('a', 1, { ...drafting, observed }))]), emptyResiduals);
+  const { plan } = asked(drafting, node('a', 23 * GIB, { ...drafting, observed }));
+  assert.equal(plan?.need_bytes, needOf(drafting).total_bytes);
 });
 
 test('of several loads the one that took most stays, until the kind of load is another', () => {

@@ -8,9 +8,11 @@
  * O3: estimates are raised by the loads of all nodes, but lowered only by those of the node itself: it
  *     computes with these, and would refuse what others had found small.
  * O4: the same loads give the same table, the very object: what was computed with it stays valid.
+ * O5: of a model that drafts, or may, engines tell far less than it takes: only what lies above its
+ *     estimate is learnt.
  */
 import type { EngineAdvert, ModelAdvert, ObservedLoad } from '../protocol/node.ts';
-import { type Backend, type MemoryNeed, toldBytes } from './memory.ts';
+import { type Backend, draftTokens, type MemoryNeed, toldBytes } from './memory.ts';
 import { backendOf, capacityFor } from './node-cards.ts';
 import { memoryOptionsOf, needOf, profileOf } from './node-need.ts';
 import type { NodeView } from './node-view.ts';
@@ -150,9 +152,11 @@ export function observedLoad(copy: Copy, running: RunningBytes): ObservedLoad | 
   const need = needOf(profileOf(model), options);
   const isOnCards = backend !== 'cpu';
   if (isOnCards && (ram ?? 0) > need.host_bytes + HOST_BUFFERS_BYTES) return null;
+  const measured_bytes = isOnCards ? (vram ?? 0) : (vram ?? 0) + (ram ?? 0);
+  const estimated_bytes = toldBytes(need, running.cards);
+  if (need.draft_bytes > 0 && measured_bytes < estimated_bytes) return null; // O5
   return {
-    measured_bytes: isOnCards ? (vram ?? 0) : (vram ?? 0) + (ram ?? 0),
-    estimated_bytes: toldBytes(need, running.cards),
+    ...{ measured_bytes, estimated_bytes },
     ...{ context_tokens, backend, engine_version: engine.version, kv_type: options.kv_type },
   };
 }
@@ -210,6 +214,8 @@ function observationOf(copy: Copy): Observation | null {
     backend: backend ?? now.backend,
     kv_type: kv_type ?? now.kv_type,
   };
+  const isDrafting = draftTokens(profileOf(copy.model), kind) > 0;
+  if (isDrafting && measured_bytes < estimated_bytes) return null; // O5
   return { kind, measured_bytes, estimated_bytes };
 }
 

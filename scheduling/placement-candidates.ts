@@ -297,7 +297,7 @@ export class Candidates {
   #leastOf(state: NodeState, entry: Entry): number {
     if (entry.least_bytes > (state.bound_bytes ?? 0)) return entry.least_bytes;
     const { need, residual } = takenBy(state, entry, this.request.context_tokens);
-    return withReserve(need.total_bytes + residual);
+    return withReserve(need.total_bytes + residual, need.kept_free_bytes);
   }
 
   /** Smaller models fare no better there. */

@@ -141,7 +141,7 @@ export class Loading {
   /** Of one card, or of main memory where there is no card; reserve and residual included. */
   #needed(): number {
     const { need, residual } = this.#asked();
-    return withReserve(Math.max(0, need.total_bytes + residual));
+    return withReserve(Math.max(0, need.total_bytes + residual), need.kept_free_bytes);
   }
 
   #isGood({ kind }: Fit): boolean {

@@ -14,6 +14,8 @@ export interface LayerCache {
   readonly window_tokens: number | null;
   /** State of a recurrence, for one sequence. */
   readonly recurrent_bytes: number;
+  /** What sparse attention keeps besides, to choose the tokens it looks at. */
+  readonly index: { readonly key_width: number; readonly value_width: number } | null;
 }
 
 const LAYERS_MAX = 4_096;
@@ -58,6 +60,13 @@ const ENCODERS =
 /** Every layer attends and has a state as well. */
 const BOTH = /^falcon-h1$/;
 
+/** Indices that keep values too, as wide as one head; those of the others keep none. */
+const INDEX_WITH_VALUES = /^minimax-m3$/;
+/** Indices that keep the keys of pooled tokens in the same rows, as often as this at most. */
+const POOLED_INDEX: Readonly<Record<string, number>> = { qwen4exp: 2, 'glm5-next': 3 };
+/** From GLM 5.2 on, which is made for so many tokens, most layers share an index of an earlier one. */
+const SHARED_INDEX_CONTEXT = 1_048_576;
+
 /** Hybrids whose full layers are one in so many where the metadata does not say. */
 const HYBRID = /^(qwen3next|qwen35|qwen35moe|qwen4exp)$/;
 const INTERVAL_DEFAULT = 4;
@@ -67,20 +76,63 @@ export function layerCaches(
   reader: MetadataReader,
   tensors: readonly ProfileTensor[] | null,
 ): LayerCache[] {
-  const all = Math.min(LAYERS_MAX, reader.number('block_count') ?? 0);
-  const count = Math.max(0, all - (reader.number('nextn_predict_layers') ?? 0));
+  const count = trunkOf(reader);
   const attends = attentionOf(reader, tensors, count);
   const recurs = recurrenceOf(reader, tensors, count, attends);
   const slides = windowsOf(reader, count);
   const shape = shapesOf(reader, count);
+  const indices = indicesOf(reader, tensors, count);
   const owners = count - sharedOf(reader, count);
   const state = stateBytes(reader);
   return Array.from({ length: count }, (_, layer) => {
     const window = slides[layer] ?? null;
     const recurrent_bytes = recurs[layer] === true ? state : 0;
     const none = { kind: 'full', key_width: 0, value_width: 0, window_tokens: null } as const;
-    if (attends[layer] !== true || layer >= owners) return { ...none, recurrent_bytes };
-    return { ...shape(layer, window), recurrent_bytes };
+    if (attends[layer] !== true || layer >= owners) {
+      return { ...none, recurrent_bytes, index: null };
+    }
+    const index = indices[layer] ?? null;
+    return { ...shape(layer, window), recurrent_bytes, index };
+  });
+}
+
+/** Layers that a token runs through; those that only predict further ones come after them. */
+function trunkOf(reader: MetadataReader): number {
+  const all = Math.min(LAYERS_MAX, reader.number('block_count') ?? 0);
+  return Math.max(0, all - (reader.number('nextn_predict_layers') ?? 0));
+}
+
+/** What so many predicting layers keep where they draft: full attention, without an index. */
+export function draftCaches(reader: MetadataReader, layers: number): CacheGroup[] {
+  const trunk = trunkOf(reader);
+  const shape = shapesOf(reader, trunk + layers);
+  const kept = Array.from({ length: layers }, (_, at) => shape(trunk + at, null));
+  return kept.map(one => ({ ...one, layers: 1 }));
+}
+
+/** The index that each layer of sparse attention keeps: one key head, whatever the others have. */
+function indicesOf(
+  reader: MetadataReader,
+  tensors: readonly ProfileTensor[] | null,
+  count: number,
+): readonly LayerCache['index'][] {
+  const key = reader.number('attention.indexer.key_length') ?? 0;
+  if (key === 0) return [];
+  const { architecture } = reader;
+  const rows = POOLED_INDEX[architecture] ?? 1;
+  const value_width = INDEX_WITH_VALUES.test(architecture)
+    ? (reader.number('attention.value_length') ?? 0)
+    : 0;
+  const listed = reader.flags('attention.indexer.types', count);
+  const names = namesOf(tensors, count);
+  const isShared =
+    architecture === 'glm-dsa' && (reader.number('context_length') ?? 0) >= SHARED_INDEX_CONTEXT;
+  return Array.from({ length: count }, (_, layer) => {
+    const own = names?.[layer];
+    const isOwner =
+      listed?.[layer] ??
+      (isShared ? layer < 2 || layer % 4 === 2 : own === undefined || own.has('indexer'));
+    return isOwner ? { key_width: rows * key, value_width } : null;
   });
 }
 
@@ -199,7 +251,10 @@ function sharedOf(reader: MetadataReader, count: number): number {
   return reader.architecture === 'gemma3n' ? Math.max(0, count - 20) : 0;
 }
 
-type ShapeOf = (layer: number, window: number | null) => Omit<LayerCache, 'recurrent_bytes'>;
+type ShapeOf = (
+  layer: number,
+  window: number | null,
+) => Omit<LayerCache, 'recurrent_bytes' | 'index'>;
 
 function shapesOf(reader: MetadataReader, count: number): ShapeOf {
   const embedding = reader.number('embedding_length') ?? 0;
@@ -217,9 +272,7 @@ function shapesOf(reader: MetadataReader, count: number): ShapeOf {
   const isLatent = rank !== null && (reader.number('attention.key_length_mla') ?? 0) > 0;
   return (layer, window) => {
     if (isLatent) {
-      // Sparse attention keeps an index besides, one more head of its own.
-      const index = reader.number('attention.indexer.key_length') ?? 0;
-      const width = rank + (reader.number('rope.dimension_count') ?? 0) + index;
+      const width = rank + (reader.number('rope.dimension_count') ?? 0);
       return { kind: 'latent', key_width: width, value_width: 0, window_tokens: null };
     }
     const owned = kv[layer] ?? -1;

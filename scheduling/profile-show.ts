@@ -39,8 +39,16 @@ export function inputOfShow(show: unknown, sizeBytes: number | null): ProfileInp
     tensors,
     file_bytes: sizeBytes ?? allBytes(tensors ?? []),
     projector_apart: recordOf(answer?.['projector_info']) !== null,
+    draft_tokens: draftTokensOf(answer?.['parameters']),
     source: 'show',
   };
+}
+
+/** What the model's own parameters set, as lines of a name and a value; null where they do not. */
+function draftTokensOf(parameters: unknown): number | null {
+  if (typeof parameters !== 'string') return null;
+  const set = /^draft_num_predict[ \t]+(\d{1,4})[ \t]*$/m.exec(parameters)?.[1];
+  return set === undefined ? null : Number(set);
 }
 
 function recordOf(value: unknown): Readonly<Record<string, unknown>> | null {

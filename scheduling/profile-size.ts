@@ -12,8 +12,10 @@ import type { MetadataReader } from './profile-metadata.ts';
 
 export type Weights = Pick<
   ModelProfile,
-  'host_bytes' | 'output_bytes' | 'blocks' | 'projector_bytes'
+  'host_bytes' | 'output_bytes' | 'blocks' | 'projector_bytes' | 'largest_tensor_bytes'
 >;
+/** With those of layers that only predict. */
+export type FoundWeights = Weights & { readonly draft_bytes: number };
 
 /** Bytes that a token of the vocabulary takes in a file: text, kind, score, merges. */
 export const TOKEN_BYTES = 40;
@@ -48,33 +50,43 @@ const TABLE_TYPES: Readonly<Record<number, string>> = {
 const OUTPUT_TYPE = 'Q6_K';
 const WIDE_TYPES = /^(F32|F16|BF16|Q8_0)$/;
 
+/** Element types that the table of every layer's own embeddings is found in. */
+const TABLE_WIDTHS: readonly string[] = ['Q5_K', 'Q6_K', 'Q8_0', 'F16'];
+/** Of what is not a plain table or projector, so much at most. */
+const TABLE_SHARE_MAX = 0.9;
+/** Blocks of a mixture take more than its plain type, since some of their tensors are kept finer. */
+const MIXED = 1.08;
+/** Towers whose feed-forward is gated: a third matrix (Pixtral, Qwen 2.5 VL, Gemma 4, GLM). */
+const GATED_VISION = /^(mistral3|pixtral|qwen25vl|gemma4|glmocr|glm4v)/;
+
 export function weightsOfSize(
   reader: MetadataReader,
   bytes: number,
   layers: readonly LayerCache[],
   vocabulary: number,
-): Weights {
+): FoundWeights {
   const embedding = reader.number('embedding_length') ?? 0;
   const entries = embedding * vocabulary;
-  const vision = visionParameters(reader);
+  const vision = visionParameters(reader) + audioParameters(reader);
   const tied = isTied(reader, layers.length, entries, vision);
   const apart = TABLE_TYPES[reader.fileType ?? -1] ?? 'Q4_K';
   const type = tied && !WIDE_TYPES.test(apart) ? OUTPUT_TYPE : apart;
   const body = Math.max(0, bytes - TOKEN_BYTES * vocabulary);
   const share = (wanted: number): number => Math.min(Math.ceil(wanted), Math.floor(body / 2));
   const table = share(entries * elementBytes(type));
-  const perLayer = reader.number('embedding_length_per_layer_input') ?? 0;
-  const perLayerTable = Math.ceil(perLayer * layers.length * vocabulary * elementBytes(apart));
   const projector = share(HALF_BYTES * vision);
-  const left = Math.max(0, body - table - Math.min(perLayerTable, body / 2) - projector);
+  const rest = Math.max(0, body - table - projector);
+  const perLayerTable = perLayerBytes(reader, { rest, entries, vision, apart, vocabulary });
+  const left = rest - perLayerTable;
   const count = Math.max(1, layers.length);
   // Layers that only predict take their part of the file, but are not loaded.
   const all = Math.max(count, reader.number('block_count') ?? 0);
   return {
-    host_bytes: table + Math.min(perLayerTable, Math.floor(body / 2)),
+    host_bytes: table + perLayerTable,
     output_bytes: tied ? table : 0,
     blocks: [{ count, bytes: Math.floor(left / all) }],
     projector_bytes: projector,
+    draft_bytes: (all - count) * Math.floor(left / all),
   };
 }
 
@@ -83,12 +95,51 @@ function elementBytes(name: string): number {
   return type === null ? 1 : type.block_bytes / type.block_elements;
 }
 
+/**
+ * The table of embeddings that every layer has of its own (Gemma 3n and the E models of Gemma 4). Some
+ * quantisers leave it as wide as it was trained: what the file has beyond its blocks, of which the
+ * number of parameters tells the size, shows how wide. Where that is unknown it is as the other table.
+ */
+function perLayerBytes(
+  reader: MetadataReader,
+  file: {
+    readonly rest: number;
+    readonly entries: number;
+    readonly vision: number;
+    readonly apart: string;
+    readonly vocabulary: number;
+  },
+): number {
+  const layers = reader.number('block_count') ?? 0;
+  const own = (reader.number('embedding_length_per_layer_input') ?? 0) * layers * file.vocabulary;
+  const most = Math.floor(file.rest * TABLE_SHARE_MAX);
+  const plain = elementBytes(file.apart);
+  const all = reader.parameters;
+  if (own === 0 || all === null) return Math.min(most, Math.ceil(own * plain));
+  const blocks = Math.max(0, all - file.entries - own - file.vision) * plain * MIXED;
+  const found = file.rest - blocks;
+  const [nearest = 0] = [...new Set([file.apart, ...TABLE_WIDTHS])]
+    .map(type => own * elementBytes(type))
+    .filter(bytes => bytes >= own * plain)
+    .sort((one, other) => Math.abs(one - found) - Math.abs(other - found));
+  return Math.min(most, Math.ceil(nearest));
+}
+
 /** Parameters of a vision tower in the same file: attention and feed-forward of its blocks. */
 function visionParameters(reader: MetadataReader): number {
   const blocks = reader.number('vision.block_count') ?? 0;
   const width = reader.number('vision.embedding_length') ?? 0;
   const ff = reader.number('vision.feed_forward_length') ?? 0;
-  return blocks * width * (4 * width + 2 * ff);
+  const matrices = GATED_VISION.test(reader.architecture) ? 3 : 2;
+  return blocks * width * (4 * width + matrices * ff);
+}
+
+/** Of a conformer: two feed-forward modules, attention and a convolution in each block. */
+function audioParameters(reader: MetadataReader): number {
+  const blocks = reader.number('audio.block_count') ?? 0;
+  const width = reader.number('audio.embedding_length') ?? 0;
+  const ff = reader.number('audio.feed_forward_length') ?? 0;
+  return blocks * width * (8 * width + 4 * ff);
 }
 
 /**

@@ -72,6 +72,8 @@ export interface Shape {
     readonly heads: number;
   };
   readonly nextn?: number;
+  /** Sparse attention: which tokens a layer looks at is chosen by heads of their own. */
+  readonly index?: { readonly heads: number; readonly key: number; readonly top: number };
   readonly more?: Readonly<Record<string, TestValue>>;
 }
 
@@ -139,7 +141,7 @@ function metadataOf(shape: Shape): Record<string, TestValue> {
     [`${a}.expert_feed_forward_length`]: shape.experts?.ff,
     [`${a}.leading_dense_block_count`]: shape.experts?.dense,
     [`${a}.expert_shared_count`]:
-      shape.mla === undefined || shape.experts?.shared === undefined
+      (shape.mla ?? shape.index) === undefined || shape.experts?.shared === undefined
         ? undefined
         : Math.round(shape.experts.shared / shape.experts.ff),
     [`${a}.expert_shared_feed_forward_length`]: shape.experts?.shared,
@@ -155,6 +157,9 @@ function metadataOf(shape: Shape): Record<string, TestValue> {
     [`${a}.ssm.group_count`]: (shape.delta ?? shape.mamba)?.groups,
     [`${a}.ssm.time_step_rank`]: (shape.delta ?? shape.mamba)?.heads,
     [`${a}.nextn_predict_layers`]: shape.nextn,
+    [`${a}.attention.indexer.head_count`]: shape.index?.heads,
+    [`${a}.attention.indexer.key_length`]: shape.index?.key,
+    [`${a}.attention.indexer.top_k`]: shape.index?.top,
     [`${a}.attention.layer_norm_rms_epsilon`]: 1e-6,
     [`${a}.attention.layer_norm_epsilon`]: 1e-5,
     [`${a}.rope.freq_base`]: 1e6,
@@ -178,6 +183,7 @@ function blockOf(shape: Shape, layer: number): Named[] {
     (at(shape.ff, layer) === 0 || shape.architecture !== 'nemotron_h')
   )
     block.push(...mambaOf(mamba, embd));
+  block.push(...indexOf(shape, layer));
   if (delta !== undefined) block.push(['post_attention_norm.weight', [embd]]);
   block.push(...feedForwardOf(shape, layer));
   if (shape.postNorms === true) {
@@ -233,6 +239,28 @@ function attentionOf(shape: Shape, layer: number): Named[] {
           ['attn_k_norm.weight', [head]],
         ] as Named[])
       : []),
+  ];
+}
+
+/** By the latent query where there is one (DeepSeek 3.2), else by the hidden state (MiniMax M3). */
+function indexOf({ embd, index, mla, experts }: Shape, layer: number): Named[] {
+  if (index === undefined) return [];
+  const { heads, key } = index;
+  if (mla?.q === undefined) {
+    if (layer < (experts?.dense ?? 0)) return [];
+    return [
+      ['indexer.q_proj.weight', [embd, heads * key]],
+      ['indexer.k_proj.weight', [embd, key]],
+      ['indexer.q_norm.weight', [key]],
+      ['indexer.k_norm.weight', [key]],
+    ];
+  }
+  return [
+    ['indexer.k_norm.weight', [key]],
+    ['indexer.k_norm.bias', [key]],
+    ['indexer.proj.weight', [embd, heads]],
+    ['indexer.attn_k.weight', [embd, key]],
+    ['indexer.attn_q_b.weight', [mla.q, heads * key]],
   ];
 }
 
@@ -305,6 +333,7 @@ function feedForwardOf(shape: Shape, layer: number): Named[] {
     return [
       ...norm,
       ['ffn_gate_inp.weight', [embd, count]],
+      ...(shape.index === undefined ? [] : ([['exp_probs_b.bias', [count]]] as Named[])),
       ['ffn_gate_exps.weight', [embd, experts.ff, count]],
       ['ffn_down_exps.weight', [experts.ff, embd, count]],
       ['ffn_up_exps.weight', [embd, experts.ff, count]],
@@ -323,7 +352,7 @@ function feedForwardOf(shape: Shape, layer: number): Named[] {
             ['ffn_up_shexp.weight', [embd, shared]],
           ] as Named[])
         : []),
-      ...(shared > 0 && shape.mla === undefined
+      ...(shared > 0 && shape.mla === undefined && shape.index === undefined
         ? ([['ffn_gate_inp_shexp.weight', [embd]]] as Named[])
         : []),
     ];

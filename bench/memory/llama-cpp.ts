@@ -45,8 +45,16 @@ interface Run {
   readonly kv_type: KvType;
   readonly flash_attention: boolean;
   readonly batch: number;
+  readonly unified_slots?: boolean;
+  readonly draft_tokens: number;
 }
-const plain = { slots: 1, kv_type: 'f16', flash_attention: true, batch: 512 } as const;
+const plain = {
+  slots: 1,
+  kv_type: 'f16',
+  flash_attention: true,
+  batch: 512,
+  draft_tokens: 0,
+} as const;
 const RUNS: readonly Run[] = [
   { ...plain, context_tokens: 4_096 },
   { ...plain, context_tokens: 32_768, kv_type: 'q8_0' },
@@ -54,7 +62,10 @@ const RUNS: readonly Run[] = [
   { ...plain, context_tokens: 8_192, slots: 4 },
   { ...plain, context_tokens: 32_768, batch: 2_048 },
   { ...plain, context_tokens: 16_384, flash_attention: false },
+  { ...plain, context_tokens: 32_768, slots: 4, unified_slots: true },
 ];
+/** Besides, of a model with layers that predict. */
+const DRAFTING: Run = { ...plain, context_tokens: 32_768, draft_tokens: 4 };
 
 function build(): void {
   if (existsSync(program)) return;
@@ -104,7 +115,11 @@ function build(): void {
 
 function reserved(file: string, run: Run): { readonly cache: number; readonly compute: number } {
   const { context_tokens, slots, kv_type, flash_attention, batch } = run;
-  const numbers = [context_tokens * slots, slots, kv_type, Number(flash_attention), slots, batch];
+  const unified = run.unified_slots === true;
+  const numbers = [
+    ...[unified ? context_tokens : context_tokens * slots, slots, kv_type],
+    ...[Number(flash_attention), slots, batch, Number(unified), run.draft_tokens],
+  ];
   const text = execFileSync(program, [file, ...numbers.map(String)], {
     encoding: 'utf8',
     env: { ...process.env, GGML_DIR: library },
@@ -134,7 +149,8 @@ for (const name of Object.keys(SHAPES) as (keyof typeof SHAPES)[]) {
   writeSync(file, header);
   ftruncateSync(file, size_bytes);
   closeSync(file);
-  for (const run of RUNS) {
+  const isDrafting = profileNamed(name).drafting !== undefined;
+  for (const run of isDrafting ? [...RUNS, DRAFTING] : RUNS) {
     const theirs = reserved(path, run);
     const engine = { ubatch_tokens: run.batch, all_outputs: false };
     const need = memoryNeed(profileNamed(name), { ...run, backend: 'cpu', engine });
@@ -143,7 +159,16 @@ for (const name of Object.keys(SHAPES) as (keyof typeof SHAPES)[]) {
     worstCompute = Math.max(worstCompute, Math.abs(compute - theirs.compute));
     count += 1;
     const { context_tokens, slots, kv_type, flash_attention, batch } = run;
-    const cells = [name, context_tokens, slots, kv_type, flash_attention ? 'on' : 'off', batch];
+    const shared = run.unified_slots === true ? ' shared' : '';
+    const cells = [
+      name,
+      context_tokens,
+      `${slots}${shared}`,
+      kv_type,
+      flash_attention ? 'on' : 'off',
+      batch,
+    ];
+    if (run.draft_tokens > 0) cells[0] += ', drafting';
     const pairs = [
       `${cache.toFixed(1)} / ${theirs.cache}`,
       `${compute.toFixed(1)} / ${theirs.compute}`,

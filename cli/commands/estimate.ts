@@ -2,7 +2,7 @@
  * `estimate`: how much memory a model takes with a context, where it fits, and the largest context
  * that still does. Needs no running system.
  */
-import type { KvType } from '../../protocol/model-profile.ts';
+import type { KvType, ModelProfile } from '../../protocol/model-profile.ts';
 import { type Fit, fit, largestContext, type Room } from '../../scheduling/fit.ts';
 import {
   type Backend,
@@ -32,6 +32,9 @@ export interface EstimateOptions {
   /** Tokens computed at once. */
   readonly batch?: number;
   readonly flashAttention: boolean;
+  readonly unified: boolean;
+  /** Tokens drafted at once; absent where nobody said. */
+  readonly draft?: number;
 }
 
 export async function estimate(
@@ -51,13 +54,14 @@ export async function estimate(
   const options = optionsOf({ ...flags, backend }, context_tokens, found);
   const need = memoryNeed(found.profile, options);
   const offload = { offload: flags.ram !== undefined };
+  const doubts = [...found.doubts, ...guessesOf(found.profile, options, need)];
   const fitted = room === null ? null : fit(found.profile, options, room, offload);
   const largest = room === null ? null : largestOf(found, options, room, offload.offload);
   const { terminal } = context;
-  terminal.result(shape(found, options, need, fitted, largest), () =>
+  terminal.result(shape({ ...found, doubts }, options, need, fitted, largest), () =>
     view(found, options, need, fitted, largest),
   );
-  for (const doubt of found.doubts) terminal.note(`${found.name}: ${doubt}`);
+  for (const doubt of doubts) terminal.note(`${found.name}: ${doubt}`);
   const { context_max } = found.profile;
   if (context_max > 0 && context_tokens > context_max) {
     terminal.note(`${found.name} was made for contexts up to ${context_max} tokens`);
@@ -71,9 +75,10 @@ function optionsOf(
   context_tokens: number,
   { engine_version }: EstimatedModel,
 ): MemoryOptions {
-  const { slots, kv, backend, batch } = flags;
+  const { slots, kv, backend, batch, unified, draft } = flags;
   const version = flags.engine ?? engine_version;
-  const all_outputs = ollamaBatch(version, context_tokens * slots)?.all_outputs ?? false;
+  const tokens = context_tokens * (unified ? 1 : slots);
+  const all_outputs = ollamaBatch(version, tokens)?.all_outputs ?? false;
   return {
     context_tokens,
     slots,
@@ -81,8 +86,31 @@ function optionsOf(
     flash_attention: flags.flashAttention,
     backend,
     engine_version: version,
+    ...(unified ? { unified_slots: true } : {}),
+    ...(draft === undefined ? {} : { draft_tokens: draft }),
     ...(batch === undefined ? {} : { engine: { ubatch_tokens: batch, all_outputs } }),
   };
+}
+
+/** What was taken for the larger of two, since it depends on what nobody knows of the engine. */
+function guessesOf(
+  { drafting, index_heads }: ModelProfile,
+  { draft_tokens }: MemoryOptions,
+  { draft_bytes }: MemoryNeed,
+): string[] {
+  const isGuess = draft_tokens === undefined && (drafting?.tokens ?? null) === null;
+  return [
+    ...(draft_bytes > 0 && isGuess
+      ? [
+          `${mib(draft_bytes)} are for drafting with its predicting layers, which not every engine does: \`--draft 0\` leaves them out`,
+        ]
+      : []),
+    ...(index_heads === undefined
+      ? []
+      : [
+          `its attention is sparse: the compute buffer is an upper guess, with the scores of all ${index_heads} heads of the index, which newer engines do not keep`,
+        ]),
+  ];
 }
 
 /** Without spilling where that is possible at all, else with it. */
@@ -116,6 +144,7 @@ function shape(
     weights_bytes: need.weights_bytes,
     kv_bytes: need.kv_bytes,
     recurrent_bytes: need.recurrent_bytes,
+    draft_bytes: need.draft_bytes,
     compute_bytes: need.compute_bytes,
     projector_bytes: need.projector_bytes,
     overhead_bytes: need.overhead_bytes,
@@ -152,10 +181,12 @@ function view(
 ): string {
   const { context_tokens, slots, kv_type, backend } = options;
   const ofState = need.recurrent_bytes > 0 ? `, ${mib(need.recurrent_bytes)} of it state` : '';
+  const shared = options.unified_slots === true ? `${slots} slots in` : `${slots} ×`;
+  const tokens = `${shared} ${context_tokens}`;
   const where = backend === 'cpu' ? 'in main memory' : `on one ${backend} card`;
   const rows = [
     ['weights', mib(need.weights_bytes), where],
-    ['cache', mib(need.kv_bytes), `${kv_type}, ${slots} × ${context_tokens} tokens${ofState}`],
+    ['cache', mib(need.kv_bytes), `${kv_type}, ${tokens} tokens${ofState}`],
     ['compute', mib(need.compute_bytes), 'buffer of the graph'],
     ['projector', mib(need.projector_bytes), need.projector_bytes > 0 ? 'images or sound' : ''],
     ['overhead', mib(need.overhead_bytes), 'driver and libraries'],
