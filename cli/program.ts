@@ -117,7 +117,11 @@ function readCommands(program: Command, run: Run): void {
     .option('-f, --follow', 'go on until the build ends, or Ctrl-C', false)
     .option('--since <time>', '10m, 2h, 1d or a date')
     .option('--actor <name>', 'the log file of an actor, `nats-server` or `supervisor` instead')
-    .addOption(new Option('--lines <n>', 'of an actor').argParser(count).default(100))
+    .addOption(
+      new Option('-n, --lines <n>', 'only the last; all of builds, 100 of an actor').argParser(
+        count,
+      ),
+    )
     .action((id: string | undefined, options: LogsOptions) =>
       run(async context => (await import('./commands/logs.ts')).logs(context, id, options)),
     );

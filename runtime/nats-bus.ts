@@ -180,6 +180,7 @@ async function watchStatus(
   hub: EventHub,
   reconnects: Reconnects,
 ): Promise<void> {
+  let isRefused = false;
   for await (const status of connection.status()) {
     if (status.type === 'disconnect' || status.type === 'close') wire.connected = false;
     if (status.type === 'reconnecting') reconnects.dialed();
@@ -187,15 +188,18 @@ async function watchStatus(
       wire.connected = true;
       reconnects.succeeded();
     }
-    const event = eventOf(status);
-    if (event !== null) hub.emit(event);
+    const event = eventOf(status, connection.getServer());
+    // A refusal ends its connection: that says no more, and less of why.
+    const isEcho = isRefused && event?.type === 'disconnected';
+    isRefused = event?.type === 'refused';
+    if (event !== null && !isEcho) hub.emit(event);
   }
   const reason = await connection.closed();
   wire.connected = false;
   hub.emit({ type: 'closed', reason: reason instanceof Error ? reason.message : null });
 }
 
-function eventOf(status: Status): BusEvent | null {
+function eventOf(status: Status, server: string): BusEvent | null {
   switch (status.type) {
     case 'disconnect':
       return { type: 'disconnected', server: status.server };
@@ -209,7 +213,8 @@ function eventOf(status: Status): BusEvent | null {
         return { type: 'permission_denied', operation: error.operation, subject: error.subject };
       }
       if (error instanceof errors.AuthorizationError) {
-        return { type: 'refused', reason: `the bus refuses this process: ${error.message}` };
+        const why = `${error.message}: was its token revoked, or has it expired?`;
+        return { type: 'refused', reason: `the bus at ${server} refuses this machine (${why})` };
       }
       return { type: 'error', where: 'connection', error };
     }

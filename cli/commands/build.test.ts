@@ -263,6 +263,17 @@ test('the facts of a build are its log', OPTIONS, async t => {
   assert.match(stdout, /b\d+ {2}succeeded$/m);
   const json = await run('logs', 'latest', '--json');
   assert.equal(JSON.parse(json.stdout.split('\n', 1)[0] ?? '').type, 'build.received');
+  const all = (await run('logs', 'latest')).stdout.trimEnd().split('\n');
+  for (const argv of [
+    ['-n', '2'],
+    ['-f', '-n', '2'],
+    ['--lines', '2'],
+  ]) {
+    const last = await run('logs', 'latest', ...argv);
+    assert.deepEqual(last.stdout.trimEnd().split('\n'), all.slice(-2), argv.join(' '));
+  }
+  const facts = await run('logs', 'latest', '-n', '1', '--json');
+  assert.equal(JSON.parse(facts.stdout).type, 'build.ended');
   const none = await run('logs', '999999');
   assert.equal(none.code, 1);
 });

@@ -19,8 +19,11 @@ export interface LogsOptions {
   readonly follow: boolean;
   readonly since?: string;
   readonly actor?: string;
-  readonly lines: number;
+  readonly lines?: number;
 }
+
+/** Of an actor, where nobody says how many. */
+const ACTOR_LINES = 100;
 
 export async function logs(
   context: CommandContext,
@@ -55,24 +58,55 @@ async function buildLog(
     const range = { filter: eventsOf(id), from_seq: 1, signal };
     const { name } = STREAMS.event;
     const messages = options.follow ? streams.follow(name, range) : streams.read(name, range);
+    const lastSeq = (await streams.last(name, range.filter))?.seq ?? 0;
+    const tail = new Tail(terminal, lastSeq === 0 ? null : (options.lines ?? null));
     let count = 0;
     for await (const message of messages) {
       const fact = session.messenger.decode(message, Fact);
       count++;
-      if (fact.at < sinceMs) continue;
-      const line = describeFact(fact);
-      if (terminal.isJson) terminal.data(fact);
-      else if (line !== null) terminal.line(`${timeOf(fact.at)}  ${fact.build}  ${line}`);
+      if (fact.at >= sinceMs) tail.take(fact);
+      if (message.seq >= lastSeq) tail.flush();
       const isEnd = fact.type === 'build.ended' || fact.type === 'build.rejected';
       // A build that was tried again has facts after an end.
       if (id !== '*' && isEnd && (await streams.last(name, range.filter))?.seq === message.seq) {
         break;
       }
     }
+    tail.flush();
     if (count === 0 && id !== '*') {
       throw new CodeGodError('not_found', `there are no facts about ${id}`);
     }
   });
+}
+
+/** Shows facts as they come, or of those that are there already only the last. */
+class Tail {
+  readonly #terminal: CommandContext['terminal'];
+  readonly #kept: (() => void)[] = [];
+  /** Null from when everything is shown. */
+  #lines: number | null;
+
+  constructor(terminal: CommandContext['terminal'], lines: number | null) {
+    this.#terminal = terminal;
+    this.#lines = lines;
+  }
+
+  take(fact: Fact): void {
+    const line = describeFact(fact);
+    if (line === null && !this.#terminal.isJson) return;
+    const show = (): void => {
+      if (this.#terminal.isJson) this.#terminal.data(fact);
+      else this.#terminal.line(`${timeOf(fact.at)}  ${fact.build}  ${line}`);
+    };
+    this.#kept.push(show);
+    if (this.#lines === null) this.flush();
+    else if (this.#kept.length > this.#lines) this.#kept.shift();
+  }
+
+  flush(): void {
+    this.#lines = null;
+    for (const show of this.#kept.splice(0)) show();
+  }
 }
 
 function sinceOf(text: string | undefined): number {
@@ -99,7 +133,7 @@ async function actorLog(
     throw new CliError('not_found', `there is no log of ${name}`, 'logs lie in the state folder');
   }
   let position = sizeOf(file);
-  for (const line of tailLog(file, options.lines)) terminal.print(`${line}\n`);
+  for (const line of tailLog(file, options.lines ?? ACTOR_LINES)) terminal.print(`${line}\n`);
   while (options.follow) {
     await systemClock.sleep(POLL_MS, signal);
     const size = sizeOf(file);

@@ -216,6 +216,10 @@ test('a system that cannot start says why and leaves nothing', OPTIONS, async t 
   const cli = await openCli(t, { CODEGOD_NATS_SERVER: '/no/such/program' });
   const up = await cli.run('up', '-d', '--json');
   assert.equal(up.code, 3);
-  assert.match(JSON.parse(up.stdout).error.message, /\/no\/such\/program/);
+  const { message } = JSON.parse(up.stdout).error;
+  assert.match(message, /^the system does not start: .*\/no\/such\/program/);
+  const told = (await cli.run('up', '-d')).stderr;
+  assert.equal(told.split('/no/such/program').length - 1, 1, `the reason is told once: ${told}`);
+  assert.equal(told.split('the logs are in').length - 1, 1, told);
   assert.equal(runningSystem(cli.state), null);
 });

@@ -157,19 +157,22 @@ export async function ensureDetached(
   closeSync(log);
   child.unref();
   if (child.pid !== undefined) noteStarting(config.paths.state, child.pid);
-  let shown = 0;
+  const shown = new Set<string>();
   return await untilReady(config, child.pid ?? null, () => {
     const lines = tailLog(file, 1_000, from);
-    for (const line of lines.slice(shown)) terminal.note(withoutTime(line));
-    shown = lines.length;
+    for (const step of stepsIn(lines)) {
+      if (!shown.has(step)) terminal.note(step);
+      shown.add(step);
+    }
     if (child.exitCode === null && child.signalCode === null) return 'starting';
     if (child.exitCode === EXIT.ok) return null; // U1: it has met another supervisor.
     if (child.exitCode === EXIT.interrupted || child.signalCode === 'SIGTERM') {
       return new CliError('cancelled', 'it was stopped while it started');
     }
+    const reason = reasonIn(lines, logHint(config));
     return new CliError(
       'dependency_missing',
-      `the system does not start:\n${lines.slice(-20).join('\n')}`,
+      `the system does not start: ${reason}`,
       logHint(config),
     );
   });
@@ -225,7 +228,22 @@ const entry = (): string => process.argv[1] ?? '';
 
 const logHint = (config: Config): string => `the logs are in ${logFile(config.paths.state, '*')}`;
 
-const withoutTime = (line: string): string => line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z /, '');
+const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+Z /;
+const REASON_LINES_MAX = 20;
+
+/** What a detached supervisor has said of its start; why something failed is told at the end, once. */
+const stepsIn = (lines: readonly string[]): string[] =>
+  lines
+    .filter(line => TIME.test(line))
+    .map(line => line.replace(TIME, '').replace(/^(\S+ (?:backoff|crash_loop)): .*/, '$1'));
+
+/** What it, or its Node, has printed at its end; else the last that it has said. */
+function reasonIn(lines: readonly string[], hint: string): string {
+  const printed = lines.filter(line => !TIME.test(line) && line !== hint);
+  const last = lines.at(-1)?.replace(TIME, '') ?? 'it said nothing';
+  const reason = printed.slice(-REASON_LINES_MAX).join('\n') || last;
+  return reason.replace(/^codegod: /, '');
+}
 
 /** Tells each process whose state has changed since it was told before. */
 function changeTeller(tell: (sentence: string) => void): (record: SystemRecord) => void {

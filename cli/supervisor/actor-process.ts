@@ -108,12 +108,17 @@ function eventOf(message: unknown): ProcessEvent | null {
   };
 }
 
-/** The message of the last error among lines of a log; null where there is none. */
+/** What ended an actor; other errors in its log may only follow from that. */
+const ENDINGS: readonly unknown[] = ['actor.start_failed', 'actor.failed', 'actor.crashed'];
+
+/** What an actor ended of, among lines of its log, else its last error; null where there is none. */
 export function lastError(lines: readonly string[]): string | null {
-  for (const line of lines.toReversed()) {
-    const entry = parseLine(line);
-    if (entry?.level !== 'error' && entry?.level !== 'fatal') continue;
-    const { error, event } = entry;
+  const errors = lines
+    .map(parseLine)
+    .filter(entry => entry?.level === 'error' || entry?.level === 'fatal');
+  const last = errors.findLast(entry => ENDINGS.includes(entry?.event)) ?? errors.at(-1);
+  if (last) {
+    const { error, event } = last;
     const message = typeof error === 'object' && error !== null ? error.message : error;
     return String(message ?? event ?? 'an error').slice(0, REASON_LENGTH_MAX);
   }

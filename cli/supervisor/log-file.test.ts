@@ -67,6 +67,9 @@ test('the reason of a death is the last error that was logged, or that Node prin
   const info = '{"level":"info","event":"actor.exit"}';
   assert.equal(lastError(['junk', error, info]), 'port taken');
   assert.equal(lastError(['{"level":"error","event":"bus.closed"}']), 'bus.closed');
+  const failed = '{"level":"error","event":"actor.start_failed","error":{"message":"port taken"}}';
+  const after = '{"level":"error","event":"master.term_failed","error":{"message":"bus closed"}}';
+  assert.equal(lastError([info, failed, after]), 'port taken', 'not what follows from it');
   assert.equal(
     lastError([info, "Error: Cannot find module 'x'", '    at y']),
     "Error: Cannot find module 'x'",

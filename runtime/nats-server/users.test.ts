@@ -446,14 +446,19 @@ describe('a joined node', () => {
 
   it('is out at once when its token is revoked, and stays out', async t => {
     const node = await joined(t);
-    const left = new Promise<void>(resolve => {
-      node.status(event => event.type === 'disconnected' && resolve());
+    const told: string[] = [];
+    const leave = node.status(event => {
+      if (event.type === 'refused') assert.match(event.reason, /was its token revoked/);
+      told.push(event.type);
     });
     await changeTokens(configDir, () => ({ tokens: [], answer: null }));
     await reload();
-    await left;
-    await systemClock.sleep(300);
+    const refusals = () => told.filter(type => type === 'refused').length;
+    await until('it is refused again and again', () => refusals() >= 3);
     assert.equal(node.info().connected, false);
+    // What is told last is why it is out, and not merely that it is.
+    assert.deepEqual(told.slice(-2), ['refused', 'refused'], told.join());
+    leave();
     await node.close();
   });
 
