@@ -6,6 +6,7 @@ import { CodeGodError } from '../protocol/errors.ts';
 import { BUCKETS } from '../protocol/streams.ts';
 import { systemClock } from './clock.ts';
 import { watchLives, whilePeerLives } from './living-peer.ts';
+import { silentLogger } from './log.ts';
 import { createMemoryBroker } from './memory-bus.ts';
 
 const PATIENCE_MS = 5_000;
@@ -18,7 +19,7 @@ async function world() {
     bucket.put(key, encode({ epoch, connections }));
   await say('attic.gateway', 1);
   const over = new AbortController();
-  const lives = await watchLives(bus, 'gateway', over.signal);
+  const lives = await watchLives({ bus, log: silentLogger }, 'gateway', over.signal);
   const heard = () => new Promise<void>(resolve => lives.onChange(resolve));
   const end = async () => {
     over.abort();

@@ -6,11 +6,12 @@
  * next.
  */
 import { z } from 'zod';
-import { decode } from '../protocol/codec.ts';
 import { CodeGodError } from '../protocol/errors.ts';
 import { BUCKETS } from '../protocol/streams.ts';
 import type { AdvertKind } from '../protocol/subjects.ts';
 import type { Bus } from './bus.ts';
+import { type Entry, followTable } from './live-table.ts';
+import type { Logger } from './log.ts';
 
 export interface PeerLives {
   /** By the peer's advert as seen last; null while it has none. */
@@ -55,38 +56,27 @@ export async function whilePeerLives<T>(
 
 const Advert = z.looseObject({ epoch: z.int(), connections: z.int().optional() });
 
-/** An advert that cannot be read tells nothing; the next one comes within seconds. */
-function lifeFrom(value: Uint8Array): string | null {
-  try {
-    return lifeIn(Advert.parse(decode(value, undefined)));
-  } catch {
-    return null;
-  }
-}
-
 /** Follows the adverts of one kind, of all nodes. Resolves when all present ones have been seen. */
 export async function watchLives(
-  bus: Bus,
+  { bus, log }: { readonly bus: Bus; readonly log: Logger },
   kind: AdvertKind,
   signal: AbortSignal,
 ): Promise<PeerLives> {
   const lives = new Map<string, string>();
   const listeners = new Set<() => void>();
   const suffix = `.${kind}`;
-  const follow = async (seen: () => void): Promise<void> => {
-    for await (const change of bus.kv(BUCKETS.node.name).watch(signal, `*${suffix}`)) {
-      if (change.op === 'initial_done') seen();
-      // A peer that fell silent keeps its life: it may only have been slow.
-      if (change.op !== 'put') continue;
-      const life = lifeFrom(change.value);
-      if (life === null) continue;
-      lives.set(change.key.slice(0, -suffix.length), life);
+  const table = {
+    ...{ bus, log, bucket: BUCKETS.node.name },
+    filter: `*${suffix}`,
+    read: (value: unknown) => lifeIn(Advert.parse(value)),
+    changed: (key: string, life: Entry<string>) => {
+      // A peer that fell silent, or cannot be understood, keeps its life: it may only have been slow.
+      if (life.is !== 'there') return;
+      lives.set(key.slice(0, -suffix.length), life.value);
       for (const listener of listeners) listener();
-    }
+    },
   };
-  await new Promise<void>((resolve, reject) => {
-    follow(resolve).then(resolve, reject);
-  });
+  await followTable(table, signal).known;
   return {
     lifeOf: peer => lives.get(peer) ?? null,
     onChange: listener => {

@@ -8,6 +8,7 @@ import { BUCKETS } from '../../protocol/streams.ts';
 import { advertKey } from '../../protocol/subjects.ts';
 import type { Bus } from '../../runtime/bus.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { type Entry, followTable } from '../../runtime/live-table.ts';
 import type { Logger } from '../../runtime/log.ts';
 
 /** The memory of a card follows its processes within so long, mostly; changes meanwhile are one. */
@@ -38,21 +39,13 @@ export interface RuntimeChangesOptions {
 }
 
 /** Calls `changed` soon after what is loaded on the node is not what it was, until the signal fires. */
-export async function watchRuntime(
+export function watchRuntime(
   { bus, node, clock, log, changed }: RuntimeChangesOptions,
   signal: AbortSignal,
 ): Promise<void> {
   let before: string | null = null;
   let isPending = false;
-  for await (const change of bus.kv(BUCKETS.node.name).watch(signal, advertKey(node, 'runtime'))) {
-    if (change.op !== 'put') continue;
-    let loaded: string;
-    try {
-      loaded = loadedIn(change.value);
-    } catch (error) {
-      log.debug('monitor.runtime_unreadable', { error }); // Of another release: the beat goes on.
-      continue;
-    }
+  const take = (loaded: string): void => {
     if (before !== null && before !== loaded && !isPending) {
       isPending = true;
       clock.setTimeout(() => {
@@ -61,11 +54,21 @@ export async function watchRuntime(
       }, SETTLE_MS);
     }
     before = loaded;
-  }
+  };
+  const table = {
+    ...{ bus, log, bucket: BUCKETS.node.name },
+    filter: advertKey(node, 'runtime'),
+    read: loadedIn,
+    // Where nothing is said of what is loaded, or nothing that can be read, the beat goes on.
+    changed: (_: string, loaded: Entry<string>) => {
+      if (loaded.is === 'there') take(loaded.value);
+    },
+  };
+  return followTable(table, signal).over;
 }
 
-function loadedIn(value: Uint8Array): string {
-  const { engines } = Runtime.parse(JSON.parse(new TextDecoder().decode(value)));
+function loadedIn(value: unknown): string {
+  const { engines } = Runtime.parse(value);
   const copies = engines.flatMap(({ models }) =>
     models
       .filter(({ loaded, state }) => loaded || (state ?? 'absent') !== 'absent')

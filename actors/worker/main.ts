@@ -29,7 +29,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const { bus, messenger, clock, log, node, host, epoch, paths, state } = context;
   await ensureStores(bus);
   const watching = new AbortController();
-  const gateways = await watchLives(bus, 'gateway', watching.signal);
+  const gateways = await watchLives({ bus, log }, 'gateway', watching.signal);
   const journal = await openJournal(join(paths.state, `worker-${node}`), log, WORKER_KEYS);
   const aliases = followAliases({ config: context.config, clock, log });
   const worker = await Worker.start({

@@ -9,6 +9,7 @@ import { CapacityAdvert, type RuntimeAdvert } from '../../protocol/node.ts';
 import { ADVERT_EVERY_MS, ADVERT_TTL_MS, BUCKETS } from '../../protocol/streams.ts';
 import { advertKey, nodeSubject } from '../../protocol/subjects.ts';
 import type { Clock, TimerHandle } from '../../runtime/clock.ts';
+import { type Entry, followTable } from '../../runtime/live-table.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Messenger } from '../../runtime/messages.ts';
 import { cardsOf } from '../../scheduling/node-cards.ts';
@@ -145,28 +146,21 @@ export class NodeAdverts {
     forget();
   }
 
-  async #watchCapacity(known: AbortController): Promise<void> {
+  #watchCapacity(known: AbortController): Promise<void> {
     const { messenger, node, log } = this.#options;
-    const key = advertKey(node, 'capacity');
-    const changes = messenger.bus.kv(BUCKETS.node.name).watch(this.#over.signal, key);
-    for await (const change of changes) {
-      if (change.op === 'initial_done') {
-        known.abort();
-        continue;
-      }
-      if (change.op !== 'put') {
+    const table = {
+      ...{ bus: messenger.bus, log, bucket: BUCKETS.node.name },
+      filter: advertKey(node, 'capacity'),
+      read: (value: unknown) => CapacityAdvert.parse(value),
+      changed: (_: string, capacity: Entry<CapacityAdvert>) => {
+        if (capacity.is === 'there') return this.#take(capacity.value);
         this.#capacity = null;
         this.#options.measured(null);
-        continue;
-      }
-      try {
-        this.#take(CapacityAdvert.parse(JSON.parse(new TextDecoder().decode(change.value))));
-      } catch (error) {
-        log.warn('worker.capacity_unreadable', { error });
-        this.#capacity = null;
-        this.#options.measured(null);
-      }
-    }
+      },
+    };
+    const followed = followTable(table, this.#over.signal);
+    void followed.known.then(() => known.abort());
+    return followed.over;
   }
 
   /** An advert and a reply may come in either order; the older one of them tells nothing. */

@@ -3,6 +3,7 @@ import type { NodeId } from '../../protocol/ids.ts';
 import { ModelPolicy, POLICIES_MAX } from '../../protocol/policy.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import type { Bus } from '../../runtime/bus.ts';
+import { type Entry, followTable } from '../../runtime/live-table.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { canonicalModelName } from '../../scheduling/model-names.ts';
 
@@ -32,7 +33,13 @@ export class NodePolicies {
   }
 
   start(): void {
-    this.#watching = this.#watch();
+    const { bus, log } = this.#options;
+    const table = {
+      ...{ bus, log, bucket: BUCKETS.policy.name },
+      read: (value: unknown) => ModelPolicy.parse(value),
+      changed: (key: string, policy: Entry<ModelPolicy>) => this.#take(key, policy),
+    };
+    this.#watching = followTable(table, this.#over.signal).over;
   }
 
   async stop(): Promise<void> {
@@ -40,26 +47,17 @@ export class NodePolicies {
     await this.#watching;
   }
 
-  async #watch(): Promise<void> {
-    const { bus, log, changed } = this.#options;
-    for await (const change of bus.kv(BUCKETS.policy.name).watch(this.#over.signal)) {
-      if (change.op === 'initial_done') continue;
-      this.#policies.delete(change.key);
-      if (change.op === 'put' && this.#policies.size < POLICIES_MAX) {
-        try {
-          const text = new TextDecoder().decode(change.value);
-          this.#policies.set(change.key, ModelPolicy.parse(JSON.parse(text)));
-        } catch (error) {
-          log.warn('worker.policy_unreadable', { key: change.key, error });
-        }
-      }
-      this.#kept = new Set(
-        [...this.#policies.values()]
-          .filter(policy => this.#concerns(policy))
-          .map(({ model }) => canonicalModelName(model)),
-      );
-      changed();
+  #take(key: string, policy: Entry<ModelPolicy>): void {
+    this.#policies.delete(key);
+    if (policy.is === 'there' && this.#policies.size < POLICIES_MAX) {
+      this.#policies.set(key, policy.value);
     }
+    this.#kept = new Set(
+      [...this.#policies.values()]
+        .filter(kept => this.#concerns(kept))
+        .map(({ model }) => canonicalModelName(model)),
+    );
+    this.#options.changed();
   }
 
   #concerns({ replicas_min, nodes }: ModelPolicy): boolean {

@@ -9,9 +9,7 @@
  * T4: as long as nothing has changed the same views are answered, so that what is computed from one
  *     can be kept with it.
  */
-import type { output, ZodType } from 'zod';
-import { decode } from '../../../protocol/codec.ts';
-import { toWireError } from '../../../protocol/errors.ts';
+import type { ZodType } from 'zod';
 import { type GatewayId, type LeaseId, leaseNameOf, NodeId } from '../../../protocol/ids.ts';
 import {
   CapacityAdvert,
@@ -21,8 +19,9 @@ import {
 } from '../../../protocol/node.ts';
 import { ADVERT_TTL_MS, BUCKETS } from '../../../protocol/streams.ts';
 import type { AdvertKind } from '../../../protocol/subjects.ts';
-import type { Bus, KvChange } from '../../../runtime/bus.ts';
+import type { Bus } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
+import { type Entry, followTable } from '../../../runtime/live-table.ts';
 import { lifeIn } from '../../../runtime/living-peer.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import { sharedWith } from '../../../scheduling/advert-sharing.ts';
@@ -71,6 +70,8 @@ const SCHEMAS = {
   gateway: GatewayAdvert,
 } as const satisfies Record<AdvertKind, ZodType>;
 
+type Advert = CapacityAdvert | RuntimeAdvert | GatewayAdvert;
+
 export class NodeTable implements NodesPort {
   readonly #options: NodeTableOptions;
   readonly #rows = new Map<NodeId, NodeRow>();
@@ -92,16 +93,13 @@ export class NodeTable implements NodesPort {
 
   /** Watches until the signal fires; resolves when everything that was there has been seen. */
   watch(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const read = async (): Promise<void> => {
-        const kv = this.#options.bus.kv(BUCKETS.node.name);
-        for await (const change of kv.watch(signal)) {
-          if (change.op === 'initial_done') resolve();
-          else this.#take(change);
-        }
-      };
-      read().then(resolve, reject);
-    });
+    const { bus, log } = this.#options;
+    const table = {
+      ...{ bus, log, bucket: BUCKETS.node.name },
+      read: advertIn,
+      changed: (key: string, advert: Entry<Advert | null>) => this.#take(key, advert),
+    };
+    return followTable(table, signal).known;
   }
 
   /** By the clock that stamps what was seen. */
@@ -232,35 +230,25 @@ export class NodeTable implements NodesPort {
     return { ...runtime, advert: { ...advert, leases: [...kept, ...more], slots_used } };
   }
 
-  #take(change: Exclude<KvChange, { op: 'initial_done' }>): void {
-    const [name = '', kind = ''] = change.key.split('.');
-    const node = NodeId.safeParse(name);
-    if (!node.success || !isAdvertKind(kind)) return;
-    const row = this.#rows.get(node.data) ?? {
-      node: node.data,
-      capacity: null,
-      runtime: null,
-      gateway: null,
-    };
-    if (change.op !== 'put') {
+  #take(key: string, entry: Entry<Advert | null>): void {
+    const about = aboutOf(key);
+    if (about === null) return;
+    const { node, kind } = about;
+    const row = this.#rows.get(node) ?? { node, capacity: null, runtime: null, gateway: null };
+    const advert = entry.is === 'there' ? entry.value : null;
+    if (advert === null) {
       this.#keep({ ...row, [kind]: null });
       return;
     }
     const seen_at = this.#options.clock.now();
-    try {
-      const advert = parseAdvert(SCHEMAS[kind], change.value);
-      const known = row[kind];
-      if (known !== null && known.advert.epoch > advert.epoch) return; // T2
-      if (kind === 'runtime') this.#heard.set(node.data, seen_at);
-      const taken =
-        kind === 'runtime'
-          ? readAfter(row.runtime?.advert, toldBy(advert as RuntimeAdvert, seen_at))
-          : advert;
-      this.#keep({ ...row, [kind]: { advert: taken, seen_at } });
-    } catch (error) {
-      this.#options.log.warn('node.advert_invalid', { key: change.key, error: toWireError(error) });
-      this.#keep({ ...row, [kind]: null });
-    }
+    const known = row[kind];
+    if (known !== null && known.advert.epoch > advert.epoch) return; // T2
+    if (kind === 'runtime') this.#heard.set(node, seen_at);
+    const taken =
+      kind === 'runtime'
+        ? readAfter(row.runtime?.advert, toldBy(advert as RuntimeAdvert, seen_at))
+        : advert;
+    this.#keep({ ...row, [kind]: { advert: taken, seen_at } });
   }
 
   #keep(row: NodeRow): void {
@@ -318,8 +306,16 @@ function readAfter(before: RuntimeAdvert | undefined, fresh: RuntimeAdvert): Run
 
 const isAdvertKind = (kind: string): kind is AdvertKind => Object.hasOwn(SCHEMAS, kind);
 
-function parseAdvert<S extends ZodType>(schema: S, value: Uint8Array): output<S> {
-  return schema.parse(decode(value, undefined));
+/** Whose advert it is and of which kind; null for a key of something else. */
+function aboutOf(key: string): { readonly node: NodeId; readonly kind: AdvertKind } | null {
+  const [name = '', kind = ''] = key.split('.');
+  const node = NodeId.safeParse(name);
+  return node.success && isAdvertKind(kind) ? { node: node.data, kind } : null;
+}
+
+function advertIn(value: unknown, key: string): Advert | null {
+  const about = aboutOf(key);
+  return about === null ? null : SCHEMAS[about.kind].parse(value);
 }
 
 /** Whether the advert was seen within its time to live (T1). */

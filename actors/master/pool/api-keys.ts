@@ -6,12 +6,12 @@
  * K3: limits are kept per process: two masters on one bus allow twice as much.
  */
 import { createHash } from 'node:crypto';
-import { decode } from '../../../protocol/codec.ts';
-import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import { ApiKey } from '../../../protocol/policy.ts';
 import { BUCKETS } from '../../../protocol/streams.ts';
 import type { Bus } from '../../../runtime/bus.ts';
 import type { Clock } from '../../../runtime/clock.ts';
+import { type Entry, followTable } from '../../../runtime/live-table.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import { sameModel } from '../../../scheduling/model-names.ts';
 import { Allowance } from './allowance.ts';
@@ -49,16 +49,13 @@ export class ApiKeys {
 
   /** Watches until the signal fires; resolves when everything that was there has been seen. */
   watch(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const read = async (): Promise<void> => {
-        for await (const change of this.#options.bus.kv(BUCKETS.key.name).watch(signal)) {
-          if (change.op === 'initial_done') resolve();
-          else if (change.op === 'put') this.#take(change.key, change.value);
-          else this.#drop(change.key);
-        }
-      };
-      read().then(resolve, reject);
-    });
+    const { bus, log } = this.#options;
+    const table = {
+      ...{ bus, log, bucket: BUCKETS.key.name },
+      read: (value: unknown) => ApiKey.parse(value),
+      changed: (entry: string, key: Entry<ApiKey>) => this.#take(entry, key),
+    };
+    return followTable(table, signal).known;
   }
 
   /** Whether nobody has a key. */
@@ -119,17 +116,12 @@ export class ApiKeys {
     return use;
   }
 
-  #take(entry: string, value: Uint8Array): void {
-    const parsed = ApiKey.safeParse(decoded(value));
-    if (!parsed.success) {
-      this.#options.log.warn('key.invalid', { entry, error: toWireError(parsed.error) });
-      this.#drop(entry);
-      this.#unreadable.add(entry);
-      return;
-    }
+  #take(entry: string, key: Entry<ApiKey>): void {
     this.#drop(entry);
-    this.#keys.set(entry, parsed.data);
-    this.#hashes.set(parsed.data.sha256, entry);
+    if (key.is === 'unreadable') this.#unreadable.add(entry);
+    if (key.is !== 'there') return;
+    this.#keys.set(entry, key.value);
+    this.#hashes.set(key.value.sha256, entry);
   }
 
   #drop(entry: string): void {
@@ -152,13 +144,4 @@ function limited(key: ApiKey, limit: string, waitMs: number): CodeGodError {
   return new CodeGodError('rate_limited', `the API key ${key.name} is good for ${limit}`, {
     details: { retry_after_s: Math.max(1, Math.ceil(waitMs / 1_000)) },
   });
-}
-
-function decoded(bytes: Uint8Array): unknown {
-  try {
-    return decode(bytes, undefined);
-  } catch {
-    // Not even JSON: the schema says so, with the entry's name.
-    return null;
-  }
 }

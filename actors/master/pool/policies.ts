@@ -1,9 +1,8 @@
 /** The rules that people have laid down for models, as they stand now. */
-import { decode } from '../../../protocol/codec.ts';
-import { toWireError } from '../../../protocol/errors.ts';
 import { ModelPolicy, POLICIES_MAX } from '../../../protocol/policy.ts';
 import { BUCKETS } from '../../../protocol/streams.ts';
 import type { Bus } from '../../../runtime/bus.ts';
+import { type Entry, followTable } from '../../../runtime/live-table.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import { sameModel } from '../../../scheduling/model-names.ts';
 
@@ -21,16 +20,12 @@ export class Policies {
 
   /** Watches until the signal fires; resolves when everything that was there has been seen. */
   watch(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const read = async (): Promise<void> => {
-        for await (const change of this.#bus.kv(BUCKETS.policy.name).watch(signal)) {
-          if (change.op === 'initial_done') resolve();
-          else if (change.op === 'put') this.#take(change.key, change.value);
-          else if (this.#policies.delete(change.key)) this.#tell();
-        }
-      };
-      read().then(resolve, reject);
-    });
+    const table = {
+      ...{ bus: this.#bus, log: this.#log, bucket: BUCKETS.policy.name },
+      read: (value: unknown) => ModelPolicy.parse(value),
+      changed: (key: string, policy: Entry<ModelPolicy>) => this.#take(key, policy),
+    };
+    return followTable(table, signal).known;
   }
 
   all(): readonly ModelPolicy[] {
@@ -46,19 +41,17 @@ export class Policies {
     return () => void this.#listeners.delete(listener);
   }
 
-  #take(key: string, value: Uint8Array): void {
-    try {
-      const policy = ModelPolicy.parse(decode(value, undefined));
-      if (this.#policies.size >= POLICIES_MAX && !this.#policies.has(key)) {
-        this.#log.warn('policy.too_many', { key, max: POLICIES_MAX });
-        return;
-      }
-      this.#policies.set(key, policy);
-      this.#tell();
-    } catch (error) {
-      this.#log.warn('policy.invalid', { key, error: toWireError(error) });
+  #take(key: string, policy: Entry<ModelPolicy>): void {
+    if (policy.is !== 'there') {
       if (this.#policies.delete(key)) this.#tell();
+      return;
     }
+    if (this.#policies.size >= POLICIES_MAX && !this.#policies.has(key)) {
+      this.#log.warn('policy.too_many', { key, max: POLICIES_MAX });
+      return;
+    }
+    this.#policies.set(key, policy.value);
+    this.#tell();
   }
 
   #tell(): void {
