@@ -92,12 +92,6 @@ export const STREAMS = {
   },
 } as const satisfies Record<string, StreamDefinition>;
 
-/** What all streams may hold together. */
-export const STREAMS_BYTES_MAX = Object.values(STREAMS).reduce(
-  (sum, { max_bytes }) => sum + max_bytes,
-  0,
-);
-
 export interface BucketDefinition {
   readonly name: string;
   readonly description: string;
@@ -106,6 +100,8 @@ export interface BucketDefinition {
   readonly storage: 'memory' | 'file';
   readonly history: number;
   readonly max_value_bytes: number;
+  /** As of a stream. Where it is reached, values are refused, of keys that are there as of new ones. */
+  readonly max_bytes: number;
 }
 
 /** How long a node may be silent before its adverts vanish. */
@@ -124,6 +120,7 @@ export const BUCKETS = {
     history: 1,
     // A worker with hundreds of models says what each of them needs.
     max_value_bytes: 3 * MESSAGE_BYTES_MAX,
+    max_bytes: 128 * MIB,
   },
   lease: {
     name: 'codegod_lease',
@@ -132,6 +129,7 @@ export const BUCKETS = {
     storage: 'file',
     history: 1,
     max_value_bytes: 4_096,
+    max_bytes: MIB,
   },
   policy: {
     name: 'codegod_policy',
@@ -140,6 +138,7 @@ export const BUCKETS = {
     storage: 'file',
     history: 1,
     max_value_bytes: 16_384,
+    max_bytes: 16 * MIB,
   },
   key: {
     name: 'codegod_key',
@@ -148,6 +147,7 @@ export const BUCKETS = {
     storage: 'file',
     history: 1,
     max_value_bytes: 16_384,
+    max_bytes: 16 * MIB,
   },
   server: {
     name: 'codegod_server',
@@ -157,10 +157,23 @@ export const BUCKETS = {
     storage: 'memory',
     history: 1,
     max_value_bytes: 4_096,
+    max_bytes: MIB,
   },
 } as const satisfies Record<string, BucketDefinition>;
 
-export const ARTIFACTS = { name: 'codegod_artifact', max_age_ms: 30 * DAY_MS } as const;
+/** Copies of finished projects. Where it is full, the oldest ones make room. */
+export const ARTIFACTS = {
+  name: 'codegod_artifact',
+  max_age_ms: 30 * DAY_MS,
+  max_bytes: 8_192 * MIB,
+} as const;
+
+/** What all of them may hold together on the server's disk. */
+export const FILE_BYTES_MAX = [
+  ...Object.values(STREAMS),
+  ...Object.values(BUCKETS).filter(({ storage }) => storage === 'file'),
+  ARTIFACTS,
+].reduce((sum, { max_bytes }) => sum + max_bytes, 0);
 
 /** Durable consumers. One per role, demultiplexed by subject token. */
 export const CONSUMERS = {

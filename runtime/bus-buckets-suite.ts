@@ -169,4 +169,20 @@ export const OBJECT_BEHAVIOURS: readonly Behaviour[] = [
     await assert.rejects(objects.put('a', new Uint8Array(500_000)), { code: 'too_large' });
     assert.equal(await objects.get('a'), null);
   }),
+
+  behaviour('an object store that is full is emptied from its oldest object on', async scene => {
+    const bus = await scene.connect();
+    const objects = bus.objects(scene.unique);
+    await objects.ensure({ storage: 'file', max_bytes: 300_000 });
+    assert.equal(await objects.deleteOldest(), false);
+    for (const name of ['a', 'b']) await objects.put(name, new Uint8Array(120_000));
+    await assert.rejects(objects.put('c', new Uint8Array(150_000)), { code: 'too_large' });
+    assert.equal(await objects.deleteOldest(), true);
+    await objects.put('c', new Uint8Array(150_000));
+    const infos = await Promise.all(['a', 'b', 'c'].map(name => objects.info(name)));
+    assert.deepEqual(
+      infos.map(info => info?.size ?? null),
+      [null, 120_000, 150_000],
+    );
+  }),
 ];

@@ -140,12 +140,18 @@ export class StreamKv implements Kv {
     return this.#healing(() => this.#parts.store.last(this.#stream, subject));
   }
 
-  #append(key: string, value: Uint8Array, headers: Record<string, string>): Promise<StoreAck> {
+  async #append(
+    key: string,
+    value: Uint8Array,
+    headers: Record<string, string>,
+  ): Promise<StoreAck> {
     const subject = this.#subject(key);
     const { store, newId } = this.#parts;
     const withId = { ...headers, [HEADER.messageId]: newId() };
     const options = { headers: withId, timeoutMs: TIMEOUT_MS, graceMs: 0 };
-    return this.#healing(() => store.append(subject, value, options));
+    const ack = await this.#healing(() => store.append(subject, value, options));
+    if (ack.kind !== 'stream_full') return ack;
+    throw new CodeGodError('disk_full', `bucket ${this.#bucket} is full`);
   }
 
   /** Runs again, once, what failed for want of the bucket (K1). */
@@ -192,7 +198,7 @@ function changeOf(
 }
 
 function streamOf(bucket: string, config: KvConfig): StreamConfig {
-  const { ttl_ms, max_value_bytes, replicas } = config;
+  const { ttl_ms, max_value_bytes, max_bytes, replicas } = config;
   return {
     name: `KV_${bucket}`,
     subjects: [`$KV.${bucket}.>`],
@@ -205,6 +211,7 @@ function streamOf(bucket: string, config: KvConfig): StreamConfig {
     rollup: true,
     ...(ttl_ms === undefined ? {} : { max_age_ms: ttl_ms }),
     ...(max_value_bytes === undefined ? {} : { max_message_bytes: max_value_bytes }),
+    ...(max_bytes === undefined ? {} : { max_bytes }),
     ...(replicas === undefined ? {} : { replicas }),
   };
 }

@@ -11,7 +11,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { CodeGodError } from '../protocol/errors.ts';
-import type { ObjectInfo, Objects, ObjectsConfig, StreamConfig } from './bus.ts';
+import type { ObjectInfo, Objects, ObjectsConfig, StoredMessage, StreamConfig } from './bus.ts';
 import { read } from './bus-streams.ts';
 import type { TimerWheel } from './bus-wheel.ts';
 import { EMPTY, HEADER, type Store } from './bus-wire.ts';
@@ -111,6 +111,18 @@ export class StreamObjects implements Objects {
     return true;
   }
 
+  async deleteOldest(): Promise<boolean> {
+    const { store, wheel } = this.#parts;
+    const options = { filter: `$O.${this.#bucket}.M.>`, from_seq: 1 };
+    for await (const message of read(store, wheel, this.#stream, options)) {
+      const description = descriptionIn(message);
+      if (description === null) continue;
+      await this.#purge(description); // First, since saying that it is gone takes room, too.
+      return await this.delete(description.name);
+    }
+    return false;
+  }
+
   async *#content(description: Description): AsyncGenerator<Uint8Array> {
     const { store, wheel } = this.#parts;
     const hash = createHash('sha256');
@@ -131,9 +143,7 @@ export class StreamObjects implements Objects {
 
   async #describe(name: string): Promise<Description | null> {
     const last = await this.#parts.store.last(this.#stream, this.#descriptionSubject(name));
-    if (last === null || last.headers[HEADER.markerReason] !== undefined) return null;
-    const description = Description.parse(JSON.parse(decoder.decode(last.body)));
-    return description.deleted ? null : description;
+    return last === null ? null : descriptionIn(last);
   }
 
   async #describeAs(subject: string, description: object): Promise<void> {
@@ -165,6 +175,13 @@ export class StreamObjects implements Objects {
     const encoded = Buffer.from(name).toString('base64');
     return `$O.${this.#bucket}.M.${encoded.replaceAll('+', '-').replaceAll('/', '_')}`;
   }
+}
+
+/** Null for an object that was deleted. */
+function descriptionIn({ headers, body }: StoredMessage): Description | null {
+  if (headers[HEADER.markerReason] !== undefined) return null;
+  const description = Description.parse(JSON.parse(decoder.decode(body)));
+  return description.deleted ? null : description;
 }
 
 const digestOf = (description: Description): string =>

@@ -210,6 +210,7 @@ export interface KvConfig {
   /** How long a delete or expiry stays visible. Default 60 s. */
   readonly marker_ttl_ms?: number;
   readonly max_value_bytes?: number;
+  readonly max_bytes?: number;
   readonly replicas?: number;
 }
 
@@ -269,6 +270,8 @@ export interface Objects {
   info(name: string): Promise<ObjectInfo | null>;
   /** Answers whether it was there. */
   delete(name: string): Promise<boolean>;
+  /** Deletes the one that was put the longest ago; false where there is none. */
+  deleteOldest(): Promise<boolean>;
 }
 
 export type BusEvent =

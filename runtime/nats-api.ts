@@ -13,6 +13,7 @@ export const API_ERROR = {
   consumerNotFound: 10_014,
   noMessageFound: 10_037,
   notEnabled: 10_039,
+  memoryExhausted: 10_028,
   storageExhausted: 10_047,
   messageTooLarge: 10_054,
   messageNotDeleted: 10_057,

@@ -1,4 +1,4 @@
-/** How much a stream may hold, on a server that can promise it and on one that cannot. */
+/** How much a stream or a bucket may hold, on a server that can promise it and on one that cannot. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type NatsFixture, startNats } from '../test/nats-fixture.ts';
@@ -57,6 +57,27 @@ test('where the server cannot set so much aside, a stream works without a bound'
   await bus.streams.ensure(streamOf('large', 700 * MIB));
   await bus.streams.ensure(streamOf('larger', 2_000 * MIB));
   assert.equal((await append('larger')).kind, 'appended');
+});
+
+test('a bucket has a bound of its own, in memory and on the disk; a value that is there stays', async () => {
+  for (const storage of ['memory', 'file'] as const) {
+    const bucket = bus.kv(`bounded_${storage}`);
+    await bucket.ensure({ storage, max_bytes: MIB });
+    const put = (key: string) => bucket.put(key, new Uint8Array(400_000));
+    await put('a');
+    await put('b');
+    await assert.rejects(put('c'), { code: 'disk_full' });
+    await assert.rejects(bucket.update('a', new Uint8Array(400_000), 1), { code: 'disk_full' });
+    assert.deepEqual([...(await bucket.keys())].sort(), ['a', 'b']);
+    await bucket.delete('b');
+    await put('c');
+  }
+});
+
+test('where the server has no such memory to set aside, a bucket works without a bound', async () => {
+  const bucket = bus.kv('immense');
+  await bucket.ensure({ storage: 'memory', max_bytes: 2 ** 50 });
+  await bucket.put('a', new Uint8Array(1));
 });
 
 test('on a disk that has less room than was set aside, all comes up again', async () => {

@@ -71,7 +71,7 @@ export class NatsStore implements Store {
     try {
       answered = await this.#createOrUpdate(config.name, wanted);
     } catch (error) {
-      if (config.max_bytes === undefined || !isNumbered(error, API_ERROR.storageExhausted)) {
+      if (config.max_bytes === undefined || !isExhausted(error)) {
         throw explained(error, `stream ${config.name}`);
       }
       wanted = { ...wanted, max_bytes: -1 };
@@ -208,8 +208,7 @@ export class NatsStore implements Store {
     try {
       return await this.#createOrUpdate(name, config);
     } catch (error) {
-      const isExhausted = isNumbered(error, API_ERROR.storageExhausted);
-      if (isExhausted && (await this.info(name)) !== null) return null;
+      if (isExhausted(error) && (await this.info(name)) !== null) return null;
       throw explained(error, `stream ${name}`);
     }
   }
@@ -217,6 +216,9 @@ export class NatsStore implements Store {
 
 const isNumbered = (error: unknown, number: number): boolean =>
   error instanceof ApiError && error.number === number;
+
+const isExhausted = (error: unknown): boolean =>
+  isNumbered(error, API_ERROR.storageExhausted) || isNumbered(error, API_ERROR.memoryExhausted);
 
 function wireConfig(config: StreamConfig): Record<string, unknown> {
   const nanos = (ms: number | undefined): number => (ms ?? 0) * NANOS_PER_MS;

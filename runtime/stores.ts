@@ -15,7 +15,8 @@ import type { Bus, StreamConfig } from './bus.ts';
 export async function ensureStores(bus: Bus): Promise<void> {
   for (const stream of Object.values(STREAMS)) await bus.streams.ensure(streamConfig(stream));
   for (const bucket of Object.values(BUCKETS)) await ensureBucket(bus, bucket);
-  await bus.objects(ARTIFACTS.name).ensure({ storage: 'file', ttl_ms: ARTIFACTS.max_age_ms });
+  const { name, max_age_ms, max_bytes } = ARTIFACTS;
+  await bus.objects(name).ensure({ storage: 'file', ttl_ms: max_age_ms, max_bytes });
 }
 
 function streamConfig(stream: StreamDefinition): StreamConfig {
@@ -44,5 +45,6 @@ async function ensureBucket(bus: Bus, bucket: BucketDefinition): Promise<void> {
     storage: bucket.storage,
     history: bucket.history,
     max_value_bytes: bucket.max_value_bytes,
+    max_bytes: bucket.max_bytes,
   });
 }

@@ -22,7 +22,7 @@ export interface ServerConfigOptions {
   /** Where its pages stand, such as `/secret` (C5). */
   readonly monitoringPath: string;
   readonly storeDir: string;
-  /** More than all streams together may hold, or none of them can be changed (C6). */
+  /** More than all streams and buckets together may hold, or none of them can be changed (C6). */
   readonly maxFileStoreBytes: number;
   /** The server writes its process id there, before it does anything else. */
   readonly pidFile: string;

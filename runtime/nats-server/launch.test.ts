@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { CodeGodError } from '../../protocol/errors.ts';
-import { STREAMS_BYTES_MAX } from '../../protocol/streams.ts';
+import { BUCKETS, FILE_BYTES_MAX } from '../../protocol/streams.ts';
 import { systemClock } from '../clock.ts';
 import { connectNats } from '../nats-bus.ts';
 import { modulePath, sourceLoader } from '../paths.ts';
@@ -84,8 +84,13 @@ describe('launching', () => {
     });
     await ensureStores(admin);
     const page = await fetch(`${server.monitoringUrl}/jsz`);
-    const { reserved_storage } = JSON.parse(await page.text());
-    assert.equal(reserved_storage, STREAMS_BYTES_MAX, 'whatever the size of the disk');
+    const { reserved_storage, reserved_memory } = JSON.parse(await page.text());
+    assert.equal(reserved_storage, FILE_BYTES_MAX, 'whatever the size of the disk');
+    const inMemory = Object.values(BUCKETS).filter(({ storage }) => storage === 'memory');
+    assert.equal(
+      reserved_memory,
+      inMemory.reduce((sum, { max_bytes }) => sum + max_bytes, 0),
+    );
     await admin.close();
     assert(lines.some(line => line.includes('Server is ready')));
     await server.stopLameDuck();

@@ -12,7 +12,7 @@ import { mkdirSync, statfsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CodeGodError } from '../../protocol/errors.ts';
-import { STREAMS_BYTES_MAX } from '../../protocol/streams.ts';
+import { FILE_BYTES_MAX } from '../../protocol/streams.ts';
 import { monitoringPage } from '../bus-monitoring.ts';
 import { systemClock } from '../clock.ts';
 import { envFor } from '../config.ts';
@@ -202,10 +202,10 @@ function damaged({ storeDir }: LaunchOptions, why: string): CodeGodError {
   );
 }
 
-/** What the streams are promised, and for all else most of what is free, as the server reckons it. */
+/** What streams, buckets and archives are promised, and for all else most of what is free, as the server reckons it. */
 function roomFor(storeDir: string): number {
   const { bavail, bsize } = statfsSync(storeDir);
-  return STREAMS_BYTES_MAX + Math.floor(bavail * bsize * FREE_SHARE);
+  return FILE_BYTES_MAX + Math.floor(bavail * bsize * FREE_SHARE);
 }
 
 /**
