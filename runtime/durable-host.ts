@@ -114,6 +114,11 @@ export interface DurableHost<F, C> {
   close(entity: string): Promise<void>;
   /** Closes an entity and removes its snapshot. Its facts are the log's to remove. */
   forget(entity: string): Promise<void>;
+  /**
+   * Removes the snapshots of whatever is not open: caches of what is over, or of a log that is no
+   * more. What is opened again is read from its facts.
+   */
+  forgetOthers(): Promise<void>;
   /** Aborts effects, without facts, and closes all; at most about 5 s. */
   stop(): Promise<void>;
 }
@@ -222,6 +227,10 @@ class Host<M extends AnyStateMachine> implements DurableHost<FactOf<M>, ContextF
   async forget(id: string): Promise<void> {
     await this.close(id);
     await this.#snapshots.remove(id);
+  }
+
+  forgetOthers(): Promise<void> {
+    return this.#snapshots.removeOthers(entity => this.#entities.has(entity));
   }
 
   async stop(): Promise<void> {

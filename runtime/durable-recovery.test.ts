@@ -103,6 +103,22 @@ for (const withSnapshot of [true, false]) {
   });
 }
 
+test('the snapshots of what is not open go, and it comes back from its facts', async () => {
+  const place = await world();
+  const host = hostIn(place, NEVER);
+  for (const entity of ['open', 'over']) await host.submit(entity, asked('a'));
+  await host.close('over');
+  await host.close('open');
+  await host.open('open');
+  await place.journal.put('snapshot/of another log', {});
+  await host.forgetOthers();
+  const kept: string[] = [];
+  for await (const key of place.journal.keys('snapshot/')) kept.push(key);
+  assert.deepEqual(kept, ['snapshot/open']);
+  assert.deepEqual(Object.keys((await host.open('over')).pending), ['a']);
+  await host.stop();
+});
+
 test('only the tail after a snapshot is read', async () => {
   const place = await world();
   const first = hostIn(place, NEVER, { snapshotEvery: 5 });

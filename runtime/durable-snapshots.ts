@@ -71,6 +71,14 @@ export class SnapshotStore {
     await this.#options.journal.batch([{ type: 'del', key: keyOf(entity) }]);
   }
 
+  async removeOthers(isKept: (entity: string) => boolean): Promise<void> {
+    const { journal } = this.#options;
+    for await (const key of journal.keys(SNAPSHOT_KEYS)) {
+      if (isKept(key.slice(SNAPSHOT_KEYS.length))) continue;
+      await journal.batch([{ type: 'del', key }]);
+    }
+  }
+
   #migrated(schema: number, state: FrozenState): FrozenState {
     const { schemaVersion, migrations } = this.#options;
     if (schema > schemaVersion) throw new Error(`version ${schema} is of a newer release`);

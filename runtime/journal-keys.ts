@@ -27,6 +27,8 @@ export const WORKER_KEYS = {
   snapshots: SNAPSHOT_KEYS,
   closed: 'closed/',
   cancelled: 'cancelled/',
+  /** Since when an attempt cannot be read. */
+  unreadable: 'unreadable/',
   leases: 'lease/',
   measures: 'measure/',
   engines: 'engine/',

@@ -24,7 +24,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { Level } from 'level';
 import { Packr } from 'msgpackr';
-import { CodeGodError } from '../protocol/errors.ts';
+import { CodeGodError, toWireError } from '../protocol/errors.ts';
 import { systemClock } from './clock.ts';
 import type { Logger } from './log.ts';
 
@@ -102,6 +102,25 @@ async function droppedWhileOpening(directory: string): Promise<readonly string[]
   // Without the note there is nothing to tell; the journal itself is open and good.
   const note = await readFile(join(directory, 'LOG'), 'utf8').catch(() => '');
   return note.split('\n').filter(line => /corruption|dropping/i.test(line));
+}
+
+/** As `entries`, of all values that are whole: each that is damaged is told, and the rest comes. */
+export async function* soundEntries(
+  journal: Pick<Journal, 'keys' | 'get'>,
+  prefix: string,
+  damaged: (key: string) => void,
+): AsyncIterable<readonly [key: string, value: unknown]> {
+  for await (const key of journal.keys(prefix)) {
+    let value: unknown;
+    try {
+      value = await journal.get(key);
+    } catch (error) {
+      if (toWireError(error).code !== 'log_corrupt') throw error;
+      damaged(key);
+      continue;
+    }
+    yield [key, value];
+  }
 }
 
 /** A journal that forgets with its process. For tests and simulations. */

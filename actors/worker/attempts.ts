@@ -5,8 +5,11 @@
  * A1: a task counts as taken once its first fact is in the journal. Only then is its message acked.
  * A2: a cancellation is written down before it is acted on, so that it also reaches a task whose
  *     message has not come yet.
+ * A3: an attempt that cannot be read is none, as is a lease (lease-book.ts). It is tried again at each
+ *     start for a day, since another release may read it, and then forgotten. Marks say what they say
+ *     by being there: where the time in one is damaged, its day begins anew.
  */
-import { CodeGodError } from '../../protocol/errors.ts';
+import { CodeGodError, toWireError } from '../../protocol/errors.ts';
 import { attemptKey } from '../../protocol/ids.ts';
 import type { AttemptScope } from '../../protocol/mcp.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
@@ -29,7 +32,7 @@ import type { AttemptProgress } from './attempt-progress.ts';
 
 const REMEMBERED_MS = 24 * 3_600_000;
 const ERROR_LOGGED_MAX = 300;
-const { closed: CLOSED, cancelled: CANCELLED } = WORKER_KEYS;
+const { closed: CLOSED, cancelled: CANCELLED, unreadable: UNREADABLE } = WORKER_KEYS;
 
 export interface AttemptsOptions {
   readonly journal: Journal;
@@ -74,15 +77,19 @@ export class Attempts {
 
   /** Goes on with whatever was under way when the process ended. */
   async resume(): Promise<void> {
-    const { log } = this.#options;
+    const { log, journal } = this.#options;
     for (const attempt of await this.#facts.entities()) {
-      if ((await this.#options.journal.get(CLOSED + attempt)) !== undefined) continue;
+      if (await this.#has(CLOSED + attempt)) continue;
       try {
         await this.#host.open(attempt);
       } catch (error) {
         // Set aside; the master gives the attempt up at its deadline. The others must go on.
         log.error('attempt.not_resumed', { attempt, error });
+        if (this.#host.quarantined().has(attempt)) await this.#noteUnreadable(attempt);
         continue;
+      }
+      if (await this.#has(UNREADABLE + attempt)) {
+        await journal.batch([{ type: 'del', key: UNREADABLE + attempt }]);
       }
       const turns = this.#host.context(attempt)?.drifted ?? [];
       if (turns.length > 0) log.warn('attempt.prompt_changed', { attempt, turns });
@@ -104,18 +111,18 @@ export class Attempts {
   async knows(scope: AttemptScope): Promise<boolean> {
     const attempt = keyOf(scope);
     if (this.open().has(attempt)) return true;
-    return (await this.#options.journal.get(CLOSED + attempt)) !== undefined;
+    return await this.#has(CLOSED + attempt);
   }
 
   /** Takes a task (A1). One that is known already changes nothing. */
   async take(task: TaskMessage): Promise<void> {
     if (await this.knows(task)) return;
     const attempt = keyOf(task);
-    const { clock, journal } = this.#options;
+    const { clock } = this.#options;
     await this.#host.decide(attempt, ({ context }) =>
       context.task === null ? { type: 'attempt.received', at: clock.now(), task } : null,
     );
-    if ((await journal.get(CANCELLED + attempt)) !== undefined) await this.#submitCancel(attempt);
+    if (await this.#has(CANCELLED + attempt)) await this.#submitCancel(attempt);
   }
 
   /** Stops an attempt. Cancelling what is over, or unknown, is no error (A2). */
@@ -126,27 +133,55 @@ export class Attempts {
     if (this.open().has(attempt)) await this.#submitCancel(attempt);
   }
 
-  /** Forgets what has been over for a day. */
+  /** Forgets what has been over, or could not be read, for a day. */
   async prune(): Promise<void> {
-    const { clock, journal } = this.#options;
+    const { clock, journal, log } = this.#options;
     const limit = clock.now() - REMEMBERED_MS;
-    for (const prefix of [CLOSED, CANCELLED]) {
-      for await (const [key, value] of journal.entries(prefix)) {
-        if (atOf(value) > limit) continue;
+    for (const prefix of [CLOSED, CANCELLED, UNREADABLE]) {
+      for await (const key of journal.keys(prefix)) {
         const attempt = key.slice(prefix.length);
+        if (prefix === UNREADABLE && this.open().has(attempt)) continue;
+        if ((await this.#timeOf(key)) > limit) continue;
+        if (prefix === UNREADABLE) log.warn('attempt.unreadable_forgotten', { attempt });
         // The mark goes last: a prune that is cut short is done again.
-        if (prefix === CLOSED) {
+        if (prefix !== CANCELLED) {
           await this.#facts.forget(attempt);
           await this.#host.forget(attempt);
         }
         await journal.batch([{ type: 'del', key }]);
       }
     }
+    await this.#host.forgetOthers();
   }
 
   async stop(): Promise<void> {
     await this.#host.stop();
     await Promise.all(this.#closing);
+  }
+
+  /** Whether there is such a key, whatever its value (A3). */
+  async #has(key: string): Promise<boolean> {
+    for await (const found of this.#options.journal.keys(key)) return found === key;
+    return false;
+  }
+
+  async #noteUnreadable(attempt: string): Promise<void> {
+    const { clock, journal } = this.#options;
+    const key = UNREADABLE + attempt;
+    if (!(await this.#has(key))) await journal.put(key, { at: clock.now() });
+  }
+
+  /** Of a mark (A3). */
+  async #timeOf(key: string): Promise<number> {
+    const { clock, journal, log } = this.#options;
+    try {
+      return atOf(await journal.get(key));
+    } catch (error) {
+      if (toWireError(error).code !== 'log_corrupt') throw error;
+      log.warn('attempt.mark_unreadable', { key });
+      await journal.put(key, { at: clock.now() });
+      return clock.now();
+    }
   }
 
   async #submitCancel(attempt: string): Promise<void> {

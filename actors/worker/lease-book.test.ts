@@ -175,15 +175,28 @@ it('a lease that cannot be read is dropped and told, and the others hold', async
   })) {
     await journal.put(`lease/${key}`, value);
   }
+  await journal.put('lease/torn', good);
+  const torn: Journal = {
+    ...{ get: async key => readUnless(key === 'lease/torn', () => journal.get(key)) },
+    ...{ put: (key, value) => journal.put(key, value), close: () => journal.close() },
+    batch: operations => journal.batch(operations),
+    entries: (...range) => journal.entries(...range),
+    keys: (...range) => journal.keys(...range),
+  };
   const told: string[] = [];
   const listeners = { ...TOLD, unreadable: (key: string) => void told.push(key) };
-  const book = await LeaseBook.open(journal, 7, listeners);
+  const book = await LeaseBook.open(torn, 7, listeners);
   assert.deepEqual(book.ledger.leases, [good]);
   assert.deepEqual(
     told.sort(),
-    ['bytes', 'cards', 'end', 'nothing', 'number'].map(key => `lease/${key}`),
+    ['bytes', 'cards', 'end', 'nothing', 'number', 'torn'].map(key => `lease/${key}`),
   );
   const left: string[] = [];
   for await (const [key] of journal.entries('lease/')) left.push(key);
   assert.deepEqual(left, ['lease/good']);
 });
+
+function readUnless<T>(isDamaged: boolean, read: () => Promise<T>): Promise<T> {
+  if (isDamaged) throw new CodeGodError('log_corrupt', 'the value is damaged');
+  return read();
+}

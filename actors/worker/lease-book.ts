@@ -15,7 +15,7 @@ import { Attempt, BuildId, LeaseId, leaseNameOf, TaskId } from '../../protocol/i
 import type { ReserveReply, ReserveRequest } from '../../protocol/node.ts';
 import { EngineName, type TaskMessage } from '../../protocol/task.ts';
 import type { Clock } from '../../runtime/clock.ts';
-import type { Journal } from '../../runtime/journal.ts';
+import { type Journal, soundEntries } from '../../runtime/journal.ts';
 import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { Turns } from '../../runtime/turns.ts';
 import type { Situation } from './admission.ts';
@@ -75,7 +75,8 @@ export class LeaseBook {
   static async open(journal: Journal, epoch: number, told: LeaseListeners): Promise<LeaseBook> {
     const leases: Lease[] = [];
     const unreadable: string[] = [];
-    for await (const [key, value] of journal.entries(PREFIX)) {
+    const damaged = (key: string): void => void unreadable.push(key);
+    for await (const [key, value] of soundEntries(journal, PREFIX, damaged)) {
       const read = KeptLease.safeParse(value);
       if (read.success) leases.push(value as Lease);
       else unreadable.push(key);

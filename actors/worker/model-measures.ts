@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { type ModelAdvert, ObservedLoad } from '../../protocol/node.ts';
 import type { Clock } from '../../runtime/clock.ts';
-import type { Journal } from '../../runtime/journal.ts';
+import { type Journal, soundEntries } from '../../runtime/journal.ts';
 import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { moreTelling } from '../../scheduling/observed-loads.ts';
@@ -67,9 +67,11 @@ export class ModelMeasures {
   }
 
   static async open(options: ModelMeasuresOptions): Promise<ModelMeasures> {
-    const { journal } = options;
+    const { journal, log } = options;
     const measures = new Map<string, Measures>();
-    for await (const [key, value] of journal.entries(PREFIX)) {
+    // Measured again with the next answer.
+    const damaged = (key: string): void => log.warn('model.measure_unreadable', { key });
+    for await (const [key, value] of soundEntries(journal, PREFIX, damaged)) {
       const read = Measures.safeParse(value);
       if (read.success) measures.set(key.slice(PREFIX.length), read.data);
     }

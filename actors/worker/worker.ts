@@ -35,6 +35,7 @@ import { holderKey, isAttempt, type Lease, leaseAdvert } from './lease.ts';
 import { LeaseBook } from './lease-book.ts';
 import { ModelHost } from './model-host.ts';
 import { ModelMeasures } from './model-measures.ts';
+import { forgetModels } from './model-records.ts';
 import { NodeAdverts } from './node-adverts.ts';
 import { NodePolicies } from './node-policies.ts';
 import { serveNodeVerbs } from './node-verbs.ts';
@@ -353,7 +354,7 @@ export class Worker {
 
   /** Takes back leases whose time is over; forgets old attempts. */
   async #keepTidy(): Promise<void> {
-    const { clock, log } = this.#parts;
+    const { clock, log, journal } = this.#parts;
     const { signal } = this.#over;
     let pruneAtMs = clock.monotonic();
     while (!signal.aborted) {
@@ -362,6 +363,7 @@ export class Worker {
         for (const { lease, model } of expired) log.info('lease.expired', { lease, model });
         if (clock.monotonic() >= pruneAtMs) {
           await this.#attempts.prune();
+          await forgetModels(journal, this.#inventory.adverts);
           pruneAtMs = clock.monotonic() + PRUNE_EVERY_MS;
         }
       } catch (error) {

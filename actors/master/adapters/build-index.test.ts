@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BuildState } from '../../../protocol/build.ts';
+import { CodeGodError } from '../../../protocol/errors.ts';
 import { BuildId } from '../../../protocol/ids.ts';
 import { type Journal, memoryJournal } from '../../../runtime/journal.ts';
 import { silentLogger } from '../../../runtime/log.ts';
@@ -115,4 +116,28 @@ test('the list is begun anew where the stream is another one, or lost its end', 
   const shorter = await filled(8, 'later');
   assert.deepEqual([shorter.unended(), shorter.scanned], [[], 0]);
   assert.deepEqual((await open(journal)).unended(), []);
+});
+
+test('a row that cannot be read is looked for again in the stream, and the others stay', async () => {
+  const journal = await memoryJournal();
+  const first = await open(journal);
+  for (const number of [1, 2]) first.put(summary(number, 'executing'), number);
+  await first.flush();
+  const damaged = 'build/0000000000000001';
+  assert.notEqual(await journal.get(damaged), undefined);
+  const torn: Journal = {
+    ...(await flakyJournal()).flaky,
+    get: async key => {
+      if (key === damaged) throw new CodeGodError('log_corrupt', 'damaged');
+      return await journal.get(key);
+    },
+    batch: operations => journal.batch(operations),
+    keys: (...range) => journal.keys(...range),
+  };
+  const second = await open(torn);
+  assert.deepEqual(second.unended(), ['b2']);
+  assert.equal(second.scanned, 0);
+  const third = await open(journal);
+  assert.equal(third.scanned, 0, 'also after another kill');
+  assert.deepEqual(third.unended(), ['b2']);
 });

@@ -7,20 +7,23 @@
  * X2: the list is of one stream. Where that was removed and made again, or is shorter than what was
  *     read of it (an older state was put back), the list is begun anew.
  * X3: of a build that nobody drives the list says `recovering`.
+ * X4: a row that cannot be read is no row; its build is looked for again, with all others.
  */
 import type { z } from 'zod';
 import { BUILD_ENDS, BuildSummary } from '../../../protocol/build.ts';
 import { toWireError } from '../../../protocol/errors.ts';
 import type { BuildId } from '../../../protocol/ids.ts';
 import type { StreamInfo } from '../../../runtime/bus.ts';
-import type { Journal, JournalOperation } from '../../../runtime/journal.ts';
+import { type Journal, type JournalOperation, soundEntries } from '../../../runtime/journal.ts';
 import { MASTER_KEYS } from '../../../runtime/journal-keys.ts';
 import type { Logger } from '../../../runtime/log.ts';
 
 const { builds: BUILDS, scanned: SCANNED, stream: STREAM } = MASTER_KEYS;
 const DIGITS = 16;
-/** Builds that are listed; older ones are dropped when the list is opened. */
+/** Builds that are listed; older ones that have ended are dropped, when so many have gathered. */
 const ROWS_MAX = 10_000;
+const ROWS_OVER = 1_000;
+const NAMED_MAX = 16;
 
 /** As much of a summary as the list needs; the rest is read when somebody asks for it. */
 const ListedRow = BuildSummary.pick({ id: true, state: true });
@@ -47,14 +50,33 @@ export class BuildIndex {
 
   static async open(journal: Journal, log: Logger): Promise<BuildIndex> {
     const index = new BuildIndex(journal, log);
-    const scanned = await journal.get(SCANNED);
-    index.#scanned = typeof scanned === 'number' ? scanned : 0;
-    for await (const [, value] of journal.entries(BUILDS)) {
+    const damaged: string[] = [];
+    const note = (key: string): void => void damaged.push(key);
+    for await (const [, value] of soundEntries(journal, SCANNED, note)) {
+      if (typeof value === 'number') index.#scanned = value;
+    }
+    for await (const [key, value] of soundEntries(journal, BUILDS, note)) {
       const row = ListedRow.safeParse(value);
       if (row.success) index.#remember(row.data);
+      else damaged.push(key);
     }
-    index.#drop(index.page(Number.POSITIVE_INFINITY, null).slice(ROWS_MAX));
+    if (damaged.length > 0) await index.#readAnew(damaged);
+    index.#drop(index.#surplus());
     return index;
+  }
+
+  /** X4 */
+  async #readAnew(damaged: readonly string[]): Promise<void> {
+    this.#log.warn('index.unreadable', { keys: damaged.slice(0, NAMED_MAX) });
+    this.#scanned = 0;
+    const gone = damaged.map(key => ({ type: 'del', key }) as const);
+    await this.#journal.batch([...gone, { type: 'put', key: SCANNED, value: 0 }]);
+  }
+
+  /** What has ended, beyond the newest builds. */
+  #surplus(): readonly BuildId[] {
+    const older = this.page(Number.POSITIVE_INFINITY, null).slice(ROWS_MAX);
+    return older.filter(build => this.hasEnded(build));
   }
 
   /** To be called before the list is used by who drives builds (X2). */
@@ -112,6 +134,7 @@ export class BuildIndex {
   /** Lists a build, or its new state, as of the fact at `seq`. */
   put(summary: BuildSummary, seq: number): void {
     this.#remember(summary);
+    if (this.#rows.size > ROWS_MAX + ROWS_OVER) this.#drop(this.#surplus());
     this.#unwritten.set(summary.id, summary);
     const row: JournalOperation = { type: 'put', key: keyOf(summary.id), value: summary };
     this.#write([row], seq, () => {

@@ -194,6 +194,7 @@ export class Term {
       if (build.success) builds.add(build.data);
     }
     await eachAtOnce(builds, OPENED_AT_ONCE, build => this.#reopen(build, signal));
+    await this.#host.forgetOthers();
     this.#allOpen();
     await this.#intake.catchUp(this.openBuilds(), signal);
     log.info('master.recovered', { builds: builds.size });
