@@ -14,7 +14,7 @@ import type { PlacementDecision } from '../../protocol/node.ts';
 import type { TaskReport } from '../../protocol/task.ts';
 import { type BuildContext, newTask, type TaskRecord } from './build-context.ts';
 import { isOver } from './task-graph.ts';
-import { afterConflict, afterFailure, renewed } from './task-retry.ts';
+import { afterConflict, afterFailure, isKeptFromMain, renewed } from './task-retry.ts';
 
 type FactOf<T extends FactBody['type']> = Extract<FactBody, { type: T }>;
 
@@ -145,10 +145,13 @@ function controlled(context: BuildContext, fact: FactOf<'build.controlled'>): Bu
   }
 }
 
-/** Everything that is over without being merged is tried again, with a new time limit. */
+/**
+ * Everything that is over without being merged is tried again, with a new time limit. Repairs are made
+ * anew where they are wanted, but for those that are done and were only kept from main.
+ */
 function retried(context: BuildContext, at: number): BuildContext {
   const again = (task: TaskRecord): boolean =>
-    task.kind !== 'repair' && isOver(task) && task.state !== 'merged';
+    isOver(task) && task.state !== 'merged' && (task.kind !== 'repair' || isKeptFromMain(task));
   const tasks = context.tasks.map(task => (again(task) ? renewed(task) : task));
   return {
     ...context,

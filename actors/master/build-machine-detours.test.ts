@@ -234,23 +234,63 @@ test('a build whose checks failed is checked and repaired again when retried', (
   assert.equal(build.task('repair-2').state, 'placing', 'repairs are numbered on');
 });
 
+const HELD = {
+  code: 'conflict' as const,
+  message: 'changes that are not committed are in the way: src/store.js',
+  details: { in_the_way: ['src/store.js'] },
+};
+
+test("a repair that a person's changes keep from main is merged when retried, and checked then", () => {
+  const build = new TestBuild().receive().runTo('verifying').check(false).check(false);
+  build.dispatchAll().report('repair-1');
+  const { id: task, attempt } = build.task('repair-1');
+  const refuse = (): void => {
+    build.send({ type: 'task.failed', task, attempt, error: HELD });
+  };
+  refuse();
+  build.run();
+  assert.equal(build.state, 'partial');
+  assert.match(build.context.error?.message ?? '', /^task repair-1: .*src\/store\.js/);
+  build.control('retry');
+  assert.deepEqual(build.wishes, ['merge:repair-1.1'], 'before anything is checked');
+  refuse();
+  assert.equal(build.state, 'verifying');
+  build.check(false).check(false).run();
+  assert.equal(build.state, 'partial', 'no other repair is made that would be refused as well');
+  assert.match(build.context.error?.message ?? '', /^task repair-1/);
+  build.control('retry').answer('merge:repair-1.1');
+  assert.equal(build.state, 'verifying');
+  build.check(true).run();
+  assert.equal(build.state, 'succeeded');
+  assert.equal(build.task('repair-1').attempt, 1);
+  assert.equal(build.context.repairs, 1);
+});
+
+test('a repair that was kept from main and then does not fit is done again before the checks', () => {
+  const build = new TestBuild().receive().runTo('verifying').check(false).check(false);
+  build.dispatchAll().report('repair-1');
+  const { id: task, attempt } = build.task('repair-1');
+  build.send({ type: 'task.failed', task, attempt, error: HELD }).run().control('retry');
+  build.send({ type: 'task.conflicted', task, attempt, conflicts: ['src/store.js'] });
+  assert.equal(build.state, 'executing');
+  build.dispatchAll().report('repair-1').answer('merge:repair-1.2');
+  assert.equal(build.state, 'verifying');
+  build.check(true).run();
+  assert.equal(build.state, 'succeeded');
+});
+
 test("work that a person's changes keep from main is not done again, but merged when retried", () => {
   const build = new TestBuild().receive().runTo('executing');
   build.run(({ context }) => context.pending['merge:store.1'] !== undefined);
-  const held = {
-    code: 'conflict' as const,
-    message: 'changes that are not committed are in the way: src/store.js',
-    details: { in_the_way: ['src/store.js'] },
-  };
   const { id: task, attempt } = build.task('store');
-  build.send({ type: 'task.failed', task, attempt, error: held }).run();
+  build.send({ type: 'task.failed', task, attempt, error: HELD }).run();
   assert.equal(build.state, 'failed');
   assert.equal(build.context.error?.code, 'conflict');
   assert.match(build.context.error?.message ?? '', /src\/store\.js/);
   assert.equal(build.task('store').attempt, 1, 'it was not generated again');
   build.control('retry');
   assert.deepEqual(build.wishes, ['merge:store.1']);
-  build.send({ type: 'task.failed', task, attempt, error: held }).run().control('retry');
+  build.send({ type: 'task.failed', task, attempt, error: HELD }).run().control('retry');
   assert.deepEqual(build.wishes, ['merge:store.1'], 'as often as somebody asks');
   build.run();
   assert.equal(build.state, 'succeeded');

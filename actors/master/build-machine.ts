@@ -94,7 +94,7 @@ const machineSetup = setup({
       context.workspace === null && context.workspace_failures >= WORKSPACE_FAILURES_MAX,
     nothingMerged: ({ context }) =>
       planTasks(context.tasks).every(task => isOver(task) && task.state !== 'merged'),
-    allOver: ({ context }) => planTasks(context.tasks).every(isOver),
+    allOver: ({ context }) => workOf(context).every(isOver),
     onlyMergesLeft: ({ context }) => onlyMergesLeft(context),
     moreThanMerges: ({ context }) => !onlyMergesLeft(context),
     repairWanted: ({ context }) =>
@@ -108,8 +108,12 @@ const machineSetup = setup({
   },
 });
 
+/** Also a repair that was done, kept from main, and is merged after all. */
+const workOf = ({ tasks }: BuildContext): readonly TaskRecord[] =>
+  tasks.filter(({ kind }) => kind !== 'plan');
+
 function onlyMergesLeft(context: BuildContext): boolean {
-  const open = planTasks(context.tasks).filter(task => !isOver(task));
+  const open = workOf(context).filter(task => !isOver(task));
   return (
     open.length > 0 && open.every(task => task.state === 'reported' || task.state === 'merging')
   );

@@ -12,7 +12,7 @@ import { OWNS_MAX, REPAIR_ROUNDS_MAX, TOOLS_PER_TASK_MAX } from '../../protocol/
 import type { PlanTask } from '../../protocol/plan.ts';
 import { type BuildContext, type BuildEnd, newTask, type TaskRecord } from './build-context.ts';
 import { planTasks } from './task-graph.ts';
-import { lastLines } from './task-retry.ts';
+import { isKeptFromMain, lastLines } from './task-retry.ts';
 
 /** Runs of one series: a failure is confirmed once before anything is repaired. */
 const RUNS_PER_SERIES = 2;
@@ -45,10 +45,15 @@ export function checksPass(context: BuildContext): boolean {
   return context.check_error === null && latest !== null && passes(latest);
 }
 
+/** Done, and kept from main: another repair would meet the same changes of the same person. */
+const repairKept = ({ tasks }: BuildContext): TaskRecord | undefined =>
+  tasks.findLast(task => task.kind === 'repair' && isKeptFromMain(task));
+
 /** Whether another repair is worth its while: within the bound, and the failure is a new one. */
 export function repairWorthwhile(context: BuildContext): boolean {
   const latest = latestCheck(context);
   if (context.check_error !== null || latest === null || context.plan === null) return false;
+  if (repairKept(context) !== undefined) return false;
   const rounds = context.repairs - context.repairs_before;
   if (rounds >= REPAIR_ROUNDS_MAX) return false;
   if (rounds === 0) return true;
@@ -134,7 +139,8 @@ function reasonOf(context: BuildContext, required: readonly TaskRecord[]): WireE
   if (context.error !== null) return context.error;
   const planner = context.tasks.find(task => task.kind === 'plan');
   if (context.plan === null) return unplannable(planner);
-  const failed = required.find(task => task.state === 'failed') ?? required[0];
+  const kept = repairKept(context);
+  const failed = required.find(task => task.state === 'failed') ?? required[0] ?? kept;
   if (failed !== undefined && failed.error !== null) {
     const { code, message } = failed.error;
     return { code, message: `task ${failed.id}: ${message}` };

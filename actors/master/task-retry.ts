@@ -105,12 +105,15 @@ function told(
   return { check_output: kept, previous_error: `${kept}\n\n${note}` };
 }
 
+/** It is done, and a person's uncommitted changes keep it from main (R4). */
+export const isKeptFromMain = ({ state, error, commit }: TaskRecord): boolean =>
+  state === 'failed' && error !== null && commit !== null && isHeldUp(error);
+
 /** A failed task gets its whole allowance again; attempts go on counting. */
 export function renewed(task: TaskRecord): TaskRecord {
-  const isDone = task.error !== null && task.commit !== null && isHeldUp(task.error); // R4
   return {
     ...task,
-    state: isDone ? 'reported' : 'pending',
+    state: isKeptFromMain(task) ? 'reported' : 'pending',
     model_failures: 0,
     infrastructure_failures: 0,
     absences: 0,
