@@ -34,6 +34,8 @@ test('drafting: the layer, its cache, a state for every token, a second compute 
   assert.equal((on.kv_bytes - on.recurrent_bytes) / MIB, 2_048 + 128);
   // Its tensors as printed when they are not loaded, to the byte.
   assert.equal(on.weights_bytes - off.weights_bytes, 263_292_928);
+  const narrow = needOf(QWEN, { draft_tokens: 4, kv_type: 'q8_0' });
+  assert.equal((narrow.kv_bytes - narrow.recurrent_bytes) / MIB, 1_088 + 128, 'drafts in f16');
   // Printed: 164.02 + 130.02 MiB.
   const compute = on.compute_bytes / MIB - 294.04;
   assert.ok(compute >= 0 && compute <= 64, `${compute}`);

@@ -160,7 +160,8 @@ function draftOf(profile: ModelProfile, options: MemoryOptions): typeof NO_DRAFT
   if (drafting === undefined || tokens === 0) return NO_DRAFT;
   return {
     weights_bytes: drafting.weights_bytes,
-    cache_bytes: cacheBytes(drafting.caches, options),
+    // Whatever the type of the model's own cache is: nobody sets that of its drafts.
+    cache_bytes: cacheBytes(drafting.caches, { ...options, kv_type: 'f16' }),
     recurrent_bytes: drafting.keeps_states ? profile.recurrent_bytes * options.slots * tokens : 0,
     compute_bytes: computeBytes(dense, options),
   };

@@ -214,6 +214,7 @@ function activationWidth(reader: MetadataReader, embedding: number, layers: numb
   const isAllExperts = used > 0 && (reader.number('leading_dense_block_count') ?? 0) === 0;
   if (!isAllExperts) steps.push(3 * dense);
   steps.push(heads * latentWidth(reader));
+  steps.push(deltaWidth(reader) - heads * head);
   steps.push(scanWidth(reader));
   return Math.ceil(3 * embedding + heads * head + Math.max(0, ...steps) + perLayer);
 }
@@ -224,6 +225,13 @@ function latentWidth(reader: MetadataReader): number {
   if (rank === 0 || (reader.number('attention.key_length_mla') ?? 0) === 0) return 0;
   const isIndexed = (reader.number('attention.indexer.key_length') ?? 0) > 0;
   return (isIndexed ? 3 : 2) * (rank + (reader.number('rope.dimension_count') ?? 0)) + rank;
+}
+
+/** What a layer of linear attention convolves, three times, in place of queries. */
+function deltaWidth(reader: MetadataReader): number {
+  if (!isLinearAttention(reader)) return 0;
+  const keys = (reader.number('ssm.group_count') ?? 0) * (reader.number('ssm.state_size') ?? 0);
+  return 3 * ((reader.number('ssm.inner_size') ?? 0) + 2 * keys);
 }
 
 /** What a Mamba layer keeps: its input, twice the convolved part, its output and the state. */
