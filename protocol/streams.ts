@@ -179,5 +179,10 @@ export const FILE_BYTES_MAX = [
 export const CONSUMERS = {
   master_build: { durable: 'master', ack_wait_ms: 30_000, max_deliver: DELIVERIES_MAX },
   master_report: { durable: 'master', ack_wait_ms: 30_000, max_deliver: DELIVERIES_MAX },
-  worker_task: { ack_wait_ms: 30_000, max_deliver: DELIVERIES_MAX },
+  worker_task: {
+    ...{ ack_wait_ms: 30_000, max_deliver: DELIVERIES_MAX },
+    // Longer than a task is kept, so that nothing is handed out twice for it; nodes that are gone for
+    // good would otherwise use up what the server allows a stream.
+    forgotten_after_ms: 8 * DAY_MS,
+  },
 } as const;

@@ -201,6 +201,8 @@ export interface ConsumeOptions {
    * at once, its deliveries counted anew, instead of after its ack wait. Default false.
    */
   readonly sole?: boolean;
+  /** The bus forgets a consumer that nobody has pulled from for so long. Default: never. */
+  readonly forgotten_after_ms?: number;
 }
 
 export interface KvConfig {

@@ -11,6 +11,7 @@ const TIMEOUT_MS = 5_000;
 export const API_ERROR = {
   temporarilyUnavailable: 10_008,
   consumerNotFound: 10_014,
+  consumersFull: 10_026,
   noMessageFound: 10_037,
   notEnabled: 10_039,
   memoryExhausted: 10_028,
@@ -99,6 +100,12 @@ export function explained(error: unknown, what: string): unknown {
   const options = { cause: error };
   if (error.number === API_ERROR.streamNotFound || error.number === API_ERROR.consumerNotFound) {
     return new CodeGodError('not_found', message, options);
+  }
+  if (error.number === API_ERROR.consumersFull) {
+    return new CodeGodError('overloaded', `${message}: there are too many nodes on this bus`, {
+      ...options,
+      hint: 'a stream has 1000 consumers: docs/nodes.md, "How many"',
+    });
   }
   if (error.number === API_ERROR.messageTooLarge) {
     return new CodeGodError('too_large', message, options);

@@ -167,6 +167,7 @@ class Link implements ConsumerLink {
   /** Answers how many messages are delivered and not answered. */
   async #ensure(): Promise<number> {
     const { durable, filter, ack_wait_ms, max_deliver, max_ack_pending } = this.#options;
+    const { forgotten_after_ms = 0 } = this.#options;
     const call = `CONSUMER.CREATE.${this.#stream}.${durable}.${filter}`;
     const info = await this.#parts.api.call(call, {
       stream_name: this.#stream,
@@ -179,6 +180,7 @@ class Link implements ConsumerLink {
         ack_wait: ack_wait_ms * NANOS_PER_MS,
         max_deliver,
         max_ack_pending,
+        inactive_threshold: forgotten_after_ms * NANOS_PER_MS,
       },
     });
     return Number(info['num_ack_pending'] ?? 0);

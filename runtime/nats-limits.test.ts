@@ -80,6 +80,61 @@ test('where the server has no such memory to set aside, a bucket works without a
   await bucket.put('a', new Uint8Array(1));
 });
 
+const api = async (verb: string, request: object = {}): Promise<Record<string, unknown>> => {
+  const body = new TextEncoder().encode(JSON.stringify(request));
+  const reply = await bus.ask(`$JS.API.${verb}`, body, { timeout_ms: 5_000 });
+  return JSON.parse(new TextDecoder().decode(reply.body));
+};
+
+test('a stream with as many consumers as it may have says so, to those who take and who follow', async () => {
+  const config = { name: 'CROWDED', subjects: ['crowded.>'], max_consumers: 1 };
+  await api('STREAM.CREATE.CROWDED', config);
+  const take = (durable: string) =>
+    bus.consume(
+      'CROWDED',
+      {
+        ...{ durable, filter: 'crowded.>', ack_wait_ms: 30_000, max_deliver: 5 },
+        ...{ max_ack_pending: 1, concurrency: 1, forgotten_after_ms: 86_400_000 },
+      },
+      async () => ({ kind: 'done' }),
+    );
+  const first = await take('first');
+  const full = { code: 'overloaded', message: /maximum consumers .* too many nodes/ };
+  await assert.rejects(take('second'), full);
+  const told: Error[] = [];
+  const forget = bus.status(event => event.type === 'error' && told.push(event.error));
+  const over = new AbortController();
+  const followed = bus.streams.follow('CROWDED', { filter: '>', from_seq: 1, signal: over.signal });
+  const following = followed[Symbol.asyncIterator]().next();
+  await until('the follower is told', () => told.length > 0);
+  assert.match(told[0]?.message ?? '', full.message);
+  over.abort();
+  await following;
+  forget();
+  const { config: kept } = await api('CONSUMER.INFO.CROWDED.first');
+  assert.equal((kept as Record<string, unknown>)['inactive_threshold'], 86_400_000 * 1e6);
+  await first.stop();
+});
+
+test('a consumer of an earlier release is forgotten when nobody pulls from it, too', async () => {
+  const durable = { durable_name: 'old', name: 'old', filter_subject: 'calm.>' };
+  const config = { ...durable, ack_policy: 'explicit', ack_wait: 3e10, max_deliver: 5 };
+  await api('CONSUMER.CREATE.CALM.old.calm.>', { stream_name: 'CALM', config });
+  const settings = { ack_wait_ms: 30_000, max_deliver: 5, max_ack_pending: 1, concurrency: 1 };
+  const options = { durable: 'old', filter: 'calm.>', ...settings, forgotten_after_ms: 1_000 };
+  const { url, monitorUrl } = server;
+  const worker = await connectNats({ servers: [url], name: 'w', clock: systemClock, monitorUrl });
+  await worker.consume('CALM', options, async () => ({ kind: 'done' }));
+  assert.ok((await api('CONSUMER.INFO.CALM.old'))['name'], 'it is pulled from');
+  await worker.close();
+  let info = await api('CONSUMER.INFO.CALM.old');
+  for (const endMs = Date.now() + 15_000; info['error'] === undefined; ) {
+    assert.ok(Date.now() < endMs, 'it stays');
+    await systemClock.sleep(50);
+    info = await api('CONSUMER.INFO.CALM.old');
+  }
+});
+
 test('on a disk that has less room than was set aside, all comes up again', async () => {
   await append('large');
   await server.restart('always', '100M');

@@ -11,7 +11,7 @@
 import { CodeGodError } from '../protocol/errors.ts';
 import { growingPauseMs } from './bus-append.ts';
 import type { TailItem, TailOptions } from './bus-wire.ts';
-import { API_ERROR, ApiError } from './nats-api.ts';
+import { API_ERROR, ApiError, explained } from './nats-api.ts';
 import type { NatsParts } from './nats-parts.ts';
 import { Pull, type Pulled } from './nats-pull.ts';
 
@@ -121,7 +121,7 @@ async function recover(
   const missing = error instanceof ApiError && error.number === API_ERROR.streamNotFound;
   try {
     if (missing && options.onMissing !== undefined) await options.onMissing();
-    else if (!(error instanceof CodeGodError)) throw error;
+    else if (!(error instanceof CodeGodError)) throw explained(error, `stream ${stream}`);
   } catch (failure) {
     const reason = failure instanceof Error ? failure : new Error(String(failure));
     emit({ type: 'error', where: `follow ${stream}`, error: reason });

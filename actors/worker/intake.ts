@@ -47,6 +47,7 @@ export function startIntake(options: IntakeOptions): Promise<Subscription> {
     max_ack_pending: UNACKED_MAX,
     concurrency: TAKEN_AT_ONCE,
     sole: true,
+    forgotten_after_ms: CONSUMERS.worker_task.forgotten_after_ms,
   };
   return messenger.consume(
     STREAMS.task.name,
