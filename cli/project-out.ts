@@ -5,13 +5,14 @@
  * O2  Nothing is ever half there: the project is unpacked beside its place and moved in one step.
  */
 import { createHash } from 'node:crypto';
-import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { mkdtemp, readdir, rename } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ArtifactReference } from '../protocol/text.ts';
 import type { Bus } from '../runtime/bus.ts';
+import { removeTree } from '../runtime/remove-tree.ts';
 import { runProgram } from '../runtime/run-program.ts';
 import { CliError } from './exit-code.ts';
 
@@ -58,7 +59,7 @@ export async function unpackProject(
     await rename(join(unpacked, project), path);
     return path;
   } finally {
-    rmSync(scratch, { recursive: true, force: true });
+    await removeTree(scratch);
   }
 }
 

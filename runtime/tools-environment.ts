@@ -14,8 +14,8 @@
  *     `prefix` and their kind would put them into another folder.
  */
 import { createHash } from 'node:crypto';
-import { accessSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { accessSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CodeGodError } from '../protocol/errors.ts';
 import { installerEnvironment } from './config-environment.ts';
@@ -23,6 +23,7 @@ import { findPython, lastLine, type Python } from './find-python.ts';
 import { packageRoot } from './paths.ts';
 import { pipVariables, uvFindsByFile } from './pip-settings.ts';
 import { withProcessLock } from './process-lock.ts';
+import { removeTree } from './remove-tree.ts';
 import { runProgram } from './run-program.ts';
 
 export interface EnvironmentOptions {
@@ -74,7 +75,7 @@ export async function ensureEnvironment(options: EnvironmentOptions): Promise<Py
   return await withProcessLock(`${folder}.lock`, lock, async () => {
     const madeByOther = findEnvironment(options);
     if (madeByOther) return madeByOther;
-    rmSync(folder, { recursive: true, force: true });
+    await removeTree(folder);
     options.onProgress?.(`installing the Python environment "${options.name}"`);
     const installer = await install(folder, options);
     const made = environmentAt(folder);
@@ -170,7 +171,7 @@ async function obtainUv(python: Python, job: Job): Promise<Command | null> {
   const waiting = { waitMs: WAIT_FOR_OTHER_MS, signal: job.options.signal };
   return await withProcessLock(`${folder}.lock`, waiting, async () => {
     if (existsSync(join(folder, '.complete'))) return [uv, '--no-cache'];
-    rmSync(folder, { recursive: true, force: true });
+    await removeTree(folder);
     let pip = python.path;
     const uvJob = { ...job, folder };
     if (!python.hasPip) {
@@ -230,7 +231,7 @@ async function holdsPackages(name: string, job: Job): Promise<boolean> {
   const missing = wanted.filter(one => !found.has(one));
   if (missing.length === 0) return true;
   job.tried.push(`${name}: ${missing.length} packages did not come into the environment`);
-  await rm(job.folder, { recursive: true, force: true });
+  await removeTree(job.folder);
   return false;
 }
 
@@ -251,7 +252,7 @@ async function allSucceed(name: string, steps: readonly Command[], job: Job): Pr
     const result = await run(command, job, INSTALL_TIMEOUT_MS);
     if (result.failure === null) continue;
     job.tried.push(`${name}: ${lastLine(result.failure)}`);
-    await rm(job.folder, { recursive: true, force: true });
+    await removeTree(job.folder);
     return false;
   }
   return true;

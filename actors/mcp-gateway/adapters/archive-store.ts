@@ -5,7 +5,7 @@ import type { StampedBuild } from '../../../protocol/ids.ts';
 import { ARTIFACTS } from '../../../protocol/streams.ts';
 import type { ArchiveReply } from '../../../protocol/workspace.ts';
 import type { Bus, ObjectInfo, Objects } from '../../../runtime/bus.ts';
-import { removeTree } from './remove-tree.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import type { Workspaces } from './workspace.ts';
 import type { Archive } from './workspace-archive.ts';
 

@@ -16,12 +16,12 @@ import { CHECK_OUTPUT_BYTES_MAX } from '../../../protocol/limits.ts';
 import { CheckReply, type CheckRequest } from '../../../protocol/workspace.ts';
 import type { Journal } from '../../../runtime/journal.ts';
 import { GATEWAY_KEYS } from '../../../runtime/journal-keys.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import { countTests, isPass, type TestCounts } from '../check-outcome.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
 import { createSlots } from '../slots.ts';
 import type { ContainedResult } from './contained-run.ts';
 import { onDisk } from './disk.ts';
-import { removeTree } from './remove-tree.ts';
 
 import type { Sandbox } from './sandbox.ts';
 import type { SandboxView } from './sandbox-view.ts';

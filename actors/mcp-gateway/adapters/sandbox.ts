@@ -9,6 +9,7 @@ import { chmod, mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import type { Clock } from '../../../runtime/clock.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import { runProgram } from '../../../runtime/run-program.ts';
 import { sandboxTrouble } from '../../../runtime/sandbox-trouble.ts';
 import {
@@ -25,7 +26,6 @@ import {
 import { seccompFilter } from '../seccomp-filter.ts';
 import { confined } from './confine.ts';
 import { type ContainedResult, runContained } from './contained-run.ts';
-import { removeTree } from './remove-tree.ts';
 import { type SandboxView, sandboxView } from './sandbox-view.ts';
 
 export type SandboxRung = 'bwrap' | 'unshare' | 'none';

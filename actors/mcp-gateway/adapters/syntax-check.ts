@@ -13,6 +13,7 @@ import { createRequire } from 'node:module';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { FILE_BYTES_MAX } from '../../../protocol/limits.ts';
 import type { Logger } from '../../../runtime/log.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import {
   checkerFor,
   describeFaults,
@@ -23,7 +24,6 @@ import {
   type SyntaxChecker,
   type SyntaxFault,
 } from '../syntax-report.ts';
-import { removeTree } from './remove-tree.ts';
 import type { Sandbox } from './sandbox.ts';
 import { type SandboxView, sandboxView } from './sandbox-view.ts';
 import { NODE_SCRIPT, PYTHON_SCRIPT, SHELL_SCRIPT } from './syntax-scripts.ts';

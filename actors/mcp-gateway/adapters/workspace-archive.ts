@@ -7,10 +7,10 @@ import { createReadStream } from 'node:fs';
 import { mkdir, mkdtemp, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import { runProgram } from '../../../runtime/run-program.ts';
 import { diskFull } from './disk.ts';
 import type { Git } from './git.ts';
-import { removeTree } from './remove-tree.ts';
 import { MAIN, type Project, projectAt, type WorkspaceRoots } from './workspace-place.ts';
 
 export interface Archive {

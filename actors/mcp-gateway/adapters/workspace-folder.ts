@@ -24,10 +24,10 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CodeGodError } from '../../../protocol/errors.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import { isErrno } from './disk.ts';
 import type { Git } from './git.ts';
 import { resolveRef } from './git-refs.ts';
-import { removeTree } from './remove-tree.ts';
 import { exportPaths } from './workspace-commit.ts';
 import { MAIN, type Project } from './workspace-place.ts';
 

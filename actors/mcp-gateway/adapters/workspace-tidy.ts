@@ -10,6 +10,7 @@
 import { lstat, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ownsPath } from '../../../protocol/owned-paths.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import { isErrno } from './disk.ts';
 import type { Git } from './git.ts';
 import type { CheckSyntax } from './syntax-check.ts';
@@ -63,7 +64,7 @@ async function undo(git: Git, project: Project, names: AttemptNames, options: Ti
   );
   const kept = new Set(paths.filter(path => !broken.includes(path)));
   const undone = changes.map(({ path }) => path).filter(path => !kept.has(path));
-  for (const path of undone) await rm(join(names.path, path), { recursive: true, force: true });
+  for (const path of undone) await removeTree(join(names.path, path));
   await restore(git, project, names, { base, paths: undone });
   await removeEmpty(names.path);
 }
@@ -73,7 +74,7 @@ async function removeFolders(root: string, owns: readonly string[]): Promise<voi
   const files = owns.filter(path => !/[*?]/.test(path) && /[^/.]\.[A-Za-z0-9]{1,12}$/.test(path));
   for (const path of files) {
     const isThere = await isRealFolder(root, path.split('/'));
-    if (isThere) await rm(join(root, path), { recursive: true });
+    if (isThere) await removeTree(join(root, path));
   }
 }
 

@@ -21,11 +21,11 @@ import type {
   ReadFilesReply,
   ReadFilesRequest,
 } from '../../../protocol/workspace.ts';
+import { removeTree } from '../../../runtime/remove-tree.ts';
 import { createKeyedQueue } from '../keyed-queue.ts';
 import { isErrno, onDisk } from './disk.ts';
 import type { Git } from './git.ts';
 import { moveRef, resolveRef } from './git-refs.ts';
-import { removeTree } from './remove-tree.ts';
 import type { CheckSyntax } from './syntax-check.ts';
 import { type Archive, archiveProject } from './workspace-archive.ts';
 import { commitAttempt } from './workspace-commit.ts';

@@ -9,8 +9,7 @@
  */
 import { chmod, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { Logger } from '../../../runtime/log.ts';
-import { isErrno } from './disk.ts';
+import type { Logger } from './log.ts';
 
 type Log = Pick<Logger, 'warn'>;
 
@@ -90,3 +89,6 @@ async function removeShallow(
   }
   await rm(path, { recursive: true, force: true });
 }
+
+const isErrno = (error: unknown, code: string): boolean =>
+  error instanceof Error && 'code' in error && error.code === code;

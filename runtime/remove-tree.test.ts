@@ -2,12 +2,25 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { test } from 'node:test';
-import { silentLogger } from '../../../runtime/log.ts';
-import { tempDir, write } from '../test-world.ts';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { silentLogger } from './log.ts';
 import { emptyFolder, removeTree } from './remove-tree.ts';
+
+async function tempDir(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'codegod-remove-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function write(root: string, files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(join(root, path)), { recursive: true });
+    await writeFile(join(root, path), text);
+  }
+}
 
 /** Deeper than any path may be long: every folder is made from within the one above. */
 function nest(folder: string, depth: number): void {
