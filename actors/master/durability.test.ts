@@ -17,6 +17,7 @@ import { reportSubject } from '../../protocol/subjects.ts';
 import type { Bus } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { DEAD_HEADER } from '../../runtime/dead-letters.ts';
+import { openJournal } from '../../runtime/journal.ts';
 import { createMessenger, type Messenger } from '../../runtime/messages.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
 import { ensureStores } from '../../runtime/stores.ts';
@@ -191,12 +192,20 @@ describe('a master and its bus', { timeout: 180_000 }, () => {
     const waiting = await first.submit({ ...PROMPT, plan_mode: 'approve' });
     await first.until(waiting, ({ state }) => state === 'awaiting_approval');
     await first.remove();
-    const second = await (await TestMaster.start({ url: nats.url, epoch: 4 })).settled();
+    const directory = await mkdtemp(join(tmpdir(), 'codegod-master-'));
+    const stale = await openJournal(directory);
+    await stale.put('snapshot/b999', { of: 'another store' });
+    await stale.close();
+    const second = await (await TestMaster.start({ url: nats.url, epoch: 4, directory })).settled();
     assert.equal((await second.until(done, ended)).state, 'succeeded');
     assert.equal((await second.until(waiting, () => true)).state, 'awaiting_approval');
     await second.post(`/builds/${waiting}/approve`);
     assert.equal((await second.until(waiting, ended)).state, 'succeeded');
-    await second.remove();
+    await second.stop();
+    const left = await openJournal(directory);
+    assert.equal(await left.get('snapshot/b999'), undefined, 'nobody drives such a build');
+    await left.close();
+    await rm(directory, { recursive: true });
   });
 
   test('builds beyond builds_max wait for their turn, and all end', async () => {

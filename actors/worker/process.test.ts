@@ -12,7 +12,7 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ReserveReply } from '../../protocol/node.ts';
 import { STREAMS } from '../../protocol/streams.ts';
-import { nodeSubject, reportSubject, taskSubject } from '../../protocol/subjects.ts';
+import { nodeSubject, REPORTS, taskSubject } from '../../protocol/subjects.ts';
 import type { TaskMessage } from '../../protocol/task.ts';
 import { TaskReport } from '../../protocol/task.ts';
 import type { Bus } from '../../runtime/bus.ts';
@@ -101,9 +101,12 @@ async function dispatch(changes: object): Promise<TaskMessage> {
 }
 
 async function reported(task: TaskMessage): Promise<TaskReport | null> {
-  const subject = reportSubject(NODE, task);
-  const stored = await bus.streams.last(STREAMS.report.name, subject);
-  return stored === null ? null : messenger.decode(stored, TaskReport);
+  const all = bus.streams.read(STREAMS.report.name, { filter: REPORTS, from_seq: 1 });
+  for await (const stored of all) {
+    const report = messenger.decode(stored, TaskReport);
+    if (report.task === task.task) return report;
+  }
+  return null;
 }
 
 async function waitFor(task: TaskMessage): Promise<TaskReport> {

@@ -1,10 +1,11 @@
 /**
  * The tool lists of servers on the disk, by server and version, so that listing tools needs no
- * running server. A cache: deleting it costs one start per server.
+ * running server. A cache: deleting it costs one start per server. One list per server: that of
+ * another version goes.
  */
 
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { LiveTool } from '../tool-definitions.ts';
 import { isErrno } from './disk.ts';
 
@@ -14,8 +15,9 @@ export interface ToolCache {
 }
 
 export function createToolCache(folder: string): ToolCache {
-  const fileOf = (server: string, version: string) =>
-    join(folder, `${server}@${version}`.replace(/[^A-Za-z0-9@._-]/g, '_').concat('.json'));
+  const nameOf = (text: string): string => text.replace(/[^A-Za-z0-9@._-]/g, '_');
+  const fileOf = (server: string, version: string): string =>
+    join(folder, `${nameOf(`${server}@${version}`)}.json`);
   return {
     async read(server, version) {
       try {
@@ -32,6 +34,10 @@ export function createToolCache(folder: string): ToolCache {
       await mkdir(folder, { recursive: true });
       await writeFile(`${file}.new`, JSON.stringify(tools));
       await rename(`${file}.new`, file);
+      for (const name of await readdir(folder)) {
+        const isOther = name.startsWith(`${nameOf(server)}@`) && name !== basename(file);
+        if (isOther && name.endsWith('.json')) await rm(join(folder, name), { force: true });
+      }
     },
   };
 }
