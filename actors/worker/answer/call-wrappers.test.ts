@@ -116,6 +116,32 @@ describe('a call that is cut off', () => {
 });
 
 const call = (code: string): string => `write_file(path=${JSON.stringify(PATH)}, content=${code})`;
+const ARGUMENTS = JSON.stringify({ path: PATH, content: STORE });
+/** Between the marks of a model's own training, where its engine does not take them apart. */
+const MARKED: Record<string, string> = {
+  'a channel': `<|channel|>commentary to=functions.write_file <|constrain|>json<|message|>${ARGUMENTS}<|call|>`,
+  'a channel without a kind': `<|channel|>commentary to=functions.write_file<|message|>${ARGUMENTS}`,
+  'a channel behind its recipient': `<|start|>assistant to=functions.write_file<|channel|>commentary json<|message|>${ARGUMENTS}<|call|>`,
+  'a channel after reasoning': `<|channel|>analysis<|message|>I call {"name":"x"} now.<|end|><|start|>assistant<|channel|>commentary to=functions.filesystem.write_file code<|message|>${ARGUMENTS}<|call|>`,
+  'a file in the last channel': `<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>${PATH}\n\`\`\`js\n${STORE}\`\`\`\n`,
+  '[TOOL_CALLS] with [ARGS]': `[TOOL_CALLS]write_file[ARGS]${ARGUMENTS}</s>`,
+  '[TOOL_CALLS] with an id': `[TOOL_CALLS]write_file[CALL_ID]x1y2z3[ARGS]${ARGUMENTS}`,
+  '[TOOL_CALLS] with a name': `Now:[TOOL_CALLS]filesystem.write_file${ARGUMENTS}`,
+  'wide bars and a fence': `<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>write_file\n\`\`\`json\n${ARGUMENTS}\n\`\`\`<｜tool▁call▁end｜><｜tool▁calls▁end｜>`,
+  'wide bars': `<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>write_file<｜tool▁sep｜>${ARGUMENTS}<｜tool▁call▁end｜><｜tool▁calls▁end｜>`,
+  'numbered marks': `<|tool_calls_section_begin|><|tool_call_begin|>functions.write_file:0<|tool_call_argument_begin|>${ARGUMENTS}<|tool_call_end|><|tool_calls_section_end|>`,
+};
+const block = (indent: string): string =>
+  STORE.trimEnd()
+    .split('\n')
+    .map(line => (line === '' ? '' : indent + line))
+    .join('\n');
+const YAML: Record<string, string> = {
+  'with a block': `server: filesystem\ntool: write_file\narguments:\n  path: ${PATH}\n  content: |\n${block('    ')}`,
+  indented: `  name: write_file\n  args:\n    content: |\n${block('      ')}\n    path: "${PATH}"`,
+  'with JSON': `tool: filesystem.write_file\narguments: ${ARGUMENTS}`,
+  'beside the name': `tool: write_file\npath: '${PATH}'\ncontent: |+\n${block('  ')}`,
+};
 const TEXT_CALLS: Record<string, string> = {
   'a list of calls': `[${call(JSON.stringify(STORE))}]`,
   'a list of calls in a fence': `\`\`\`python\n[${call(JSON.stringify(STORE))}]\n\`\`\``,
@@ -129,6 +155,13 @@ const TEXT_CALLS: Record<string, string> = {
   'tags named after the tool': `<write_file>\n<path>${PATH}</path>\n<content>\n${STORE}</content>\n</write_file>`,
   'an action': `Thought: write it.\nAction: write_file\nAction Input: ${JSON.stringify({ path: PATH, content: STORE })}`,
   'an action with a fence': `Action: write_file\nAction Input:\n\`\`\`json\n${JSON.stringify({ path: PATH, content: STORE })}\n\`\`\``,
+  ...MARKED,
+  ...Object.fromEntries(
+    Object.entries(YAML).map(([name, yaml]) => [
+      `YAML ${name}`,
+      `I write it:\n<TOOL_CALL>\n${yaml}\n</TOOL_CALL>\n`,
+    ]),
+  ),
   'arguments alone': `\`\`\`json\n${JSON.stringify({ path: PATH, content: STORE })}\n\`\`\``,
   'a list of files': `\`\`\`json\n${JSON.stringify([{ path: PATH, content: STORE }])}\n\`\`\``,
   "a call behind a file that is not the task's": `${'package.json'}\n\`\`\`json\n{}\n\`\`\`\n\n\`\`\`json\n${JSON.stringify({ name: 'write_file', arguments: { path: PATH, content: STORE } })}\n\`\`\``,
@@ -140,6 +173,33 @@ describe('a call as text', () => {
       assert.deepEqual(calls(parseAnswer(answer, ONE)), [write(PATH, STORE)]);
     });
   }
+  it('several calls between marks are all made; what is cut off writes nothing', () => {
+    const two = { ...ONE, owns: ['src/**'] };
+    const of = (path: string): string => JSON.stringify({ path, content: STORE });
+    const marked = ['src/a.js', 'src/b.js'].map(path => `[TOOL_CALLS]write_file[ARGS]${of(path)}`);
+    const both = [write('src/a.js', STORE), write('src/b.js', STORE)];
+    assert.deepEqual(calls(parseAnswer(marked.join(''), two)), both);
+    for (const whole of Object.values(MARKED)) {
+      const cut = parseAnswer(whole.slice(0, whole.indexOf('regex')), ONE);
+      assert.equal(cut.kind, 'invalid', whole);
+    }
+  });
+  it('marks in a block are the text of a file', () => {
+    const text = `// [TOOL_CALLS]write_file[ARGS]{"path":"x","content":"y"}\n`;
+    const answer = `${PATH}\n\`\`\`js\n${text}\`\`\`\n`;
+    assert.deepEqual(calls(parseAnswer(answer, ONE)), [write(PATH, text)]);
+  });
+  it('lists in YAML are lists; what could mean several things is refused', () => {
+    const add = { server: 'git', tool: 'git_add', arguments: { repo_path: '.', files: [PATH] } };
+    const yaml = `tool: git_add\narguments:\n  repo_path: .\n  files:\n  - ${PATH}`;
+    const answer = `${PATH}\n\`\`\`js\n${STORE}\`\`\`\n\n<TOOL_CALL>\n${yaml}\n</TOOL_CALL>`;
+    assert.deepEqual(calls(parseAnswer(answer, ONE)), [write(PATH, STORE), add]);
+    for (const value of ['>\n    folded\n    text', '&a x', 'a: b', '"open', '|2\n     x']) {
+      const odd = `tool: write_file\narguments:\n  path: ${PATH}\n  content: ${value}`;
+      const result = parseAnswer(`<TOOL_CALL>\n${odd}\n</TOOL_CALL>`, ONE);
+      assert.equal(result.kind, 'invalid', value);
+    }
+  });
   it('several calls in several fences are all made, in their order', () => {
     const two = { ...ONE, owns: ['src/**'] };
     const fenced = ['src/a.js', 'src/b.js'].map(path =>

@@ -14,6 +14,7 @@ import { NOT_A_FILE, unfitBlock, unfitFor, workIn } from './block-fit.ts';
 import type { KnowsTool } from './call-shapes.ts';
 import { asEnvelope, type Envelope } from './envelope.ts';
 import { type FencedBlock, type Split, splitFences } from './fences.ts';
+import { withPlainCalls } from './marked-calls.ts';
 import { refusalIn } from './refusal.ts';
 import { knownTools } from './resolve-tool.ts';
 import { readTextCalls, xmlCallAt } from './text-calls.ts';
@@ -37,7 +38,7 @@ interface Reading extends Material {
 export function parseAnswer(raw: string, context: AnswerContext): Answer {
   if (raw.length > ANSWER_LENGTH_MAX) return invalid(['the answer is too long']);
   const thought = stripThinking(raw);
-  const text = thought.text.replace(/^\uFEFF/, '');
+  const text = withPlainCalls(thought.text.replace(/^\uFEFF/, ''));
   if (text.trim() === '') {
     if (context.finish === 'length') return cutOff();
     return invalid([raw.trim() === '' ? 'the answer is empty' : 'the answer holds only reasoning']);

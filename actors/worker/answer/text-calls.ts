@@ -1,6 +1,6 @@
 /**
  * Tool calls that a model wrote as text, in the dialect it was trained on:
- * `<tool_call>{…}</tool_call>`, `<function=name><parameter=key>value</parameter></function>`,
+ * `<tool_call>{…}</tool_call>` (also with YAML), `<function=name><parameter=key>value</parameter></function>`,
  * `<invoke name="…">`, `<write_file><path>…</path></write_file>`, `[name(key="value")]` and
  * `Action:` / `Action Input:`. Calls as bare JSON are read with the envelopes.
  *
@@ -11,6 +11,7 @@ import { asRawCall, type KnowsTool, type RawCall } from './call-shapes.ts';
 import { asEnvelope } from './envelope.ts';
 import { pythonCallAt, readPythonCalls } from './python-calls.ts';
 import { jsonCandidates, parseTolerant } from './tolerant-json.ts';
+import { readYamlCall } from './yaml-call.ts';
 
 export interface TextCalls {
   readonly calls: readonly RawCall[];
@@ -47,6 +48,11 @@ function readToolCallTags(text: string, knows: KnowsTool): TextCalls {
     const elements = readElements(body, knows);
     if (elements.calls.length > 0) {
       calls.push(...elements.calls);
+      continue;
+    }
+    const yaml = readYamlCall(body);
+    if (yaml !== null) {
+      calls.push(yaml);
       continue;
     }
     const parsed = parseTolerant(jsonIn(body), { repair: true });
