@@ -216,6 +216,31 @@ test('a header that could smuggle another one is refused', () =>
     assert.throws(() => bus.publish('x', bytes(''), { A: 'b\r\nC: d' }), { code: 'bad_message' });
   }));
 
+test('nobody is answered on a subject of the system, however he asks', () =>
+  withServer({}, async connect => {
+    const bus = await connect();
+    const client = await connectClient({ servers: [bus.info().url] });
+    const [handled, heard, told]: [string[], string[], string[]] = [[], [], []];
+    const wanted = ['$KV.codegod_node.hub.runtime', 'codegod.control.build.b1', '$JS.API.INFO'];
+    for (const subject of wanted) bus.subscribe(subject, () => heard.push(subject));
+    bus.status(event => event.type === 'error' && told.push(event.error.message));
+    bus.serve('whole', async ({ subject }) => {
+      handled.push(subject);
+      return { body: bytes('{}') };
+    });
+    bus.serveStream('parts', async ({ subject }) => void handled.push(subject));
+    await bus.rtt();
+    for (const reply of wanted) {
+      for (const subject of ['whole', 'parts']) client.publish(subject, 'x', { reply });
+    }
+    await client.flush();
+    await until('all are told', () => told.length === 2 * wanted.length);
+    await bus.ask('whole', bytes(''), { timeout_ms: 5_000 });
+    assert.deepEqual([handled, heard], [['whole'], []]);
+    assert.match(told.join(), /it asks to be answered on \$KV\.codegod_node/);
+    await client.close();
+  }));
+
 test('the client library still has its socket where messages are gathered for it', async () => {
   const server = await startNats({});
   const connection = await connectClient({ servers: [server.url] });

@@ -96,6 +96,7 @@ describe('the front door of a fresh checkout', () => {
     assert.equal(first.stdout, `one|build|a b||${root}`);
     assert.equal(first.stderr.split('\n').length, 3, 'one line per step');
     assert.equal(npmCalls(), 1);
+    assert.match(readFileSync(join(root, 'npm-calls'), 'utf8'), / ci .*--ignore-scripts/);
   });
 
   it('hides the secret of a join from the list of processes before it does anything', () => {
