@@ -7,7 +7,8 @@
  * A2: what is kept is bounded, however often one text is referred to.
  */
 import { ANSWER_LENGTH_MAX } from '../../protocol/limits.ts';
-import type { Answer } from './answer/answer.ts';
+import type { Answer, AnswerCall } from './answer/answer.ts';
+import { isWrite } from './answer/assemble.ts';
 import { parseAnswer } from './answer/parse-answer.ts';
 import { type PlanAnswer, parsePlan } from './answer/parse-plan.ts';
 import type { AttemptContext } from './attempt-facts.ts';
@@ -21,7 +22,7 @@ const READ_LENGTH_MAX = 2 * ANSWER_LENGTH_MAX;
 const DEPTH_MAX = 64;
 
 export function readAnswer(
-  { task, files, tools }: Pick<AttemptContext, 'task' | 'files' | 'tools'>,
+  { task, files, tools, kept }: Pick<AttemptContext, 'task' | 'files' | 'tools' | 'kept'>,
   text: string,
   finish: 'stop' | 'length' | 'repetition',
 ): ReadAnswer {
@@ -31,7 +32,7 @@ export function readAnswer(
     return bounded(parsePlan(text, { finish, prompt, tech_stack, tools: tools ?? [] }));
   }
   const owns = task.card?.owns ?? [];
-  const read = files.map(file => file.path);
+  const read = [...files.map(file => file.path), ...pathsOf(kept ?? [])];
   const answer = parseAnswer(text, {
     finish,
     owns,
@@ -42,6 +43,12 @@ export function readAnswer(
   });
   return bounded(answer);
 }
+
+/** The paths that calls write. */
+export const pathsOf = (calls: readonly AnswerCall[]): string[] =>
+  calls.flatMap(({ tool, arguments: { path } }) =>
+    isWrite({ tool }) && typeof path === 'string' ? [path] : [],
+  );
 
 function bounded(answer: ReadAnswer): ReadAnswer {
   if (lengthLeft(answer, READ_LENGTH_MAX, 0) >= 0) return answer;

@@ -152,6 +152,8 @@ export interface AttemptContext {
   readonly end: AttemptEnd | null;
   /** Turns that were answered to another prompt than this release makes of the same facts. */
   readonly drifted: readonly number[];
+  /** Writes of earlier answers that were right and only not all: made with those of the next. */
+  readonly kept?: readonly AnswerCall[];
 }
 
 export const NEW_ATTEMPT: AttemptContext = {

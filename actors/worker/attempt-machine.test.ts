@@ -88,6 +88,10 @@ class Walk {
   }
 }
 
+const GOOD_WRITE = {
+  ...{ server: 'filesystem', tool: 'write_file' },
+  arguments: { path: 'src/a.js', content: 'let a;\n' },
+};
 const received = (changes: object = {}): AttemptFact => ({
   type: 'attempt.received',
   at: AT,
@@ -173,6 +177,25 @@ describe('an attempt at code', () => {
     walk.tell(answered(3, 'no'));
     assert.deepEqual([walk.report.error?.code, walk.report.blame], ['answer_invalid', 'model']);
     assert.equal(walk.report.usage.turns, 3);
+  });
+
+  it('asks only for the files that are missing, and makes those that were right with them', () => {
+    const of = (name: string): string =>
+      `src/${name}.js\n\`\`\`js\nlet ${name};\n\`\`\`\n{"success":true,"summary":"Done."}`;
+    const asked = asking().tell(answered(1, of('a')));
+    assert.match(
+      asked.error,
+      /missing: src\/b\.js\. Give only those, .*src\/a\.js are right and kept/,
+    );
+    const written = (walk: Walk) => walk.context.calls.map(one => one.arguments['path']);
+    assert.deepEqual(written(asked.tell(answered(2, of('b')))), ['src/a.js', 'src/b.js']);
+    const anew = asking().tell(answered(1, of('a')), answered(2, `${of('b')}\n\n${of('a')}`));
+    assert.deepEqual(written(anew), ['src/b.js', 'src/a.js'], 'what is given again counts');
+    // The same from what is written down, whatever a release reads in the texts.
+    const first = { answer: { kind: 'invalid', error: 'b', kept: [GOOD_WRITE] } };
+    const second = { answer: { kind: 'work', summary: '', calls: [], files: [], notes: [] } };
+    const replayed = asking().tell(answered(1, '', first), answered(2, '', second));
+    assert.deepEqual(replayed.context.calls, [GOOD_WRITE]);
   });
 
   it('repairs failed tools twice, with what the gateway said would be right', () => {

@@ -7,7 +7,8 @@
  */
 import { callIdOf, stampedAttempt } from '../../protocol/ids.ts';
 import type { TaskMessage, TaskReport, ToolCallRecord } from '../../protocol/task.ts';
-import { promptHash, readAnswer } from './attempt-answer.ts';
+import type { AnswerCall } from './answer/answer.ts';
+import { pathsOf, promptHash, type ReadAnswer, readAnswer } from './attempt-answer.ts';
 import type {
   AttemptContext,
   AttemptEffect,
@@ -143,14 +144,24 @@ export function answer(context: AttemptContext, fact: FactOf<'turn.answered'>): 
   const read = fact.answer ?? readAnswer(context, fact.text, fact.finish);
   const work = read.kind === 'work' ? read : null;
   const plan = read.kind === 'plan' ? read.plan : null;
+  const kept = keptAfter(context.kept ?? [], read);
   const next = {
     ...counted,
-    ...{ calls: work?.calls ?? [], called: 0, plan },
+    ...{ calls: work === null ? [] : [...kept, ...work.calls], called: 0, plan },
+    ...(kept.length > 0 || context.kept !== undefined ? { kept } : {}),
     summary: work?.summary ?? plan?.summary ?? '',
   };
   const verdict = judge(counted, read);
   const repairs = verdict.kind === 'again' ? context.formatRepairs + 1 : context.formatRepairs;
   return { ...follow(next, verdict), formatRepairs: repairs };
+}
+
+/** What stands of earlier answers beside this one: all but the files that it writes itself. */
+function keptAfter(before: readonly AnswerCall[], read: ReadAnswer): readonly AnswerCall[] {
+  const fresh = 'calls' in read ? read.calls : 'kept' in read ? (read.kept ?? []) : [];
+  const written = new Set(pathsOf(fresh));
+  const left = before.filter(call => pathsOf([call]).every(path => !written.has(path)));
+  return read.kind === 'invalid' ? [...left, ...fresh] : left;
 }
 
 /** The answer stands, whatever it was asked with; that it was something else is worth knowing. */

@@ -144,7 +144,16 @@ describe('particular answers', () => {
   it('a file of the task that is missing is asked for, also behind an envelope', () => {
     const context = { ...one, owns: ['src/store.js', 'src/server.js', 'package-lock.json'] };
     const answer = file('src/store.js', STORE) + json({ success: true, tool_calls: [] });
-    assert.match(invalid(answer, context), /these files are missing: src\/server\.js\./);
+    const asked = parseAnswer(answer, context);
+    assert.ok(asked.kind === 'invalid');
+    assert.match(asked.error, /these files are missing: src\/server\.js\. Give only those/);
+    assert.deepEqual(asked.kept, single, 'what is right is kept');
+    const torn = parseAnswer(
+      `${file('src/store.js', '// ... rest of the code\n')}${json({})}`,
+      context,
+    );
+    assert.ok(torn.kind === 'invalid');
+    assert.equal(torn.kept, undefined, 'where something else is wrong all is asked for');
     const existing = { ...context, existing: ['src/server.js'] };
     assert.deepEqual(calls(parseAnswer(answer, existing)), single);
   });

@@ -38,7 +38,12 @@ export type Answer =
     }
   /** Cut off by a limit: more room would help, a correction would not. */
   | { readonly kind: 'truncated'; readonly error: string }
-  | { readonly kind: 'invalid'; readonly error: string };
+  | {
+      readonly kind: 'invalid';
+      readonly error: string;
+      /** Writes of files that are right, where all that is wrong is that others are missing. */
+      readonly kept?: readonly AnswerCall[];
+    };
 
 /** What the reading of an answer depends on besides its text. */
 export interface AnswerContext {

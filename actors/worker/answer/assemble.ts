@@ -24,6 +24,8 @@ const REFERENCE_DEPTH_MAX = 16;
 export interface Assembly {
   readonly calls: readonly AnswerCall[];
   readonly files: readonly string[];
+  /** Files that the task owns by name and nobody wrote. */
+  readonly missing: readonly string[];
   readonly faults: readonly string[];
   readonly notes: readonly string[];
 }
@@ -59,6 +61,7 @@ class Assembler {
   readonly #foreign = new Set<string>();
   readonly #faults: string[] = [];
   readonly #notes: string[] = [];
+  #missing: readonly string[] = [];
 
   constructor(material: Material, context: AnswerContext) {
     this.#blocks = material.blocks;
@@ -118,8 +121,7 @@ class Assembler {
       this.#writes.has(path) || existing.includes(path) || isMadeByTools(path);
     const missing = literal.filter(path => !isThere(path));
     if (this.#writes.size === 0 || missing.length === 0) return;
-    const all = literal.length > 1 ? `. Give all files of the task: ${literal.join(', ')}` : '';
-    this.#faults.push(`these files are missing: ${missing.join(', ')}${all}`);
+    this.#missing = missing;
   }
 
   /** `git_add` follows from the files as well. */
@@ -145,7 +147,7 @@ class Assembler {
     if (calls.length > TOOL_CALLS_MAX) {
       this.#faults.push(`${calls.length} tool calls; at most ${TOOL_CALLS_MAX}`);
     }
-    return { calls, files, faults: this.#faults, notes: this.#notes };
+    return { calls, files, missing: this.#missing, faults: this.#faults, notes: this.#notes };
   }
 
   /** What was not written cannot be staged. */
@@ -270,7 +272,9 @@ class Assembler {
   }
 }
 
-const isWrite = (call: ResolvedCall): boolean => /^(?:write|create)_file$/.test(call.tool);
+/** Whether a call writes a file whole. */
+export const isWrite = (call: Pick<AnswerCall, 'tool'>): boolean =>
+  /^(?:write|create)_file$/.test(call.tool);
 
 function writeTool(tools: readonly ToolDescription[]): { server: string; tool: string } {
   const live = tools.find(tool => tool.name === WRITE_TOOL.tool);

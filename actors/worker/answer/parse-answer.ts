@@ -9,7 +9,7 @@
 import { ANSWER_LENGTH_MAX } from '../../../protocol/limits.ts';
 import { ownsPath } from '../../../protocol/owned-paths.ts';
 import { type Answer, type AnswerContext, isLiteral } from './answer.ts';
-import { assemble, type Material } from './assemble.ts';
+import { type Assembly, assemble, isWrite, type Material } from './assemble.ts';
 import { NOT_A_FILE, unfitBlock, unfitFor, workIn } from './block-fit.ts';
 import type { KnowsTool } from './call-shapes.ts';
 import { asEnvelope, type Envelope } from './envelope.ts';
@@ -68,8 +68,10 @@ function finish(text: string, reading: Reading, context: AnswerContext): Answer 
     return invalid(['there is neither a file block with its path above it nor a JSON envelope']);
   }
   const assembly = assemble(reading, context);
-  const { calls, files, notes } = assembly;
+  const { calls, files, missing, notes } = assembly;
   const faults = [...reading.faults, ...assembly.faults];
+  if (missing.length > 0)
+    return incomplete(assembly, [...faults, ...notes], faults.length === 0, context);
   if (faults.length > 0) return invalid([...faults, ...notes]);
   const aside = notes.length > 0 ? ` (${notes.join('; ')})` : '';
   if (calls.length === 0) {
@@ -88,6 +90,24 @@ function invalid(faults: readonly string[]): Answer {
     kind: 'invalid',
     error: [...shown, ...(more > 0 ? [`- and ${more} more`] : [])].join('\n').slice(0, 8_000),
   };
+}
+
+/** Files that are right need not be written once more, where nothing else is wrong. */
+function incomplete(
+  { calls, files, missing }: Assembly,
+  faults: readonly string[],
+  isRight: boolean,
+  { owns }: AnswerContext,
+): Answer {
+  const lack = `these files are missing: ${missing.join(', ')}`;
+  if (!isRight) {
+    return invalid([...faults, `${lack}. Give all files of the task: ${owns.join(', ')}`]);
+  }
+  const answer = invalid([
+    `${lack}. Give only those, each one whole: ${files.join(', ')} are right and kept`,
+    ...faults,
+  ]);
+  return answer.kind === 'invalid' ? { ...answer, kept: calls.filter(isWrite) } : answer;
 }
 
 const cutOff = (): Answer => ({
