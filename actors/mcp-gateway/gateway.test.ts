@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,6 +20,7 @@ import { Acknowledgement, GatewayAdvert } from '../../protocol/node.ts';
 import { ARTIFACTS, BUCKETS } from '../../protocol/streams.ts';
 import {
   advertKey,
+  eventSubject,
   type McpVerb,
   mcpSubject,
   type NodeWorkspaceVerb,
@@ -235,7 +237,7 @@ test('the tools on offer, the state of the servers and the advert are told', asy
 });
 
 test('kill -9 between firing and noting: nothing is fired twice, servers die along', async t => {
-  const { mcp, call, workspace, attempt, give, kill9, launch, folder } = await gatewayWorld(t);
+  const { mcp, call, workspace, attempt, give, kill9, launch, folder, bus } = await gatewayWorld(t);
   await give();
   await workspace('create', { build: scopeOf().build, name: 'crash' }, CreateWorkspaceReply);
   const { path } = await attempt('open', scopeOf(), OpenAttemptReply);
@@ -257,6 +259,12 @@ test('kill -9 between firing and noting: nothing is fired twice, servers die alo
     await Promise.all(pids.map(isAlive)),
     pids.map(() => false),
   );
+  // Of a build whose end did not reach the gateway.
+  const leftover = join(folder, 'data', 'worktrees', 'b8');
+  await mkdir(join(leftover, 'store.1'), { recursive: true });
+  for (const type of ['build.received', 'build.ended']) {
+    await bus.streams.append(eventSubject(scopeOf('store', 1, 'b8').build, type), encode({ type }));
+  }
   await launch();
   const again = await call(first);
   assert.deepEqual(again, { ...done, replayed: true });
@@ -266,7 +274,9 @@ test('kill -9 between firing and noting: nothing is fired twice, servers die alo
     if (reply.ok) assert.equal(written, String(index));
     else assert.equal(reply.error.code, 'outcome_unknown', JSON.stringify(reply));
   }
-  assert.ok(folder);
+  const untilMs = systemClock.monotonic() + 10_000;
+  while (existsSync(leftover) && systemClock.monotonic() < untilMs) await sleep(20);
+  assert.ok(!existsSync(leftover));
 });
 
 test('an error of a workspace reaches the caller with its code', async t => {
