@@ -205,11 +205,18 @@ export const LeaseAdvert = z.looseObject({
 });
 export type LeaseAdvert = z.infer<typeof LeaseAdvert>;
 
+/**
+ * How a worker works on attempts: what it asks and reports carries its node's name. The bus lets no
+ * joined node of the release before that, which does not say so, ask or report.
+ */
+export const ATTEMPT_PROTOCOL = 1;
+
 /** Key `<node>.runtime`, written by the worker. */
 export const RuntimeAdvert = z.looseObject({
   ...advert,
   engines: z.array(EngineAdvert).max(8),
   leases: z.array(LeaseAdvert).max(256),
+  attempt_protocol: z.int().min(1).optional(),
   /** Attempts this worker takes at once, and how many it has. */
   slots: z.int().min(0),
   slots_used: z.int().min(0),
@@ -219,6 +226,10 @@ export const RuntimeAdvert = z.looseObject({
   offload: z.boolean().optional(),
 });
 export type RuntimeAdvert = z.infer<typeof RuntimeAdvert>;
+
+/** Whether its worker is of a release whose attempts would come to nothing here. */
+export const isOutdated = ({ attempt_protocol }: RuntimeAdvert): boolean =>
+  attempt_protocol === undefined;
 
 export const ToolServerState = z.enum([
   'cold',

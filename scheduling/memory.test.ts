@@ -179,6 +179,8 @@ const arbitraryOptions = fc.record({
   kv_type: fc.constantFrom(...KvType.options),
   flash_attention: fc.boolean(),
   backend: fc.constantFrom('cuda', 'rocm', 'metal', 'vulkan', 'cpu'),
+  unified_slots: fc.boolean(),
+  engine_version: fc.constantFrom(null, '0.17.4', '0.32.5', '0.33.2'),
 });
 
 test('the parts add up, and none falls as context, slots or width of the cache grow', () => {
@@ -201,7 +203,8 @@ test('the parts add up, and none falls as context, slots or width of the cache g
           [...parts, need.host_bytes].every(part => Number.isSafeInteger(part) && part >= 0),
         );
         assert.ok(need.recurrent_bytes <= need.kv_bytes);
-        assert.equal(need.reserve_bytes, reserveOf(need.total_bytes));
+        assert.equal(need.reserve_bytes, reserveOf(need.total_bytes, need.kept_free_bytes));
+        assert.ok(need.draft_bytes <= weights_bytes + kv_bytes + compute_bytes);
         const wider = KvType.options.filter(
           type => KV_ELEMENT_BYTES[type] >= KV_ELEMENT_BYTES[options.kv_type],
         );

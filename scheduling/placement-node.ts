@@ -2,7 +2,13 @@
  * A node as placements see it: its adverts indexed once, its room computed once per change.
  */
 import type { NodeId } from '../protocol/ids.ts';
-import type { CapacityAdvert, EngineAdvert, ModelAdvert, RuntimeAdvert } from '../protocol/node.ts';
+import {
+  type CapacityAdvert,
+  type EngineAdvert,
+  isOutdated,
+  type ModelAdvert,
+  type RuntimeAdvert,
+} from '../protocol/node.ts';
 import type { ModelPolicy } from '../protocol/policy.ts';
 import { ADVERT_EVERY_MS } from '../protocol/streams.ts';
 import { type Backend, blockBytes } from './memory.ts';
@@ -38,6 +44,8 @@ export interface NodeState {
   /** Slots for attempts, and how many are taken. */
   readonly attempts: number;
   readonly attempts_used: number;
+  /** Its worker has to be updated before it gets attempts. */
+  readonly outdated: boolean;
   /** More than this many bytes can't be had here, whatever is unloaded. Null where unknown. */
   readonly bound_bytes: number | null;
   /** Models, by canonical name, that somebody waits for, and copies that take nothing new. */
@@ -130,6 +138,7 @@ export function meantBy(
 function computeState(view: NodeView, house: ResidualTable, news: NodeNews | undefined): NodeState {
   const room = roomOf(view, news);
   const runtime = view.runtime?.advert;
+  const outdated = runtime !== undefined && isOutdated(runtime);
   const leases = runtime?.leases.filter(lease => lease.request === undefined).length ?? 0;
   const booked = news?.bookings.filter(booking => booking.kind === 'attempt').length ?? 0;
   const backend = backendOf(capacityFor(view.capacity?.advert ?? null, runtime?.engines ?? []));
@@ -138,7 +147,8 @@ function computeState(view: NodeView, house: ResidualTable, news: NodeNews | und
     ...{ view, node: view.node, room, entries, bySize },
     backend,
     residuals: { house, own: loadsOf(runtime?.engines ?? [], backend).table },
-    attempts: runtime?.slots ?? 0,
+    attempts: outdated ? 0 : (runtime?.slots ?? 0),
+    outdated,
     attempts_used: Math.max(runtime?.slots_used ?? 0, leases, booked),
     bound_bytes: boundOf(view, room),
     demanded: news?.demanded ?? NOTHING,

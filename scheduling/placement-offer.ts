@@ -78,7 +78,8 @@ export const isFull = (request: PlacementRequest, state: NodeState): boolean =>
 export function slotsTaken(state: NodeState): Pick<Offer, 'verdict' | 'refusal' | 'when'> {
   // Who has none will never have a free one: waiting for it would be for ever.
   if (state.attempts === 0) {
-    return { verdict: 'not_ready', refusal: 'it takes no attempts', when: 'never' };
+    const refusal = state.outdated ? 'it runs an older release: update it' : 'it takes no attempts';
+    return { verdict: 'not_ready', refusal, when: 'never' };
   }
   const refusal = `all of its ${state.attempts} slots are taken`;
   return { verdict: 'busy', refusal, when: 'waits' };

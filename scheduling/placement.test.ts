@@ -46,6 +46,16 @@ test('among nodes where it fits, the one with most free memory; then by name', (
   assert.equal(placed({}, ...nodes).plan?.node, 'a');
 });
 
+test('a worker of a release whose reports nobody hears gets no attempt, and is named', () => {
+  const old = { id: 'old', gpu: gpu(24), models: [{ ...SMALL, loaded: true }], outdated: true };
+  const fresh = { id: 'fresh', gpu: gpu(12), models: [SMALL] };
+  assert.equal(placed({}, old, fresh).plan?.node, 'fresh');
+  const alone = placed({}, old);
+  assert.equal(alone.plan, null);
+  assert.match(JSON.stringify(alone), /runs an older release: update it/);
+  assert.equal(placed({ kind: 'inference' }, old).plan?.node, 'old', 'clients are served');
+});
+
 test('the largest model that fits is taken where none is named', () => {
   const models = [SMALL, LARGE];
   assert.equal(placed({}, { id: 'a', gpu: gpu(24), models }).plan?.model, LARGE.name);

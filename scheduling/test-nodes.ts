@@ -2,7 +2,12 @@
 
 import { NodeId } from '../protocol/ids.ts';
 import type { ModelProfile } from '../protocol/model-profile.ts';
-import { CapacityAdvert, type ObservedLoad, RuntimeAdvert } from '../protocol/node.ts';
+import {
+  ATTEMPT_PROTOCOL,
+  CapacityAdvert,
+  type ObservedLoad,
+  RuntimeAdvert,
+} from '../protocol/node.ts';
 import type { NodeView } from './node-view.ts';
 
 export const NOW = 1_000_000;
@@ -55,6 +60,8 @@ export interface NodeInput {
   readonly leases?: readonly { readonly model: string; readonly bytes: number }[];
   readonly slots?: number;
   readonly slots_used?: number;
+  /** Its worker is of the release before. */
+  readonly outdated?: boolean;
   readonly state?: string;
   readonly seen_at?: number;
   readonly labels?: Readonly<Record<string, string>>;
@@ -90,6 +97,7 @@ export function nodeView(input: NodeInput): NodeView {
       expires_at: NOW + 60_000,
       ...lease,
     })),
+    ...(input.outdated === true ? {} : { attempt_protocol: ATTEMPT_PROTOCOL }),
     slots: input.slots ?? 4,
     slots_used: input.slots_used ?? 0,
     labels: input.labels ?? {},

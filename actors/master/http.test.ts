@@ -2,8 +2,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { BUILD_ENDS, type BuildSummary } from '../../protocol/build.ts';
+import { encode } from '../../protocol/codec.ts';
+import { BUCKETS } from '../../protocol/streams.ts';
 import { systemClock } from '../../runtime/clock.ts';
+import { nodeView } from '../../scheduling/test-nodes.ts';
 import { type NatsFixture, startNats } from '../../test/nats-fixture.ts';
+import type { NodeEntry } from './http/door.ts';
 import { TestMaster } from './test-master.ts';
 import { scaffoldRefusal, TestPeers } from './test-peers.ts';
 
@@ -237,6 +241,22 @@ describe('the HTTP door', { timeout: 120_000 }, () => {
     );
     const description = (await master.get('/openapi.json')) as { paths: Record<string, unknown> };
     assert.ok('/builds/{id}/events' in description.paths);
+  });
+
+  test('a machine of an earlier release is listed with what to do', async () => {
+    const bucket = master.bus.kv(BUCKETS.node.name);
+    const { runtime } = nodeView({ id: 'old', outdated: true });
+    await bucket.put('old.runtime', encode(runtime?.advert));
+    const notesOf = async (): Promise<Record<string, readonly string[]>> => {
+      const { nodes } = (await master.get('/nodes')) as { nodes: NodeEntry[] };
+      return Object.fromEntries(nodes.map(({ node, notes }) => [node, notes]));
+    };
+    let notes = await notesOf();
+    while (notes['old'] === undefined) notes = await notesOf();
+    assert.match(notes['old'].join(), /older release .*: update it/);
+    assert.deepEqual(notes['node-a'], []);
+    await bucket.delete('old.runtime');
+    while ((await notesOf())['old']?.length !== 0) await systemClock.sleep(10);
   });
 
   test('errors say what is wrong and what to do', async () => {

@@ -114,8 +114,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
     authors,
     workspaces,
     check: createCheck({
-      ...{ workspaces, journal, viewFor, scratch: roots.scratch },
-      sandbox: sandbox.current,
+      ...{ workspaces, journal, viewFor, scratch: roots.scratch, sandbox: sandbox.current },
       mayRunBare: async build => config.sandbox === 'none' || (await authors.isOurs(build)),
     }),
     archive: build => storeArchive(workspaces, context.bus, build),
@@ -130,6 +129,7 @@ async function start(context: ActorContext): Promise<RunningActor> {
   const advert = advertise({ ...context, sandbox: () => sandbox.current().rung, status });
   const sweeping = sweepLeftovers(leftovers, clock);
   return {
+    details: { sandbox_bounds: sandbox.bounds },
     drain: () => served.stop(),
     stop: async () => {
       await Promise.all([sweeping.stop(), advert.stop()]);

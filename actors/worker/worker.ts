@@ -6,12 +6,13 @@
  * W2: what was under way when the process ended goes on when it starts again, before anything new.
  */
 import type { NodeId } from '../../protocol/ids.ts';
-import type {
-  CapacityAdvert,
-  EngineAdvert,
-  LifecycleState,
-  ModelAdvert,
-  RuntimeAdvert,
+import {
+  ATTEMPT_PROTOCOL,
+  type CapacityAdvert,
+  type EngineAdvert,
+  type LifecycleState,
+  type ModelAdvert,
+  type RuntimeAdvert,
 } from '../../protocol/node.ts';
 import { BUCKETS } from '../../protocol/streams.ts';
 import type { EngineName } from '../../protocol/task.ts';
@@ -342,6 +343,7 @@ export class Worker {
           models: engine.models.map(model => this.#models.copies.described(engine.name, model)),
         })),
         leases: boundedLeases(leases.map(lease => leaseAdvert(lease, this.#isAtWork(lease)))),
+        attempt_protocol: ATTEMPT_PROTOCOL,
         slots: this.#slots(),
         slots_used: leases.filter(isAttempt).length,
       },

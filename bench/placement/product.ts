@@ -129,5 +129,5 @@ function runtimeOf(node: WorldNode, world: World, head: Head): RuntimeAdvert {
     };
   });
   const ollama = { name: 'ollama' as const, available: true, version: null, reason: null, models };
-  return { ...head, engines: [ollama], leases: [], slots: 8, slots_used: 0 };
+  return { ...head, engines: [ollama], leases: [], attempt_protocol: 1, slots: 8, slots_used: 0 };
 }

@@ -69,7 +69,14 @@ function viewOf(index: number): NodeView {
     },
   };
   const engine = { name: 'ollama' as const, available: true, version: null, reason: null, models };
-  const runtime = { ...head, engines: [engine], leases: [], slots: 8, slots_used: 0 };
+  const runtime = {
+    ...head,
+    engines: [engine],
+    leases: [],
+    attempt_protocol: 1,
+    slots: 8,
+    slots_used: 0,
+  };
   const seen_at = NOW * 2;
   return { node, capacity: { advert: capacity, seen_at }, runtime: { advert: runtime, seen_at } };
 }

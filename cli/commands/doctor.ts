@@ -116,7 +116,7 @@ async function checkPython(): Promise<Verdict> {
     : ok(`${found.version} at ${found.path}`);
 }
 
-async function checkSandbox({ config }: Patient): Promise<Verdict> {
+async function checkSandbox({ config, running }: Patient): Promise<Verdict> {
   if (config.sandbox === 'none') {
     return warn('switched off by configuration', 'leave out the setting `sandbox`');
   }
@@ -125,11 +125,13 @@ async function checkSandbox({ config }: Patient): Promise<Verdict> {
     ['bwrap', bwrap],
     ['unshare', ['--user', '--map-root-user', '--mount', '--pid', '--fork', 'true']],
   ] as const;
+  const bounds = running?.actors.find(({ name }) => name === 'mcp-gateway')?.sandbox_bounds;
   let hasBubblewrap = true;
   let said = '';
   for (const [program, args] of rungs) {
     const result = await runProgram(program, args, { timeoutMs: PROGRAM_TIMEOUT_MS });
-    if (result.failure === null) return ok(program);
+    if (result.failure === null)
+      return ok(bounds === undefined ? program : `${program}; ${bounds}`);
     if (result.end !== 'not_found') said = lastLine(result.failure);
     else if (program === 'bwrap') hasBubblewrap = false;
   }

@@ -93,19 +93,23 @@ function start(command: ActorCommand): ChildProcess {
   }
 }
 
+/** What an actor may tell of itself beside its state. */
+const DETAILS = ['http_url', 'sandbox_bounds'];
+
 /** What a message of the lifecycle tells the supervision machine; null for every other message. */
 function eventOf(message: unknown): ProcessEvent | null {
   if (typeof message !== 'object' || message === null) return null;
-  const { type, state, trouble, http_url: httpUrl } = message as Record<string, unknown>;
+  const { type, state, trouble, ...rest } = message as Record<string, unknown>;
   if (type === 'trouble') {
     const reason = typeof trouble === 'string' ? trouble.slice(0, REASON_LENGTH_MAX) : null;
     return { type: 'process.trouble', trouble: reason };
   }
   if (type !== 'lifecycle' || state !== 'ready') return null;
-  return {
-    type: 'process.ready',
-    details: typeof httpUrl === 'string' ? { http_url: httpUrl } : {},
-  };
+  const known = DETAILS.flatMap(name => {
+    const said = rest[name];
+    return typeof said === 'string' ? [[name, said.slice(0, REASON_LENGTH_MAX)]] : [];
+  });
+  return { type: 'process.ready', details: Object.fromEntries(known) };
 }
 
 /** What ended an actor; other errors in its log may only follow from that. */

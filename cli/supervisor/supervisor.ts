@@ -251,10 +251,12 @@ class ProcessSupervisor implements Supervisor {
 
   #processRecord(name: string, child: ChildActor): ProcessRecord {
     const snapshot = child.getSnapshot();
-    const { pid, restarts, reason, trouble } = snapshot.context;
+    const { pid, restarts, reason, trouble, details } = snapshot.context;
     const state = processState(snapshot);
+    const bounds = details['sandbox_bounds'];
     return {
       name,
+      ...(bounds === undefined ? {} : { sandbox_bounds: bounds }),
       pid,
       pid_started: pid === null ? null : this.#startOf(pid),
       state,

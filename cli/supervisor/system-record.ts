@@ -42,6 +42,8 @@ export interface ProcessRecord {
   readonly reason: string | null;
   /** When it came into this state, in milliseconds since the epoch. */
   readonly since?: number;
+  /** Of the gateway: who bounds the sums of what its sandbox runs. */
+  readonly sandbox_bounds?: string;
 }
 
 export interface BusRecord extends ProcessRecord {

@@ -6,7 +6,7 @@ import { type BuildRequest, BuildSummary, type ControlRequest } from '../../../p
 import { CodeGodError, toWireError } from '../../../protocol/errors.ts';
 import { Fact } from '../../../protocol/fact.ts';
 import { type BuildId, buildIdOf, type GatewayId } from '../../../protocol/ids.ts';
-import type { PlacementDecision } from '../../../protocol/node.ts';
+import { isOutdated, type PlacementDecision } from '../../../protocol/node.ts';
 import type { PlaceQuery, PoolStatus, RequestRecord } from '../../../protocol/pool.ts';
 import { ARTIFACTS, STREAMS } from '../../../protocol/streams.ts';
 import { BUILD_SUBJECT, controlSubject, eventsOf } from '../../../protocol/subjects.ts';
@@ -20,7 +20,7 @@ import { summaryOf } from '../build-summary.ts';
 import type { BuildEvent, Decision, Door, NodeEntry, ToolServer } from '../http/door.ts';
 import { toolServersOf } from './bus-gateways.ts';
 import type { Master } from './master.ts';
-import { seenAtOf } from './node-table.ts';
+import { type NodeRow, seenAtOf } from './node-table.ts';
 
 const CONTROL_MS = 10_000;
 const DECISIONS_MAX = 256;
@@ -129,7 +129,7 @@ export class BusDoor implements Door {
       capacity: row.capacity?.advert ?? null,
       runtime: row.runtime?.advert ?? null,
       gateway: row.gateway?.advert ?? null,
-      notes: notesOn(misreports.flood(row.node)),
+      notes: notesOn(row, misreports.flood(row.node)),
     }));
     const gone = nodes.gone().map(({ node, seen_at }) => ({
       ...{ node, seen_at: aheadMs + seen_at },
@@ -206,5 +206,9 @@ export class BusDoor implements Door {
 /** `codegod.event.b1.build.ended` → `build.ended`. */
 const typeOf = (message: StoredMessage): string => message.subject.split('.').slice(3).join('.');
 
-const notesOn = (flood: number | null): readonly string[] =>
-  flood === null ? [] : [`sent ${flood} reports within a minute that count for nothing`];
+const notesOn = ({ runtime }: NodeRow, flood: number | null): readonly string[] => [
+  ...(runtime !== null && isOutdated(runtime.advert)
+    ? ['runs an older release and gets no work of builds: update it']
+    : []),
+  ...(flood === null ? [] : [`sent ${flood} reports within a minute that count for nothing`]),
+];

@@ -73,6 +73,18 @@ describe('the table of nodes', () => {
     assert.deepEqual(table.rows(), []);
   });
 
+  test('a worker of an earlier release is told to the owner, once in its life', async () => {
+    const warned: string[] = [];
+    const log = { ...silentLogger, warn: (event: string) => void warned.push(event) };
+    const told = new NodeTable({ bus, clock: steadyClock(clock), log, ownNode: A });
+    await told.watch(stop.signal);
+    await put('a.runtime', runtime());
+    assert.deepEqual(warned, []);
+    for (const epoch of [2, 2, 3]) await put('a.runtime', runtime({ outdated: true }, epoch));
+    assert.deepEqual(warned, ['node.outdated', 'node.outdated']);
+    stop.abort();
+  });
+
   test('adverts make a node known, their removal makes it unknown', async () => {
     await put('a.runtime', runtime());
     assert.deepEqual(

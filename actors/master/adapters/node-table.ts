@@ -14,6 +14,7 @@ import { type GatewayId, type LeaseId, leaseNameOf, NodeId } from '../../../prot
 import {
   CapacityAdvert,
   GatewayAdvert,
+  isOutdated,
   type LeaseAdvert,
   RuntimeAdvert,
 } from '../../../protocol/node.ts';
@@ -244,11 +245,19 @@ export class NodeTable implements NodesPort {
     const known = row[kind];
     if (known !== null && known.advert.epoch > advert.epoch) return; // T2
     if (kind === 'runtime') this.#heard.set(node, seen_at);
+    if (kind === 'runtime' && known?.advert.epoch !== advert.epoch)
+      this.#judgeRelease(node, advert);
     const taken =
       kind === 'runtime'
         ? readAfter(row.runtime?.advert, toldBy(advert as RuntimeAdvert, seen_at))
         : advert;
     this.#keep({ ...row, [kind]: { advert: taken, seen_at } });
+  }
+
+  /** Told once for each life of the worker. */
+  #judgeRelease(node: NodeId, advert: Advert): void {
+    if (!isOutdated(advert as RuntimeAdvert)) return;
+    this.#options.log.warn('node.outdated', { node, hint: 'it gets no work of builds: update it' });
   }
 
   #keep(row: NodeRow): void {

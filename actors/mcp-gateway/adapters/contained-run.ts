@@ -4,15 +4,16 @@
  *
  * R1: the program leads its own process group, which is killed at the end in every case.
  * R2: output is read always and kept only at its tail, so a flood neither blocks nor fills memory.
- * R3: where the kernel does not bound the sums of memory and processes, a watcher does: it counts
- *     the descendants every 200 ms and ends them all when they are too many or too large. Another
- *     one does so when their folder grows too large.
+ * R3: where the kernel does not bound the sums of memory and processes (control-groups.ts), a watcher
+ *     does: it counts the descendants every 200 ms and ends them all when they are too many or too
+ *     large. Another one does so when their folder grows too large.
  */
 import { readdir, readFile, statfs } from 'node:fs/promises';
 import { Writable } from 'node:stream';
 import type { Clock } from '../../../runtime/clock.ts';
 import { type ChildProcess, startProgram } from '../../../runtime/spawn.ts';
 import type { SandboxLimits } from '../sandbox-plan.ts';
+import type { ControlGroup } from './control-groups.ts';
 import { isErrno } from './disk.ts';
 import { folderBytes } from './folder-bytes.ts';
 
@@ -46,6 +47,8 @@ export interface ContainedRun {
   readonly work: string;
   /** What it can read at descriptor 3; null where there is no such descriptor. */
   readonly third: Uint8Array | null;
+  /** The control group that it enters; null where its sums have to be watched. */
+  readonly group: ControlGroup | null;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -76,7 +79,9 @@ export async function runContained(run: ContainedRun, clock: Clock): Promise<Con
   run.signal?.addEventListener('abort', cancel, { once: true });
   const watching = new AbortController();
   const watchers = [
-    watchProcesses(child, run.limits, clock, watching.signal, stop),
+    run.group === null
+      ? watchProcesses(child, run.limits, clock, watching.signal, stop)
+      : watchGroup(run.group, clock, watching.signal, stop),
     watchFolder(run, clock, watching.signal, stop),
   ];
   if (run.signal?.aborted === true) cancel();
@@ -176,6 +181,22 @@ async function watchProcesses(
   }
 }
 
+/** R3. Once more at the end: what the kernel has ended is gone before anybody looks. */
+async function watchGroup(
+  group: ControlGroup,
+  clock: Clock,
+  signal: AbortSignal,
+  stop: (why: RunEnd) => void,
+): Promise<void> {
+  for (;;) {
+    const isLast = signal.aborted;
+    const met = await group.met();
+    if (met !== null) stop(met);
+    if (isLast) return;
+    await clock.sleep(WATCH_EVERY_MS, signal).catch(() => undefined); // Aborted: one look more.
+  }
+}
+
 /** How much less room on the disk makes a look into the folder worth its while. */
 const LOOK_AFTER_SHARE = 0.25;
 /** Others may make room meanwhile, so it is looked at from time to time anyway. */
@@ -210,7 +231,7 @@ async function room(folder: string): Promise<number> {
 }
 
 /** The sandbox's own processes around the program. */
-const HELPERS = 4;
+export const HELPERS = 4;
 
 /** How many processes stand below `root`, and the memory that only they hold. */
 async function descendants(root: number): Promise<{ processes: number; bytes: number }> {

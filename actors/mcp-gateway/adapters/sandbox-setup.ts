@@ -7,6 +7,7 @@
  */
 import type { Logger } from '../../../runtime/log.ts';
 import { runProgram } from '../../../runtime/run-program.ts';
+import { findControlGroups } from './control-groups.ts';
 import { findSandbox, type Sandbox, type SandboxOptions, type SandboxRung } from './sandbox.ts';
 
 export interface SandboxSetup extends SandboxOptions {
@@ -20,6 +21,8 @@ export interface SandboxSetup extends SandboxOptions {
 const INSTALL_TIMEOUT_MS = 60_000;
 
 export interface SandboxHolder {
+  /** Who bounds the sums of memory and processes: one sentence. */
+  readonly bounds: string;
   /** The best rung reached so far. */
   current(): Sandbox;
   /** Resolves when no better one will come. Never rejects. */
@@ -31,19 +34,20 @@ export async function openSandbox(setup: SandboxSetup): Promise<SandboxHolder> {
   const { wanted, log } = setup;
   const ladder: readonly SandboxRung[] =
     wanted === 'auto' ? ['bwrap', 'unshare', 'none'] : [wanted, 'none'];
-  let sandbox = await findSandbox({ ...setup, ladder });
-  log.info('sandbox.found', { rung: sandbox.rung, account: sandbox.account });
+  const { groups, account: bounds } = await findControlGroups(setup);
+  let sandbox = await findSandbox({ ...setup, groups, ladder });
+  log.info('sandbox.found', { rung: sandbox.rung, account: sandbox.account, bounds });
   const isBest = sandbox.rung === ladder[0] || !ladder.includes('bwrap');
   const climb = async (): Promise<void> => {
     if (!(await installBubblewrap(setup))) return;
-    sandbox = await findSandbox({ ...setup, ladder });
+    sandbox = await findSandbox({ ...setup, groups, ladder });
     log.info('sandbox.installed', { package: 'bubblewrap', rung: sandbox.rung });
   };
   const settled = isBest
     ? Promise.resolve()
     : climb().catch((error: unknown) => log.warn('sandbox.install_failed', { error }));
   if (sandbox.rung === 'none') await settled; // U1
-  return { current: () => sandbox, settled };
+  return { bounds, current: () => sandbox, settled };
 }
 
 /** As root on Debian and its children; answers whether bubblewrap is there now and was not before. */

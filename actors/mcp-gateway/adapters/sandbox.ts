@@ -25,7 +25,8 @@ import {
 } from '../sandbox-plan.ts';
 import { seccompFilter } from '../seccomp-filter.ts';
 import { confined } from './confine.ts';
-import { type ContainedResult, runContained } from './contained-run.ts';
+import { type ContainedResult, type ContainedRun, HELPERS, runContained } from './contained-run.ts';
+import type { ControlGroups } from './control-groups.ts';
 import { type SandboxView, sandboxView } from './sandbox-view.ts';
 
 export type SandboxRung = 'bwrap' | 'unshare' | 'none';
@@ -56,6 +57,8 @@ export interface SandboxOptions {
   /** The interpreter by which programs are confined; null where there is none. */
   readonly python: string | null;
   readonly clock: Clock;
+  /** Where the kernel bounds sums; null or absent: they are watched. */
+  readonly groups?: ControlGroups | null;
   /** The rungs to try, best first. */
   readonly ladder?: readonly SandboxRung[];
 }
@@ -158,33 +161,54 @@ function environmentOf(view: SandboxView, home: string): Record<string, string> 
 }
 
 async function launch(
-  { rung, filter }: Way,
+  way: Way,
   plan: SandboxPlan,
   options: SandboxOptions,
   signal: AbortSignal | undefined,
 ): Promise<ContainedResult> {
   const { limits, work } = plan;
-  const { python, path, clock } = options;
+  const { path, clock, groups = null } = options;
+  const tasksMax = limits.processesMax + HELPERS;
+  // Where the kernel gives none after all, the sums are watched.
+  const group = (await groups?.open({ ...limits, tasksMax }).catch(() => null)) ?? null;
   const outside = { cwd: '/', environment: { PATH: path }, limits, work, signal, third: null };
+  try {
+    return await inRung(way, plan, options, { ...outside, group }, part =>
+      runContained(part, clock),
+    );
+  } finally {
+    await group?.close();
+  }
+}
+
+type Outside = Omit<ContainedRun, 'program' | 'args'>;
+
+async function inRung(
+  { rung, filter }: Way,
+  plan: SandboxPlan,
+  { python, scratch }: SandboxOptions,
+  outside: Outside,
+  run: (run: ContainedRun) => Promise<ContainedResult>,
+): Promise<ContainedResult> {
+  const cgroups = outside.group === null ? [] : [outside.group.members];
   if (rung === 'bwrap') {
     const args = bubblewrapArguments(plan, filter === null ? null : FILTER_DESCRIPTOR);
     const keep = filter === null ? [] : [FILTER_DESCRIPTOR];
-    const command = confined(python, { program: 'bwrap', args }, { keep });
-    return runContained({ ...outside, ...command, third: filter }, clock);
+    const command = confined(python, { program: 'bwrap', args }, { keep, cgroups });
+    return run({ ...outside, ...command, third: filter });
   }
   if (rung === 'none') {
     const [program = 'sh', ...args] = limitedCommand(plan);
-    const command = confined(python, { program, args }, { filter });
-    const inside = { ...outside, cwd: work, environment: plan.environment };
-    return runContained({ ...inside, ...command }, clock);
+    const command = confined(python, { program, args }, { filter, cgroups });
+    return run({ ...outside, cwd: plan.work, environment: plan.environment, ...command });
   }
-  await mkdir(options.scratch, { recursive: true });
-  const root = await mkdtemp(join(options.scratch, 'root-'));
+  await mkdir(scratch, { recursive: true });
+  const root = await mkdtemp(join(scratch, 'root-'));
   try {
     const inner = insideNamespaces(plan, unshareScript(plan, root), python, filter);
     const args = ['--pdeathsig', 'KILL', '--', 'unshare', ...unshareArguments(plan), ...inner];
-    const command = confined(python, { program: 'setpriv', args });
-    return await runContained({ ...outside, ...command }, clock);
+    const command = confined(python, { program: 'setpriv', args }, { cgroups });
+    return await run({ ...outside, ...command });
   } finally {
     await removeTree(root);
   }

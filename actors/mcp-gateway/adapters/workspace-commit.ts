@@ -6,6 +6,8 @@
  *     index does not matter.
  * C2: nothing is committed when a changed path is not owned, or is a link or a nested repository.
  * C4: nothing is committed that does not parse, as far as somebody here can parse it.
+ * C5: files that git itself refuses, such as for an encoding that .gitattributes claims they have, are
+ *     the answer's fault, told in git's words.
  * C3: the same files give the same commit: repeating is answered with what is there.
  */
 import { rm } from 'node:fs/promises';
@@ -14,7 +16,7 @@ import { CodeGodError } from '../../../protocol/errors.ts';
 import { pathsOutside } from '../../../protocol/owned-paths.ts';
 import type { CommitReply, CommitRequest } from '../../../protocol/workspace.ts';
 import { type AttemptTrailers, attemptMessage } from '../trailers.ts';
-import type { Git, GitPlace } from './git.ts';
+import { type Git, GitFailure, type GitPlace } from './git.ts';
 import { moveRef, readCommit, resolveRef } from './git-refs.ts';
 import type { CheckSyntax } from './syntax-check.ts';
 import { type AttemptNames, attemptPlace, type Project } from './workspace-place.ts';
@@ -33,7 +35,7 @@ export interface CommitOptions {
 }
 
 /**
- * @throws CodeGodError `answer_invalid` for files that do not parse, `not_found` without an open worktree, `outside_owned`, `denied` for a link,
+ * @throws CodeGodError `answer_invalid` for files that do not parse or that git refuses, `not_found` without an open worktree, `outside_owned`, `denied` for a link,
  *   `nothing_changed`, `disk_full`; each is handled by the worker.
  */
 export async function commitAttempt(
@@ -108,11 +110,33 @@ export async function treeOfFiles(git: Git, project: Project, names: AttemptName
   const place: GitPlace = { ...attemptPlace(project, names), indexFile };
   try {
     await git.run(place, ['read-tree', base]);
-    await git.run(place, ['add', '--all', '--', '.']);
+    await git.run(place, ['add', '--all', '--', '.']).catch((error: unknown) => {
+      throw refusedByGit(error, names.path) ?? error;
+    });
     return await git.text(place, ['write-tree']);
   } finally {
     await rm(indexFile, { force: true });
   }
+}
+
+/** What git says of files, and never of its own store or of the machine. */
+const OF_FILES =
+  /encod|byte order mark|invalid path|commit checked out|name too long|adding files failed/i;
+const OF_THE_MACHINE = /permission|unable to (write|create)|corrupt|bad object|no space|quota/i;
+const GIT_WORDS_MAX = 1_000;
+
+/** C5; null where it is no refusal of what was written. */
+function refusedByGit(error: unknown, folder: string): CodeGodError | null {
+  if (!(error instanceof GitFailure)) return null;
+  const { stderr } = error;
+  if (!OF_FILES.test(stderr) || OF_THE_MACHINE.test(stderr)) return null;
+  const lines = stderr.split('\n').map(line => line.trim().replaceAll(`${folder}/`, ''));
+  const words = [...new Set(lines)].filter(line => /^(fatal|error): /.test(line)).join('; ');
+  const advice = /encod|byte order/i.test(stderr)
+    ? '\nLeave `working-tree-encoding` out of .gitattributes: all files are UTF-8.'
+    : '';
+  const message = `cannot be committed: git says ${words.slice(0, GIT_WORDS_MAX)}${advice}`;
+  return new CodeGodError('answer_invalid', message, { cause: error });
 }
 
 export async function changesBetween(git: Git, place: GitPlace, base: string, tree: string) {
@@ -129,7 +153,7 @@ export async function changesBetween(git: Git, place: GitPlace, base: string, tr
 function refuseForeign(changes: readonly Change[], owns: readonly string[]): void {
   if (changes.length === 0) {
     throw new CodeGodError('nothing_changed', 'the attempt changed no file', {
-      hint: 'write at least one of the owned files',
+      hint: 'write at least one of the owned files; what .gitignore names does not count',
     });
   }
   const paths = changes.map(change => change.path);

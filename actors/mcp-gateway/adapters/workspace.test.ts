@@ -117,6 +117,45 @@ test('a commit carries the trailers, and the same request gives the same commit'
   assert.equal(await gitIn(path, 'rev-parse', `${first.commit}^`), head);
 });
 
+for (const [name, files, told] of [
+  [
+    'no encoding',
+    { '.gitattributes': '* working-tree-encoding\n', 'a.js': 'x' },
+    /no valid working/,
+  ],
+  [
+    'an unknown one',
+    { '.gitattributes': '*.js working-tree-encoding=NOPE\n', 'a.js': 'x' },
+    /a\.js/,
+  ],
+  [
+    'another one',
+    { '.gitattributes': '*.js working-tree-encoding=UTF-16\n', 'a.js': 'x' },
+    /UTF-8/,
+  ],
+] as const) {
+  test(`files that git refuses are the answer's fault, in git's words: ${name}`, async t => {
+    const { attempt } = await workspaceWorld(t);
+    await assert.rejects(attempt(scopeOf(), files), error => {
+      assert.ok(fails('answer_invalid')(error), String(error));
+      assert.match((error as Error).message, /^cannot be committed: git says (fatal|error): /);
+      assert.match((error as Error).message, told);
+      return true;
+    });
+  });
+}
+
+test('a link under a name that git watches over is refused in its words', async t => {
+  const { workspaces } = await workspaceWorld(t);
+  const { path } = await workspaces.open(scopeOf());
+  await symlink('/etc/passwd', join(path, '.gitmodules'));
+  const request = { ...scopeOf(), title: 'Write', model: 'm', owns: ['**'] };
+  await assert.rejects(workspaces.commit(request), error => {
+    assert.ok(fails('answer_invalid')(error), String(error));
+    return /invalid path '\.gitmodules'/.test((error as Error).message);
+  });
+});
+
 test('a title cannot smuggle in a trailer', async t => {
   const { workspaces, path } = await workspaceWorld(t);
   const opened = await workspaces.open(scopeOf());

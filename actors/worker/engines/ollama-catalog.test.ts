@@ -2,8 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Ollama } from 'ollama';
+import type { ModelProfile } from '../../../protocol/model-profile.ts';
 import { SimulatedClock } from '../../../runtime/clock.ts';
-import { OllamaCatalog } from './ollama-catalog.ts';
+import { testModel } from '../../../scheduling/test-models.ts';
+import { SHAPES } from '../../../scheduling/test-shapes.ts';
+import { type DetailsStore, OllamaCatalog } from './ollama-catalog.ts';
 
 const MODELS = ['good', 'bad'].map(name => ({ name, digest: `digest-${name}`, size: 1 }));
 
@@ -35,4 +38,38 @@ test('a model that cannot be described is listed, and asked about with a growing
   isMended = true;
   for (let looks = 0; looks < 60; looks += 1) await look();
   assert.deepEqual(await look(), [4_096, 4_096]);
+});
+
+test('what an older release kept of a model is asked for again, what this one kept is not', async () => {
+  const kept = new Map<string, unknown>();
+  let asked = 0;
+  const client = {
+    version: async () => ({ version: '0.33.2' }),
+    list: async () => ({ models: [{ name: 'chat', digest: 'digest', size: 18e9 }] }),
+    ps: async () => ({ models: [] }),
+    show: async () => {
+      asked += 1;
+      const { metadata, tensors } = testModel(SHAPES['qwen3.6:27b'], 'Q4_K_M');
+      return { model_info: metadata, tensors, capabilities: ['completion'] };
+    },
+  } as unknown as Ollama;
+  const store: DetailsStore = {
+    get: async key => kept.get(key),
+    put: async (key, value) => void kept.set(key, value),
+  };
+  const look = async () => {
+    const catalog = new OllamaCatalog(store, new SimulatedClock());
+    const [model] = await catalog.describeAll(client, await catalog.list(client), () => {});
+    return model?.profile?.drafting;
+  };
+  assert.ok((await look()) !== undefined);
+  assert.ok((await look()) !== undefined);
+  assert.equal(asked, 1);
+  for (const [key, value] of kept) {
+    const { profile, ...details } = value as { readonly profile: ModelProfile };
+    const { drafting: _, ...older } = profile;
+    kept.set(key, { ...details, version: 1, profile: older });
+  }
+  assert.ok((await look()) !== undefined, 'with what only this release knows to ask for');
+  assert.equal(asked, 2);
 });

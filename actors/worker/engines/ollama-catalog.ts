@@ -21,7 +21,7 @@ const PAUSE_MS = 15_000;
 const PAUSE_MAX_MS = 600_000;
 
 /** Grows with what a model's details hold: older ones are asked for again. */
-const DETAILS_VERSION = 1;
+const DETAILS_VERSION = 2;
 
 const ModelDetails = z.object({
   version: z.literal(DETAILS_VERSION),
