@@ -132,6 +132,7 @@ const McpServer = z.strictObject({
   args: z.array(z.string().max(TEXT_LENGTH_MAX)).max(64).default([]),
   env: z.record(z.string().max(128), z.string().max(TEXT_LENGTH_MAX)).default({}),
   read_only: z.array(z.string().max(128)).max(256).default([]),
+  system_calls: z.enum(['filtered', 'namespaces', 'all']).optional(),
 });
 
 export const Settings = z.strictObject({
@@ -271,7 +272,7 @@ export const Settings = z.strictObject({
     servers: structured(z.record(ServerName, McpServer))
       .default({})
       .describe(
-        'further tool servers: name → {command, args, env, read_only}; read_only lists tools without effect',
+        'further tool servers: name → {command, args, env, read_only, system_calls}; read_only lists tools without effect, system_calls is filtered, namespaces (a browser) or all',
       ),
   }),
   anthropic_api_key: secret('key of the Anthropic API'),

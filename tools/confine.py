@@ -9,7 +9,8 @@ C2  The program gets a session keyring of its own: keys of the shell that starte
 C3  `cgroups`: files that this process writes its id into, so that what it becomes is counted there.
 C4  `setup`: a program that builds the world first; its end with 0 is waited for. It may change the
     root folder of this process too, so everything is imported before.
-C5  `filter`: a seccomp program, in base64, loaded last. It holds for all that comes after.
+C5  `filter`: a seccomp program, in base64, loaded last. It holds for all that comes after. Where the
+    kernel takes none, nothing is started, unless the start is `lenient`.
 """
 
 import base64
@@ -77,7 +78,12 @@ def main():
             sys.exit(code if code > 0 else 1)
         os.chdir(how["cwd"])
     if how["filter"]:
-        load(base64.b64decode(how["filter"]))
+        try:
+            load(base64.b64decode(how["filter"]))
+        except OSError as error:
+            if not how["lenient"]:
+                raise
+            os.write(2, f"started without a filter: {error}\n".encode())
     try:
         os.execvp(command[0], command)
     except OSError as error:

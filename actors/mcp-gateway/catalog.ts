@@ -11,6 +11,9 @@ export type ServerOrigin =
   | { readonly kind: 'python'; readonly package: string; readonly module: string }
   | { readonly kind: 'command'; readonly command: string };
 
+/** `filtered`: as a check; `namespaces`: those for sandboxes of its own too; `all`: no filter. */
+export type SystemCalls = 'filtered' | 'namespaces' | 'all';
+
 export interface CatalogEntry {
   readonly name: string;
   readonly description: string;
@@ -23,6 +26,8 @@ export interface CatalogEntry {
   readonly readOnly: readonly string[];
   /** Whether it remembers: each build then has one of its own, which ends with it. */
   readonly perBuild: boolean;
+  /** What it may ask of the kernel (seccomp-filter.ts): a browser needs `namespaces`. */
+  readonly systemCalls: SystemCalls;
   /** What the tools' path arguments mean; see `argument-guard.ts`. */
   readonly guard: 'filesystem' | 'git' | 'fetch' | 'none';
 }
@@ -44,6 +49,7 @@ const plain = {
   network: false,
   readOnly: [],
   perBuild: false,
+  systemCalls: 'filtered',
   guard: 'none',
 } as const;
 
@@ -108,6 +114,7 @@ export function configuredEntry(
     readonly args?: readonly string[] | undefined;
     readonly env?: Readonly<Record<string, string>> | undefined;
     readonly read_only?: readonly string[] | undefined;
+    readonly system_calls?: SystemCalls | undefined;
   },
 ): CatalogEntry {
   // An empty variable means "not set" in configuration files; it never replaces a real value.
@@ -120,6 +127,7 @@ export function configuredEntry(
     args: server.args ?? [],
     environment: Object.fromEntries(environment),
     readOnly: server.read_only ?? [],
+    systemCalls: server.system_calls ?? 'filtered',
     network: true,
   };
 }

@@ -1,11 +1,12 @@
 /**
- * Which system calls a check may not make, as the program that the kernel runs at each of them
- * (classic BPF, as bubblewrap takes it and `prctl` loads it).
+ * Which system calls a check or a tool server may not make, as the program that the kernel runs at
+ * each of them (classic BPF, as bubblewrap takes it and `prctl` loads it).
  *
  * F1: what is refused fails with the error of a kernel that has no such call, or of a user without the
  *     right to it: programs take their other way, and nothing is killed.
  * F2: it is a list of what no compiler, interpreter, test runner or browserless tool needs: keys of
  *     the kernel, namespaces and mounts, other processes, io_uring, BPF, machine and clock.
+ *     What a tool server needs beyond that is declared (catalog.ts), and no more is let through.
  * F3: sockets are those of this machine: local ones, IP (of an empty network), and the routing
  *     questions that `getifaddrs` asks. No vsock, which leads to the host of a virtual machine.
  */
@@ -19,11 +20,8 @@ type Numbers = readonly [number | null, number | null];
 
 const REFUSED: Readonly<Record<string, Numbers>> = {
   ...{ add_key: [248, 217], request_key: [249, 218], keyctl: [250, 219] },
-  ...{ unshare: [272, 97], setns: [308, 268], chroot: [161, 51], pivot_root: [155, 41] },
-  ...{ mount: [165, 40], umount2: [166, 39], open_tree: [428, 428], move_mount: [429, 429] },
-  ...{ fsopen: [430, 430], fsconfig: [431, 431], fsmount: [432, 432], fspick: [433, 433] },
-  ...{ mount_setattr: [442, 442], open_tree_attr: [467, 467], open_by_handle_at: [304, 265] },
   ...{ ptrace: [101, 117], process_vm_readv: [310, 270], process_vm_writev: [311, 271] },
+  open_by_handle_at: [304, 265],
   ...{
     kcmp: [312, 272],
     pidfd_getfd: [438, 438],
@@ -39,14 +37,24 @@ const REFUSED: Readonly<Record<string, Numbers>> = {
   ...{ iopl: [172, null], ioperm: [173, null], modify_ldt: [154, null], uselib: [134, null] },
 };
 
+/** What browsers and container programs make their own sandboxes with. */
+const NAMESPACES: Readonly<Record<string, Numbers>> = {
+  ...{ unshare: [272, 97], setns: [308, 268], chroot: [161, 51], pivot_root: [155, 41] },
+  ...{ mount: [165, 40], umount2: [166, 39], open_tree: [428, 428], move_mount: [429, 429] },
+  ...{ fsopen: [430, 430], fsconfig: [431, 431], fsmount: [432, 432], fspick: [433, 433] },
+  ...{ mount_setattr: [442, 442], open_tree_attr: [467, 467] },
+};
+
 /** Programs ask for these first and have another way where the kernel is too old. */
 const UNKNOWN: Readonly<Record<string, Numbers>> = {
   ...{ io_uring_setup: [425, 425], io_uring_enter: [426, 426], io_uring_register: [427, 427] },
-  // Its flags lie in memory, where a filter cannot look; the C libraries go on with `clone`.
-  ...{ clone3: [435, 435], memfd_secret: [447, 447] },
+  memfd_secret: [447, 447],
 };
 
-/** Memory that is in no process's own sum: refused where no control group counts it. */
+/** Its flags lie in memory, where a filter cannot look; the C libraries go on with `clone`. */
+const CLONE3: Readonly<Record<string, Numbers>> = { clone3: [435, 435] };
+
+/** Memory that is in no process's own sum: refused where such sums are kept. */
 const HIDDEN_MEMORY: Readonly<Record<string, Numbers>> = {
   ...{ memfd_create: [319, 279], shmget: [29, 194], msgget: [68, 186] },
 };
@@ -107,10 +115,17 @@ const unlessOneOf = (
 const atCall = (number: number, look: readonly Instruction[]): Instruction[] =>
   ifEqual(number, [...look, loadNumber]);
 
+export interface FilterOptions {
+  /** Whether memory may be had that no process is charged with. */
+  readonly hidesMemory: boolean;
+  /** Whether namespaces and mounts may be made. */
+  readonly namespaces: boolean;
+}
+
 /** @returns null for a processor whose numbers are not known here. */
 export function seccompFilter(
   architecture: NodeJS.Architecture,
-  options: { readonly countsMemory: boolean },
+  { hidesMemory, namespaces }: FilterOptions,
 ): Uint8Array | null {
   const processor = PROCESSORS[architecture];
   if (processor === undefined) return null;
@@ -127,8 +142,14 @@ export function seccompFilter(
     ...(column === 0 ? ([[0x35, 0, 1, X32], refuse(ENOSYS)] as const) : []),
     ...all(REFUSED, EPERM),
     ...all(UNKNOWN, ENOSYS),
-    ...(options.countsMemory ? [] : all(HIDDEN_MEMORY, ENOSYS)),
-    ...atCall(clone, [loadArgument(0), ...ifAnyBit(NEW_NAMESPACES, [refuse(EPERM)])]),
+    ...(hidesMemory ? [] : all(HIDDEN_MEMORY, ENOSYS)),
+    ...(namespaces
+      ? []
+      : [
+          ...all(NAMESPACES, EPERM),
+          ...all(CLONE3, ENOSYS),
+          ...atCall(clone, [loadArgument(0), ...ifAnyBit(NEW_NAMESPACES, [refuse(EPERM)])]),
+        ]),
     ...atCall(socket, [
       loadArgument(0),
       ...unlessOneOf([AF_UNIX, AF_INET, AF_INET6, AF_NETLINK], [refuse(EAFNOSUPPORT)]),

@@ -21,13 +21,15 @@ export interface Confinement {
   readonly setup?: { readonly command: readonly string[]; readonly cwd: string };
   /** The bytes of a seccomp filter. */
   readonly filter?: Uint8Array | null;
+  /** Starts the program without the filter where the kernel takes none. */
+  readonly lenient?: boolean;
 }
 
 /** @param python an interpreter; null where there is none, and the command stays as it is. */
 export function confined(
   python: string | null,
   command: Command,
-  { keep = [], cgroups = [], setup, filter = null }: Confinement = {},
+  { keep = [], cgroups = [], setup, filter = null, lenient = false }: Confinement = {},
 ): Command {
   if (python === null || process.platform !== 'linux') return command;
   const how = {
@@ -35,6 +37,7 @@ export function confined(
     cgroups,
     setup: setup?.command ?? null,
     cwd: setup?.cwd ?? null,
+    lenient,
     filter: filter === null ? null : Buffer.from(filter).toString('base64'),
   };
   const script = join(packageRoot(), 'tools', 'confine.py');

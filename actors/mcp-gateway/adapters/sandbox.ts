@@ -100,7 +100,8 @@ function waysOf({ ladder = ['bwrap', 'unshare', 'none'], python }: SandboxOption
     const users = rung !== 'none' && isRoot ? [true, false] : [false];
     // bubblewrap loads it by itself; on the other rungs Python does.
     const canFilter = isLinux && (rung === 'bwrap' || python !== null);
-    const filter = canFilter ? seccompFilter(process.arch, { countsMemory: false }) : null;
+    const strict = { hidesMemory: false, namespaces: false };
+    const filter = canFilter ? seccompFilter(process.arch, strict) : null;
     const filters = filter === null ? [null] : [filter, null];
     return users.flatMap(ownUser => filters.map(filter => ({ rung, ownUser, filter })));
   });

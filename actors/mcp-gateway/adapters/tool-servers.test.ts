@@ -83,6 +83,22 @@ test('the npm servers of the catalog start, list their tools and answer', async 
   assert.match(await readFile(join(folder, 'memory.jsonl'), 'utf8'), /"name":"x"/);
 });
 
+test('a server may ask the kernel for what it has declared', {
+  skip: process.platform !== 'linux' || CONFINER === null,
+}, async t => {
+  const declared = ['filtered', 'namespaces', 'all'] as const;
+  const args = [ODD, 'plain', ''];
+  const entries = declared.map(system_calls =>
+    configuredEntry(system_calls, { command: process.execPath, args, system_calls }),
+  );
+  const { servers } = await serversWorld(t, entries);
+  const answers = await Promise.all(declared.map(name => servers.call(name, 'kernel', {}, soon)));
+  // On some machines nobody gets namespaces, declared or not.
+  const can = Object(answers[2]).content[0].text.endsWith('true');
+  const texts = answers.map(answer => Object(answer).content[0].text);
+  assert.deepEqual(texts, ['2 false', `2 ${can}`, `0 ${can}`]);
+});
+
 test('a listed server need not run: the list comes from the disk', async t => {
   const entries = CATALOG.filter(entry => entry.name === 'memory');
   const { servers, make } = await serversWorld(t, entries);

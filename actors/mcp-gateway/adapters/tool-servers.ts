@@ -15,6 +15,7 @@ import type { ToolServerState } from '../../../protocol/node.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { CatalogEntry } from '../catalog.ts';
+import { seccompFilter } from '../seccomp-filter.ts';
 import {
   SERVER_TIMINGS,
   type ServerEvent,
@@ -305,7 +306,9 @@ class SupervisedServer {
         return;
       }
       if (end.aborted) return exited('was not started any more');
-      const program = { ...located.program, ...confined(host.confiner, located.program) };
+      const filter = filterOf(this.entry);
+      const command = confined(host.confiner, located.program, { filter, lenient: true });
+      const program = { ...located.program, ...command };
       const { rpc, ready } = connect(program, clock, handshakeMs);
       tell({ type: 'server.started', pid: rpc.pid });
       const stop = (): void => void rpc.close(String(end.reason));
@@ -335,6 +338,13 @@ class SupervisedServer {
       release();
     }
   }
+}
+
+/** Nobody keeps the sum of a tool server's memory, so it may be where it likes. */
+function filterOf({ systemCalls }: CatalogEntry): Uint8Array | null {
+  if (systemCalls === 'all') return null;
+  const namespaces = systemCalls === 'namespaces';
+  return seccompFilter(process.arch, { hidesMemory: true, namespaces });
 }
 
 /** What the tool list depends on: the version where there is one, else the whole command. */
