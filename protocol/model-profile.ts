@@ -59,7 +59,7 @@ export const ModelProfile = z.looseObject({
       tokens: z.int().min(0).max(1_024).nullable(),
     })
     .optional(),
-  /** State of recurrent layers: bytes per sequence over all of them, whatever the context. */
+  /** State of recurrent layers and what is kept of images: bytes per sequence over all layers, whatever the context. */
   recurrent_bytes: Bytes,
   /** Tokens the model was made for; 0 where unknown. */
   context_max: z.int().min(0),

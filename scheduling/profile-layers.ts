@@ -12,7 +12,7 @@ export interface LayerCache {
   readonly key_width: number;
   readonly value_width: number;
   readonly window_tokens: number | null;
-  /** State of a recurrence, for one sequence. */
+  /** What does not grow with the context, for one sequence: state of a recurrence, keys and values of images. */
   readonly recurrent_bytes: number;
   /** What sparse attention keeps besides, to choose the tokens it looks at. */
   readonly index: { readonly key_width: number; readonly value_width: number } | null;
@@ -71,6 +71,13 @@ const SHARED_INDEX_CONTEXT = 1_048_576;
 const HYBRID = /^(qwen3next|qwen35|qwen35moe|qwen4exp)$/;
 const INTERVAL_DEFAULT = 4;
 
+/** Llama 3.2 Vision: so many tiles of 40 × 40 patches and one token, where the metadata does not say. */
+const CROSS_TILES = 4;
+const CROSS_IMAGE = 560;
+const CROSS_PATCH = 14;
+/** Where the list of its layers that look at images was blanked: the fourth of every five. */
+const CROSS_EVERY = 5;
+
 /** One entry per layer of the trunk, in their order. */
 export function layerCaches(
   reader: MetadataReader,
@@ -84,10 +91,14 @@ export function layerCaches(
   const indices = indicesOf(reader, tensors, count);
   const owners = count - sharedOf(reader, count);
   const state = stateBytes(reader);
+  const crosses = crossesOf(reader, count);
   return Array.from({ length: count }, (_, layer) => {
     const window = slides[layer] ?? null;
     const recurrent_bytes = recurs[layer] === true ? state : 0;
     const none = { kind: 'full', key_width: 0, value_width: 0, window_tokens: null } as const;
+    if (crosses[layer] === true) {
+      return { ...none, recurrent_bytes: crossBytes(reader, shape(layer, null)), index: null };
+    }
     if (attends[layer] !== true || layer >= owners) {
       return { ...none, recurrent_bytes, index: null };
     }
@@ -170,6 +181,25 @@ function attentionOf(
       own.has(name),
     );
   });
+}
+
+/** Layers that look at images alone, as Ollama counts them (`GraphSize` in `fs/ggml/ggml.go`). */
+function crossesOf(reader: MetadataReader, count: number): readonly boolean[] {
+  if (reader.architecture !== 'mllama') return [];
+  const listed = reader.counts('attention.cross_attention_layers');
+  return Array.from(
+    { length: count },
+    (_, layer) => listed?.includes(layer) ?? layer % CROSS_EVERY === CROSS_EVERY - 2,
+  );
+}
+
+/** Keys and values of all tiles of one image, in 32 bits whatever the type of the cache. */
+function crossBytes(reader: MetadataReader, shape: ReturnType<ShapeOf>): number {
+  const image = reader.number('vision.image_size') ?? CROSS_IMAGE;
+  const patch = Math.max(1, reader.number('vision.patch_size') ?? CROSS_PATCH);
+  const tokens = Math.floor(image / patch) ** 2 + 1;
+  const tiles = reader.number('vision.max_num_tiles') ?? CROSS_TILES;
+  return FLOAT_BYTES * tokens * tiles * (shape.key_width + shape.value_width);
 }
 
 export function isLinearAttention(reader: MetadataReader): boolean {

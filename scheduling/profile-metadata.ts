@@ -48,6 +48,12 @@ export class MetadataReader {
     return Array<number>(layers).fill(isCount(value) ? value : otherwise);
   }
 
+  /** A list of counts, or null where there is none. */
+  counts(name: string): readonly number[] | null {
+    const value = this.#value(name);
+    return Array.isArray(value) && value.length > 0 ? value.filter(isCount) : null;
+  }
+
   /** One flag for each layer, or null where there is no such list. */
   flags(name: string, layers: number): readonly boolean[] | null {
     const value = this.#value(name);

@@ -72,6 +72,12 @@ export interface Shape {
     readonly heads: number;
   };
   readonly nextn?: number;
+  /** Layers that look at images alone. */
+  readonly cross?: readonly number[];
+  /** Tokens that a short convolution sees, in layers where `kv` is 0. */
+  readonly convolved?: number;
+  /** Tensors besides, such as those of a tower for images. */
+  readonly besides?: readonly Named[];
   /** Sparse attention: which tokens a layer looks at is chosen by heads of their own. */
   readonly index?: { readonly heads: number; readonly key: number; readonly top: number };
   readonly more?: Readonly<Record<string, TestValue>>;
@@ -96,6 +102,7 @@ export function testModel(shape: Shape, mixture: string): TestModel {
   named.push(['output_norm.weight', [shape.embd]]);
   if (shape.architecture === 'gemma4') named.push(['rope_freqs.weight', [shape.head / 2]]);
   if (shape.tied !== true) named.push(['output.weight', [shape.embd, shape.vocabulary]]);
+  named.push(...(shape.besides ?? []));
   return {
     metadata: metadataOf(shape),
     tensors: named.map(([name, size]) => ({
@@ -157,6 +164,8 @@ function metadataOf(shape: Shape): Record<string, TestValue> {
     [`${a}.ssm.group_count`]: (shape.delta ?? shape.mamba)?.groups,
     [`${a}.ssm.time_step_rank`]: (shape.delta ?? shape.mamba)?.heads,
     [`${a}.nextn_predict_layers`]: shape.nextn,
+    [`${a}.attention.cross_attention_layers`]: shape.cross,
+    [`${a}.shortconv.l_cache`]: shape.convolved,
     [`${a}.attention.indexer.head_count`]: shape.index?.heads,
     [`${a}.attention.indexer.key_length`]: shape.index?.key,
     [`${a}.attention.indexer.top_k`]: shape.index?.top,
@@ -176,6 +185,7 @@ function blockOf(shape: Shape, layer: number): Named[] {
   const recurrent =
     delta !== undefined && (layer + 1) % delta.interval !== 0 && layer < shape.layers - nextn;
   if (recurrent) block.push(...deltaOf(delta, embd));
+  else if (shape.cross?.includes(layer) === true) block.push(...crossOf(shape, layer));
   else if (at(shape.kv, layer) > 0)
     block.push(...(shape.mla === undefined ? attentionOf(shape, layer) : latentOf(shape)));
   else if (
@@ -183,6 +193,7 @@ function blockOf(shape: Shape, layer: number): Named[] {
     (at(shape.ff, layer) === 0 || shape.architecture !== 'nemotron_h')
   )
     block.push(...mambaOf(mamba, embd));
+  else if (shape.convolved !== undefined) block.push(...convolutionOf(shape.convolved, embd));
   block.push(...indexOf(shape, layer));
   if (delta !== undefined) block.push(['post_attention_norm.weight', [embd]]);
   block.push(...feedForwardOf(shape, layer));
@@ -239,6 +250,24 @@ function attentionOf(shape: Shape, layer: number): Named[] {
           ['attn_k_norm.weight', [head]],
         ] as Named[])
       : []),
+  ];
+}
+
+/** Queries of the text, keys and values of the image. */
+function crossOf({ embd, heads, head, kv }: Shape, layer: number): Named[] {
+  return [
+    ['cross_attn_q_proj.weight', [embd, head * heads]],
+    ['cross_attn_k_proj.weight', [embd, head * at(kv, layer)]],
+    ['cross_attn_v_proj.weight', [embd, head * at(kv, layer)]],
+    ['cross_attn_o_proj.weight', [head * heads, embd]],
+  ];
+}
+
+function convolutionOf(tokens: number, embd: number): Named[] {
+  return [
+    ['shortconv.conv.weight', [tokens, embd]],
+    ['shortconv.in_proj.weight', [embd, 3 * embd]],
+    ['shortconv.out_proj.weight', [embd, embd]],
   ];
 }
 
@@ -389,7 +418,7 @@ const FALLBACK: Readonly<Record<string, string>> = { Q4_K: 'Q5_0', Q5_K: 'Q5_1',
 
 function typeOf(name: string, size: readonly number[], shape: Shape, mixture: string): string {
   const kept =
-    /ffn_gate_inp|ssm_conv1d|ssm_(a|d)$|\.bias$|_norm\.weight$|sinks|proj_norm|rope_freqs/;
+    /ffn_gate_inp|ssm_conv1d|shortconv\.conv|ssm_(a|d)$|\.bias$|_norm\.weight$|sinks|proj_norm|rope_freqs/;
   if (size.length === 1 || kept.test(name)) return 'F32';
   const base = BASE[mixture] ?? mixture;
   const wanted = mixed(name, size, shape, mixture, base);
