@@ -257,6 +257,8 @@ describe('the HTTP door', { timeout: 120_000 }, () => {
     assert.deepEqual(notes['node-a'], []);
     await bucket.delete('old.runtime');
     while ((await notesOf())['old']?.length !== 0) await systemClock.sleep(10);
+    const metrics = await (await master.fetch('/metrics')).text();
+    assert.match(metrics, /codegod_nodes\{actor="master"\} 1/, 'who went away is no longer heard');
   });
 
   test('errors say what is wrong and what to do', async () => {

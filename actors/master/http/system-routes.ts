@@ -3,7 +3,7 @@ import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
 import { BUILD_ENDS, type BuildSummary } from '../../../protocol/build.ts';
 import { errorResponses, json, nodesSchema, toolServersSchema } from './answers.ts';
 import type { AppOptions } from './app.ts';
-import type { Door } from './door.ts';
+import type { Door, NodeEntry } from './door.ts';
 import { statisticsOf } from './origin-shapes.ts';
 
 /** Builds looked at for the one global status. */
@@ -117,13 +117,17 @@ function addHealth(app: OpenAPIHono, { door, clock }: AppOptions): void {
   );
 }
 
+/** One that went away is listed without an advert. */
+const isHeardOf = ({ capacity, runtime, gateway }: NodeEntry): boolean =>
+  (capacity ?? runtime ?? gateway) !== null;
+
 function addMetrics(app: OpenAPIHono, { door, metrics }: AppOptions): void {
   const nodes = metrics.gauge('codegod_nodes', 'nodes that are heard of');
   const leading = metrics.gauge('codegod_master_leading', '1 while this master leads');
   const builds = metrics.gauge('codegod_builds_open', 'builds that have not ended');
   app.get('/metrics', async context => {
     const { builds: page } = await door.list(STATUS_BUILDS, null);
-    nodes.set(door.nodes().length);
+    nodes.set(door.nodes().filter(isHeardOf).length);
     leading.set(door.role() === 'leading' ? 1 : 0);
     builds.set(page.filter(build => !BUILD_ENDS.includes(build.state)).length);
     return context.text(await metrics.text(), 200, { 'content-type': metrics.contentType });
