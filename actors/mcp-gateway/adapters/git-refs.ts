@@ -1,12 +1,25 @@
 /** Reading commits, and reading and moving references: the few questions asked of every repository. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type AttemptTrailers, trailersOf } from '../trailers.ts';
 import type { Git, GitPlace } from './git.ts';
 
 /** The commit a reference points to, or null. */
 export async function resolveRef(git: Git, place: GitPlace, ref: string): Promise<string | null> {
+  const loose = await readLoose(place, ref);
+  if (loose !== null) return loose;
   const args = ['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`];
   const { code, stdout } = await git.run(place, args, { answers: [1] });
   return code === 0 ? stdout.trim() : null;
+}
+
+/**
+ * Most of our references are a file with the name of a commit: reading it takes no process, and each
+ * tool call asks for one. Of all others (packed, symbolic, kept in another format, not there) git knows.
+ */
+async function readLoose({ gitDir }: GitPlace, ref: string): Promise<string | null> {
+  const text = await readFile(join(gitDir, ref), 'utf8').catch(() => '');
+  return /^([0-9a-f]{40}|[0-9a-f]{64})\n$/.test(text) ? text.trim() : null;
 }
 
 /** Moves a reference if it still points to `from` (null: does not exist); atomic and durable. */
