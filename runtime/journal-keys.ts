@@ -10,6 +10,8 @@ export const MASTER_KEYS = {
   builds: 'build/',
   scanned: 'scanned',
   stream: 'stream',
+  /** Which nodes there have been. */
+  nodes: 'nodes/',
   snapshots: SNAPSHOT_KEYS,
 } as const;
 

@@ -123,9 +123,9 @@ export async function* soundEntries(
   }
 }
 
-/** A journal that forgets with its process. For tests and simulations. */
-export async function memoryJournal(): Promise<Journal> {
-  return await openPacked(memoryStore(), 'memory');
+/** A journal that forgets with its process. For tests and simulations; `names` as above. */
+export async function memoryJournal(names?: Readonly<Record<string, string>>): Promise<Journal> {
+  return await openPacked(memoryStore(), 'memory', names);
 }
 
 async function openPacked(

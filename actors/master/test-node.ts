@@ -13,6 +13,7 @@ import { advertKey } from '../../protocol/subjects.ts';
 import type { Bus } from '../../runtime/bus.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { type Journal, memoryJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { createMessenger } from '../../runtime/messages.ts';
 import { connectNats } from '../../runtime/nats-bus.ts';
@@ -62,7 +63,7 @@ export class TestNode {
     const host = options.host ?? ollama?.url ?? '';
     const bus = await connectNats({ servers: [url], name: `worker-${id}`, clock: systemClock });
     await advertise(bus, id, vramGib);
-    const worker = await startWorker(bus, id, host, await memoryJournal(), labels);
+    const worker = await startWorker(bus, id, host, await memoryJournal(WORKER_KEYS), labels);
     const node = new TestNode(options, ollama, bus, worker);
     node.#adverts = node.#keepAdvertising();
     return node;

@@ -10,6 +10,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import { loadConfig, wholeEnvironment } from '../../runtime/config.ts';
 import { findPython } from '../../runtime/find-python.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../runtime/journal-keys.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { runProgram } from '../../runtime/run-program.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
@@ -108,7 +109,7 @@ export async function callWorld(test: TestContext, options: CallWorldOptions = {
   await git.run(null, ['init', '--quiet', '--template=', roots.worktrees]);
   const home = join(data, 'home');
   await mkdir(home);
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(GATEWAY_KEYS);
   const servers = createToolServers({
     entries: options.entries ?? CATALOG,
     host: {

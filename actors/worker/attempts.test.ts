@@ -25,7 +25,7 @@ async function worldOf(changes: object) {
   const clock = new SimulatedClock();
   const progress = new AttemptProgress(clock);
   const reports: TaskReport[] = [];
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(WORKER_KEYS);
   const perform: PerformAttempt = async (_entity, _key, effect, signal) => {
     const at = clock.now();
     switch (effect.kind) {
@@ -186,7 +186,7 @@ const journalAs = (journal: Journal): Journal => ({
 });
 
 test('what is kept of models goes when no engine has them any more, and not while one is away', async () => {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(WORKER_KEYS);
   for (const key of ['model/a1', 'probe/a1/thinking', 'model/b2', 'probe/b2/thinking']) {
     await journal.put(key, {});
   }

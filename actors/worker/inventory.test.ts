@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SimulatedClock } from '../../runtime/clock.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import type { Engine, EngineInventory } from './engines/engine.ts';
 import { Inventory } from './inventory.ts';
@@ -32,7 +33,7 @@ describe('an inventory', () => {
     const inventory = new Inventory({
       engines: [engine('ollama', async () => now)],
       clock,
-      journal: await memoryJournal(),
+      journal: await memoryJournal(WORKER_KEYS),
       log: silentLogger,
       looked: () => {},
       changed: () => {
@@ -60,7 +61,7 @@ describe('an inventory', () => {
         }),
       ],
       clock: new SimulatedClock(),
-      journal: await memoryJournal(),
+      journal: await memoryJournal(WORKER_KEYS),
       log: silentLogger,
       looked: () => {},
       changed: () => {},
@@ -78,7 +79,7 @@ describe('an inventory', () => {
         engine('scaffold', async () => HERE),
       ],
       clock: new SimulatedClock(),
-      journal: await memoryJournal(),
+      journal: await memoryJournal(WORKER_KEYS),
       log: silentLogger,
       looked: () => {},
       changed: () => {},
@@ -93,7 +94,7 @@ describe('an inventory', () => {
 
   it('knows the models of an engine that is away, and since when, also after a restart', async () => {
     const clock = new SimulatedClock();
-    const journal = await memoryJournal();
+    const journal = await memoryJournal(WORKER_KEYS);
     let now = WITH_MODEL;
     const inventoryOf = () =>
       new Inventory({

@@ -9,6 +9,7 @@ import { NodeId } from '../../protocol/ids.ts';
 import { EngineAdvert, ReserveRequest } from '../../protocol/node.ts';
 import { SimulatedClock } from '../../runtime/clock.ts';
 import { type Journal, memoryJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import type { Situation } from './admission.ts';
 import { Draining } from './draining.ts';
@@ -37,7 +38,7 @@ const asked = (attempt: number, changes: object = {}) =>
 
 /** A journal whose writes wait until each is let through or refused. */
 async function heldUp() {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(WORKER_KEYS);
   const waiting: { readonly pass: () => void; readonly refuse: () => void }[] = [];
   const turn = (): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -130,7 +131,7 @@ describe('the time of a promise', () => {
   it('is over when it was said to be, however the clock is put in between', async () => {
     for (const shiftMs of [-3_600_000, 3_600_000]) {
       const clock = new SimulatedClock();
-      const book = await bookOf(await memoryJournal());
+      const book = await bookOf(await memoryJournal(WORKER_KEYS));
       const at = () => ({ ...situation(), now: clock.now() });
       assert.ok((await book.reserve(asked(1), at)).granted);
       const sweep = () => book.sweep(clock, () => false);
@@ -159,7 +160,7 @@ describe('a drain', () => {
 });
 
 it('a lease that cannot be read is dropped and told, and the others hold', async () => {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(WORKER_KEYS);
   const good = {
     lease: '6-1--5ec2e7',
     ...{ build: 'b1', task: 'store', attempt: 1, engine: 'ollama', model: 'm' },

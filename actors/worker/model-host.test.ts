@@ -12,6 +12,7 @@ import { RequestId } from '../../protocol/inference.ts';
 import type { EngineAdvert } from '../../protocol/node.ts';
 import { type Clock, SimulatedClock, systemClock } from '../../runtime/clock.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import type { Hold, UseRequest } from './hold.ts';
 import type { AttemptHolder } from './lease.ts';
@@ -45,7 +46,7 @@ interface WorldOptions {
 async function worldOf(options: WorldOptions = {}) {
   const { clock = new SimulatedClock(), total = 24 * GIB, kept = [] } = options;
   const memory = new TestMemory(clock, total, options.models ?? [CODER, PLANNER, SMALL]);
-  const leases = await LeaseBook.open(await memoryJournal(), 1, {
+  const leases = await LeaseBook.open(await memoryJournal(WORKER_KEYS), 1, {
     changed: () => {},
     used: () => {},
   });

@@ -3,13 +3,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SimulatedClock } from '../../runtime/clock.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { ModelMeasures } from './model-measures.ts';
 
 const MODEL = { name: 'm:7b', digest: 'd' } as Parameters<ModelMeasures['spoke']>[0];
 
 async function rateAfter(...readings: readonly (readonly [number, number])[]): Promise<number> {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(WORKER_KEYS);
   const clock = new SimulatedClock();
   const measures = await ModelMeasures.open({ journal, log: silentLogger, clock });
   for (const [prompt_tokens, prompt_ms] of readings) {

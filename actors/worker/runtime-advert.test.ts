@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { RuntimeAdvert } from '../../protocol/node.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { memoryJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { profileOfSize } from '../../scheduling/memory.ts';
 import { ModelMeasures } from './model-measures.ts';
@@ -61,7 +62,7 @@ describe('what was measured of a model', () => {
   const named = model(1) as never as Parameters<ModelMeasures['of']>[0];
 
   it('is a mean of late, kept over restarts, and void for another file of that name', async () => {
-    const journal = await memoryJournal();
+    const journal = await memoryJournal(WORKER_KEYS);
     const measures = await ModelMeasures.open({ journal, log: silentLogger, clock: systemClock });
     const observed = {
       ...{ measured_bytes: 6, estimated_bytes: 7, context_tokens: 4_096 },

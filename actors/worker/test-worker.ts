@@ -21,6 +21,7 @@ import { advertKey, nodeSubject, taskSubject } from '../../protocol/subjects.ts'
 import { TaskMessage, TaskReport } from '../../protocol/task.ts';
 import { type Clock, systemClock, type TimerHandle } from '../../runtime/clock.ts';
 import { type Journal, type JournalOperation, memoryJournal } from '../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../runtime/journal-keys.ts';
 import type { PeerLives } from '../../runtime/living-peer.ts';
 import { type Logger, silentLogger } from '../../runtime/log.ts';
 import { createMemoryBroker, type MemoryBroker, type MemoryBus } from '../../runtime/memory-bus.ts';
@@ -140,7 +141,7 @@ export class World {
   }
 
   static async create(): Promise<World> {
-    const world = new World(await memoryJournal());
+    const world = new World(await memoryJournal(WORKER_KEYS));
     await ensureStores(world.#master.bus);
     world.gateway.serve(world.#messenger('gateway'));
     return world;

@@ -5,6 +5,7 @@ import type { BuildState } from '../../../protocol/build.ts';
 import { CodeGodError } from '../../../protocol/errors.ts';
 import { BuildId } from '../../../protocol/ids.ts';
 import { type Journal, memoryJournal } from '../../../runtime/journal.ts';
+import { MASTER_KEYS } from '../../../runtime/journal-keys.ts';
 import { silentLogger } from '../../../runtime/log.ts';
 import { NEW_BUILD } from '../build-context.ts';
 import { summaryOf } from '../build-summary.ts';
@@ -15,7 +16,7 @@ const summary = (number: number, state: BuildState) => summaryOf(id(number), sta
 const open = (journal: Journal): Promise<BuildIndex> => BuildIndex.open(journal, silentLogger);
 
 async function flakyJournal() {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(MASTER_KEYS);
   const disk = { isFull: false };
   const flaky: Journal = {
     get: key => journal.get(key),
@@ -32,14 +33,14 @@ async function flakyJournal() {
 }
 
 test('pages go from the newest to the oldest, by number', async () => {
-  const index = await open(await memoryJournal());
+  const index = await open(await memoryJournal(MASTER_KEYS));
   for (const number of [9, 10, 2, 100]) index.put(summary(number, 'executing'), number);
   assert.deepEqual(index.page(2, null), ['b100', 'b10']);
   assert.deepEqual(index.page(2, id(10)), ['b9', 'b2']);
 });
 
 test('the list outlives the process; what has not ended is recovering until it is opened', async () => {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(MASTER_KEYS);
   const index = await open(journal);
   index.put(summary(1, 'executing'), 11);
   index.put(summary(2, 'succeeded'), 12);
@@ -53,7 +54,7 @@ test('the list outlives the process; what has not ended is recovering until it i
 });
 
 test('what is on its way to the disk is seen already', async () => {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(MASTER_KEYS);
   const index = await open(journal);
   index.put(summary(1, 'executing'), 1);
   index.put(summary(1, 'succeeded'), 2);
@@ -97,7 +98,7 @@ test('a write that fails while others wait behind it leaves nothing out', async 
 });
 
 test('the list is begun anew where the stream is another one, or lost its end', async () => {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(MASTER_KEYS);
   const filled = async (last_seq: number, created = 'then'): Promise<BuildIndex> => {
     const index = await open(journal);
     await index.listOf({ created, last_seq });
@@ -119,7 +120,7 @@ test('the list is begun anew where the stream is another one, or lost its end', 
 });
 
 test('a row that cannot be read is looked for again in the stream, and the others stay', async () => {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(MASTER_KEYS);
   const first = await open(journal);
   for (const number of [1, 2]) first.put(summary(number, 'executing'), number);
   await first.flush();

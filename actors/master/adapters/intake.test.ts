@@ -8,6 +8,7 @@ import { systemClock } from '../../../runtime/clock.ts';
 import { createDurableHost } from '../../../runtime/durable-host.ts';
 import { createStreamFactLog } from '../../../runtime/fact-log-stream.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
+import { MASTER_KEYS } from '../../../runtime/journal-keys.ts';
 import { silentLogger } from '../../../runtime/log.ts';
 import { createMemoryBroker } from '../../../runtime/memory-bus.ts';
 import { createMessenger } from '../../../runtime/messages.ts';
@@ -29,7 +30,7 @@ test('a message of an ended build that is delivered again does not bring the bui
   const bus = createMemoryBroker({ clock }).connect('master');
   await ensureStores(bus);
   const messenger = createMessenger(bus, { source: '/node/test/actor/master', clock });
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(MASTER_KEYS);
   const index = await BuildIndex.open(journal, log);
   const host = createDurableHost({
     ...{ machine: buildMachine, schemaVersion: 1, migrations: {}, clock, logger: log },

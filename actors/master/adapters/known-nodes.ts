@@ -8,15 +8,16 @@ import { NodeId } from '../../../protocol/ids.ts';
 import { EpochMs } from '../../../protocol/text.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Journal } from '../../../runtime/journal.ts';
+import { MASTER_KEYS } from '../../../runtime/journal-keys.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { GoneNode, NodeTable } from './node-table.ts';
 
-const KEY = 'nodes/known';
-const NODES_MAX = 512;
+const KEY = `${MASTER_KEYS.nodes}known`;
+const REMEMBERED_MAX = 512;
 /** Adverts come every few seconds; who is there changes seldom. */
 const WRITTEN_EVERY_MS = 60_000;
 
-const KnownNodes = z.array(z.object({ node: NodeId, seen_at: EpochMs })).max(NODES_MAX);
+const KnownNodes = z.array(z.object({ node: NodeId, seen_at: EpochMs })).max(REMEMBERED_MAX);
 
 export interface KnownNodesOptions {
   readonly nodes: NodeTable;
@@ -64,7 +65,7 @@ export class NodeMemory {
     const { journal, clock, log, nodes } = this.#options;
     this.#writtenMs = clock.monotonic();
     const latest = [...nodes.known()].sort((left, right) => right.seen_at - left.seen_at);
-    const value = latest.slice(0, NODES_MAX);
+    const value = latest.slice(0, REMEMBERED_MAX);
     const written = this.#writing.then(() => journal.put(KEY, value));
     this.#writing = written.catch((error: unknown) => {
       log.warn('nodes.unwritten', { error: toWireError(error) }); // Written with the next change.

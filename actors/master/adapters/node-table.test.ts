@@ -8,6 +8,7 @@ import { BUCKETS } from '../../../protocol/streams.ts';
 import type { Bus } from '../../../runtime/bus.ts';
 import { SimulatedClock, steadyClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
+import { MASTER_KEYS } from '../../../runtime/journal-keys.ts';
 import { silentLogger } from '../../../runtime/log.ts';
 import { createMemoryBroker } from '../../../runtime/memory-bus.ts';
 import { ensureStores } from '../../../runtime/stores.ts';
@@ -188,7 +189,7 @@ describe('the table of nodes', () => {
   });
 
   test('a node that went away is still missing after a restart, with when it was heard last', async () => {
-    const journal = await memoryJournal();
+    const journal = await memoryJournal(MASTER_KEYS);
     const restarted = async (): Promise<{ nodes: NodeTable; memory: NodeMemory }> => {
       const ownNode = NodeId.parse('b');
       const nodes = new NodeTable({ ...{ bus, clock, log: silentLogger }, ownNode });

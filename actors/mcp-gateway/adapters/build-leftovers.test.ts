@@ -13,6 +13,7 @@ import { STREAMS } from '../../../protocol/streams.ts';
 import { eventSubject } from '../../../protocol/subjects.ts';
 import { SimulatedClock, systemClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../../runtime/journal-keys.ts';
 import { createMemoryBroker } from '../../../runtime/memory-bus.ts';
 import { gitIn, scopeOf, stampedScope, workspaceWorld } from '../test-world.ts';
 import { buildFates, type FateOf } from './build-fate.ts';
@@ -30,7 +31,7 @@ async function leftoversWorld(t: TestContext) {
   const { name, subjects } = STREAMS.event;
   await bus.streams.ensure({ name, subjects, storage: 'memory', discard: 'new' });
   const clock = new SimulatedClock({ startMs: 1_000 * DAY_MS });
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(GATEWAY_KEYS);
   const folder = join(data, 'memories');
   const memories = await openBuildMemories(folder);
   const said: [event: string, fields: unknown][] = [];

@@ -6,6 +6,7 @@ import { CodeGodError } from '../../../protocol/errors.ts';
 import type { CheckRequest } from '../../../protocol/workspace.ts';
 import { systemClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../../runtime/journal-keys.ts';
 import {
   CONFINER,
   gitIn,
@@ -35,7 +36,7 @@ async function checkWorld(t: TestContext, files: Record<string, string>, ladder?
     workspaces: world.workspaces,
     sandbox: () => sandbox,
     mayRunBare: async () => bare.allowed,
-    journal: await memoryJournal(),
+    journal: await memoryJournal(GATEWAY_KEYS),
     viewFor: () => sandboxView({ node: process.execPath, python: null }),
     scratch,
   });

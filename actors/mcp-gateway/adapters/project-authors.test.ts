@@ -3,13 +3,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BuildId, NodeId } from '../../../protocol/ids.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
+import { GATEWAY_KEYS } from '../../../runtime/journal-keys.ts';
 import { projectAuthors } from './project-authors.ts';
 
 const OWN = NodeId.parse('hub');
 const [first, second] = [{ build: BuildId.parse('b1') }, { build: BuildId.parse('b2') }];
 
 test('a project is ours until anybody else writes in it, and never again', async () => {
-  const journal = await memoryJournal();
+  const journal = await memoryJournal(GATEWAY_KEYS);
   const authors = projectAuthors(journal, OWN);
   assert.equal(await authors.isOurs(first), false, 'nothing is known of it');
   for (const build of [first, second]) await authors.begins(build);

@@ -11,6 +11,7 @@ import { CodeGodError } from '../../../protocol/errors.ts';
 import { ModelAdvert } from '../../../protocol/node.ts';
 import { systemClock } from '../../../runtime/clock.ts';
 import { memoryJournal } from '../../../runtime/journal.ts';
+import { WORKER_KEYS } from '../../../runtime/journal-keys.ts';
 import { freePort } from '../../../test/nats-fixture.ts';
 import { startRealOllama } from '../../../test/real-ollama/real-ollama.ts';
 import { LONG_FORMAT } from '../../../test/real-ollama/suite/client.ts';
@@ -153,7 +154,7 @@ describe('a stand-in for Ollama', () => {
       const message = { role: 'assistant', content: '42', thinking: thinks ? '17 + 25' : '' };
       response.end(JSON.stringify({ message, done: true, done_reason: 'stop' }));
     });
-    const store = await memoryJournal();
+    const store = await memoryJournal(WORKER_KEYS);
     const engine = createOllamaEngine({ host: fake.host, clock: systemClock, store });
     await engine.inventory(SIGNAL);
     await all(engine.generate(request({ think: true }), SIGNAL));
@@ -189,7 +190,7 @@ describe('a stand-in for Ollama', () => {
   });
 
   it('is asked about a model once per digest, also over restarts', async () => {
-    const store = await memoryJournal();
+    const store = await memoryJournal(WORKER_KEYS);
     const first = createOllamaEngine({ host: fake.host, clock: systemClock, store });
     await first.inventory(SIGNAL);
     const engine = createOllamaEngine({ host: fake.host, clock: systemClock, store });
