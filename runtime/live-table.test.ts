@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
 import { encode } from '../protocol/codec.ts';
+import type { Kv } from './bus.ts';
 import { SimulatedClock } from './clock.ts';
 import { type Entry, followTable } from './live-table.ts';
 import { silentLogger } from './log.ts';
@@ -101,4 +102,19 @@ test('whoever waits is let go when the following ends before all was seen', asyn
   const followed = followTable(table, over.signal);
   over.abort();
   await Promise.all([followed.known, followed.over]);
+});
+
+test('a table that cannot be read at the start is not an empty one', async () => {
+  const { bus, over, table } = await world();
+  const lost: string[] = [];
+  const failure = new Error('no room for a consumer');
+  const watch = (): never => {
+    throw failure;
+  };
+  const kv = (): Kv => ({ ...bus.kv('b'), watch });
+  const log = { ...table.log, error: (event: string) => void lost.push(event) };
+  const followed = followTable({ ...table, bus: { ...bus, kv }, log }, over.signal);
+  await assert.rejects(followed.known, failure);
+  await followed.over;
+  assert.deepEqual(lost, ['table.lost']);
 });

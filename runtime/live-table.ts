@@ -5,6 +5,8 @@
  *     itself. It is told in the log once, until its key can be read again.
  * T2  Changes are told in order. After a gap, as when the bus was away, what changed and what vanished
  *     is told (bus-kv.ts, K2).
+ * T3  Whoever waits for what was there and cannot have it is told so: a table that could not be read is
+ *     not an empty one. Without API keys every door would be open.
  */
 import { decode } from '../protocol/codec.ts';
 import { CodeGodError, toWireError } from '../protocol/errors.ts';
@@ -28,7 +30,7 @@ export interface TableOptions<T> {
 }
 
 export interface LiveTable {
-  /** Resolves when all that was there has been told, or the signal has fired. Never rejects. */
+  /** Resolves when all that was there has been told, or the signal has fired. Rejects where it cannot (T3). */
   readonly known: Promise<void>;
   /** Resolves when nothing more is told. Never rejects. */
   readonly over: Promise<void>;
@@ -37,14 +39,16 @@ export interface LiveTable {
 /** Follows a bucket until the signal fires. */
 export function followTable<T>(options: TableOptions<T>, signal: AbortSignal): LiveTable {
   let tellKnown = (): void => {};
-  const known = new Promise<void>(resolve => {
+  let tellLost = (_: unknown): void => {};
+  const known = new Promise<void>((resolve, reject) => {
     tellKnown = resolve;
+    tellLost = reject;
   });
-  const over = follow(options, signal, tellKnown)
-    .catch(error => {
-      options.log.error('table.lost', { bucket: options.bucket, error: toWireError(error) });
-    })
-    .finally(tellKnown);
+  known.catch(() => {}); // Nobody has to wait for it, and the log tells.
+  const over = follow(options, signal, tellKnown).then(tellKnown, error => {
+    options.log.error('table.lost', { bucket: options.bucket, error: toWireError(error) });
+    tellLost(error);
+  });
   return { known, over };
 }
 

@@ -159,7 +159,8 @@ export class NodeAdverts {
       },
     };
     const followed = followTable(table, this.#over.signal);
-    void followed.known.then(() => known.abort());
+    const end = (): void => known.abort();
+    void followed.known.then(end, end); // Where it cannot be known, the next measurement tells.
     return followed.over;
   }
 
