@@ -56,13 +56,19 @@ function estimateCommand(program: Command, run: Run): void {
     .option('--show <file>', 'an Ollama /api/show answer with its size added (`-`: from stdin)')
     .option('--gguf <file>', 'a GGUF file, of which only the header is read')
     .option('--ctx <tokens>', 'context of one slot, such as 8192 or 32k', '8192')
-    .addOption(new Option('--slots <n>', 'requests at once').argParser(slots).default(1))
+    .addOption(
+      new Option('--slots <n>', 'requests at once').argParser(wholeNumber(1, SLOTS_MAX)).default(1),
+    )
     .addOption(new Option('--kv <type>', 'type of the cache').choices(KV_TYPES).default('f16'))
     .option('--gpu <sizes>', 'free memory of each card: 24GiB,8GiB or none; default: the own ones')
     .option('--ram <size>', 'free main memory, for what no card holds')
     .addOption(new Option('--backend <name>').choices(BACKENDS).default('cuda'))
     .option('--engine <version>', 'version of the Ollama that will run it, such as 0.17.4')
-    .addOption(new Option('--batch <tokens>', 'tokens computed at once').argParser(batch))
+    .addOption(
+      new Option('--batch <tokens>', 'tokens computed at once').argParser(
+        wholeNumber(1, BATCH_MAX),
+      ),
+    )
     .option('--no-flash-attention', 'as engines run it where that is off')
     .option(
       '--unified',
@@ -71,7 +77,7 @@ function estimateCommand(program: Command, run: Run): void {
     )
     .addOption(
       new Option('--draft <tokens>', 'tokens that predicting layers draft at once').argParser(
-        draft,
+        wholeNumber(0, DRAFT_MAX),
       ),
     )
     .action((model: string | undefined, options: EstimateOptions) =>
@@ -81,23 +87,13 @@ function estimateCommand(program: Command, run: Run): void {
     );
 }
 
-function draft(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 0 && value <= DRAFT_MAX) return value;
-  throw new InvalidArgumentError(`expected a whole number from 0 to ${DRAFT_MAX}`);
-}
-
-function batch(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0 && value <= BATCH_MAX) return value;
-  throw new InvalidArgumentError(`expected a whole number from 1 to ${BATCH_MAX}`);
-}
-
-function slots(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0 && value <= SLOTS_MAX) return value;
-  throw new InvalidArgumentError(`expected a whole number from 1 to ${SLOTS_MAX}`);
-}
+const wholeNumber =
+  (least: number, most: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}`);
+  };
 
 function modelCommands(models: Command, run: Run): void {
   models.description('models: list, pull, load, unload, keep, pin');

@@ -1,6 +1,6 @@
 /** What the tests of this room share: a temp folder that goes away, real git, real tool servers. */
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -16,6 +16,8 @@ import { runProgram } from '../../runtime/run-program.ts';
 import { ensureEnvironment } from '../../runtime/tools-environment.ts';
 import { createArgumentSchemas } from './adapters/argument-schemas.ts';
 import { createGit, gitEnvironment } from './adapters/git.ts';
+import { findSandbox, type SandboxOptions } from './adapters/sandbox.ts';
+import { sandboxView } from './adapters/sandbox-view.ts';
 import { createToolCache } from './adapters/tool-cache.ts';
 import { createCallTool } from './adapters/tool-calls.ts';
 import { createToolPins } from './adapters/tool-pins.ts';
@@ -70,6 +72,23 @@ export async function gitIn(cwd: string, ...args: string[]): Promise<string> {
   const { stdout, failure } = await runProgram('git', args, options);
   assert.equal(failure, null);
   return stdout.replace(/\n$/, '');
+}
+
+/** A sandbox, a work folder that its other user can enter, and what a check sees of this machine. */
+export async function sandboxWorld(
+  test: TestContext,
+  options: Pick<SandboxOptions, 'ladder' | 'groups'>,
+) {
+  const folder = await tempDir(test);
+  await chmod(folder, 0o755);
+  const work = join(folder, 'work');
+  await mkdir(work);
+  const sandbox = await findSandbox({
+    ...{ scratch: join(folder, 'scratch'), path: TEST_PATH, python: CONFINER },
+    ...{ clock: systemClock, ...options },
+  });
+  const view = await sandboxView({ node: process.execPath, python: null });
+  return { work, sandbox, view };
 }
 
 export async function workspaceWorld(test: TestContext, folder?: string) {

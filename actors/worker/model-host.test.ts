@@ -95,6 +95,18 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof CodeGodError ? error.code : String(error)),
   );
 
+/** Twenty uses, of two contexts in turn; answers with which context each was to ask the engine. */
+async function useInTurn({ use, look }: Awaited<ReturnType<typeof worldOf>>): Promise<number[]> {
+  const asked: number[] = [];
+  for (let turn = 0; turn < 20; turn++) {
+    const hold = await use(CODER, { context_tokens: turn % 2 === 0 ? 8_192 : 16_384 });
+    asked.push(hold.context_tokens);
+    hold.release();
+    look();
+  }
+  return asked;
+}
+
 describe('a hold', () => {
   it('loads the model once for all who want it, and serves as many as there are slots', async () => {
     const { memory, use, leases } = await worldOf();
@@ -307,29 +319,19 @@ describe('a hold', () => {
   });
 
   it('asks an engine that rounds contexts for what it was loaded with, whoever comes', async () => {
-    const { memory, use, look } = await worldOf();
+    const world = await worldOf();
+    const { memory } = world;
     memory.gives = asked => asked - 100;
-    const asked: number[] = [];
-    for (let turn = 0; turn < 20; turn++) {
-      const hold = await use(CODER, { context_tokens: turn % 2 === 0 ? 8_192 : 16_384 });
-      asked.push(hold.context_tokens);
-      hold.release();
-      look();
-    }
+    const asked = await useInTurn(world);
     assert.deepEqual(memory.loads, ['coder:7b@8192']);
     assert.deepEqual([...new Set(asked)], [8_192]);
   });
 
   it('on an engine that tells no context loads once for each larger one, and asks for that', async () => {
-    const { memory, use, look } = await worldOf();
+    const world = await worldOf();
+    const { memory } = world;
     memory.tellsContext = false;
-    const asked: number[] = [];
-    for (let turn = 0; turn < 20; turn++) {
-      const hold = await use(CODER, { context_tokens: turn % 2 === 0 ? 8_192 : 16_384 });
-      asked.push(hold.context_tokens);
-      hold.release();
-      look();
-    }
+    const asked = await useInTurn(world);
     assert.deepEqual(memory.loads, ['coder:7b@8192', 'coder:7b@16384']);
     assert.deepEqual([...new Set(asked.slice(1))], [16_384]);
   });

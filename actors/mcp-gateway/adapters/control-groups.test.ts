@@ -5,16 +5,14 @@
  * `systemd-run --user --pty -p Delegate=yes node --import tsx --test <this file>`.
  */
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readdir, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../../runtime/clock.ts';
 import { startProgram } from '../../../runtime/spawn.ts';
-import { CONFINER, TEST_PATH, tempDir } from '../test-world.ts';
+import { CONFINER, sandboxWorld, TEST_PATH } from '../test-world.ts';
 import { type Command, confined } from './confine.ts';
 import { type ControlGroup, type ControlGroups, findControlGroups } from './control-groups.ts';
-import { findSandbox } from './sandbox.ts';
-import { sandboxView } from './sandbox-view.ts';
 
 const MIB = 1024 ** 2;
 const search = { scratch: `/test-${process.pid}`, python: CONFINER };
@@ -36,15 +34,7 @@ test('without an interpreter there are none', async () => {
 });
 
 async function world(t: TestContext) {
-  const folder = await tempDir(t);
-  await chmod(folder, 0o755);
-  const work = join(folder, 'work');
-  await mkdir(work);
-  const sandbox = await findSandbox({
-    ...{ scratch: join(folder, 'scratch'), path: TEST_PATH, python: CONFINER },
-    ...{ clock: systemClock, groups },
-  });
-  const view = await sandboxView({ node: process.execPath, python: null });
+  const { work, sandbox, view } = await sandboxWorld(t, { groups });
   return (script: string, limits = {}) =>
     sandbox.run({ work, command: ['sh', '-c', script], view, limits });
 }

@@ -5,15 +5,13 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { systemClock } from '../../../runtime/clock.ts';
 import { sourceLoader } from '../../../runtime/paths.ts';
-import { CONFINER, TEST_PATH, tempDir } from '../test-world.ts';
+import { CONFINER, sandboxWorld, TEST_PATH, tempDir } from '../test-world.ts';
 import { confined } from './confine.ts';
-import { findSandbox, type SandboxRung } from './sandbox.ts';
-import { sandboxView } from './sandbox-view.ts';
+import type { SandboxRung } from './sandbox.ts';
 
 const PYTHON = '/usr/bin/python3';
 const canLook = process.platform === 'linux' && CONFINER !== null && existsSync(PYTHON);
@@ -61,15 +59,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 `;
 
 async function world(t: TestContext, rung: SandboxRung) {
-  const folder = await tempDir(t);
-  await chmod(folder, 0o755);
-  const work = join(folder, 'work');
-  await mkdir(work);
-  const sandbox = await findSandbox({
-    ...{ scratch: join(folder, 'scratch'), path: TEST_PATH, python: CONFINER },
-    ...{ clock: systemClock, ladder: [rung] },
-  });
-  const view = await sandboxView({ node: process.execPath, python: null });
+  const { work, sandbox, view } = await sandboxWorld(t, { ladder: [rung] });
   const python = async (script: string, limits = {}) => {
     await writeFile(join(work, 'script.py'), HEAD + script);
     const command = [PYTHON, '-I', 'script.py'];
